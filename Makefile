@@ -1,0 +1,54 @@
+# Every target sets up .venv itself: when it is missing, or older than pyproject.toml or constraints.txt.
+# After that nothing here needs a network.
+
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.ready
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# One thread per process: sums are then taken in one order, and results repeat bit for bit.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MPLBACKEND := Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help verify test coverage lint format fuzz clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+# The package builds without isolation, so that pip fetches nothing when all is installed.
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once, some minutes)"
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+verify: $(READY)  ## train the reference and the torch optimizer side by side and compare them
+	$(BIN)/kfqn verify --out out/verify
+
+test: $(READY)  ## the whole suite; WORKERS=n processes
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+coverage: $(READY)  ## the suite with branch coverage
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+
+lint: $(READY)  ## ruff (rules and format) and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(READY)  ## let ruff repair and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+fuzz: $(READY)  ## the property tests with many more examples; hours on one core
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 $(ARGS)
+
+clean:  ## remove what the targets made, .venv included
+	rm -rf $(VENV) out dist .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
