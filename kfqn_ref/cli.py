@@ -1,0 +1,70 @@
+"""The command ``kfqn``: a table of commands, each imported only when it is called.
+
+A new command is one line of ``COMMANDS``: its name, the function that typer turns into the command, and the
+sentence that ``kfqn --help`` shows (the first line of that function's docstring; a test compares them).
+A command reports wrong use by ``typer.BadParameter`` (exit code 2), a broken claim by ``typer.Exit(1)``,
+and writes only into its ``--out`` directory.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+COMMANDS = {
+    "verify": ("kfqn_ref.experiments.verify:command", "Train reference and torch side by side and compare them."),
+    "train": ("kfqn_ref.experiments.train:command", "Train a network on real images, with checkpoints."),
+    "first-look": ("kfqn_ref.experiments.first_look:command", "Race KF-QN-CNN against tuned SGD and tuned Adam."),
+}  # fmt: skip  # one command a line
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are stand-ins with a help line until one of them is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the real command in place of its stand-in, then resolve as usual."""
+        if args and args[0] in COMMANDS:
+            self.add_command(_load(args[0]), args[0])
+        return super().resolve_command(ctx, args)
+
+
+def _load(name: str) -> Any:
+    module, function = COMMANDS[name][0].split(":")
+    single = typer.Typer(
+        add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
+    )
+    single.command(name)(getattr(import_module(module), function))
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _name, (_target, _summary) in COMMANDS.items():
+    app.command(_name, help=_summary)(lambda: None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kfqn_ref {version('kfqn_ref')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Kronecker-factored quasi-Newton training: a NumPy reference, a torch optimizer, and the proof that they agree.
+
+    Start with `kfqn verify --out DIR`, then `kfqn train --data digits --out DIR`.
+    """
