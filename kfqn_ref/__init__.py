@@ -1,1 +1,133 @@
-"""Kronecker-factored quasi-Newton methods: a NumPy reference, a torch optimizer, and the proof that they agree."""
+"""Kronecker-factored quasi-Newton methods: a NumPy reference, a torch twin, and the proof that they agree.
+
+The reference in reading order, one book chapter each; a reader can stop at any line:
+
+==================  ==================================================================================
+``bfgs``            BFGS on an inverse: secant, least change, positive definiteness
+``damping``         Powell, Levenberg-Marquardt, and their products DD and D_P D_LM
+``lbfgs``           the last p pairs: two loops, compact form, dense form
+``kron``            vec and the Kronecker product
+``patches``         a convolution as a matrix product
+``layers``          layers, forward and backward side by side
+``losses``          per-sample losses
+``network``         a chain of layers, one forward-backward pass
+``hessian``         the exact Hessian block of a layer, and what IAD, SUD and SH make of it
+``factors``         the Kronecker factor A, its action without forming it, the curvature pairs
+``strategies``      what the presets do differently
+``kfqn``            the method: init, direction, update, step
+``presets``         K-BFGS (2020), KF-QN-CNN (2021), K-BFGS (2022) by name
+``baselines``       SGD with momentum, Adam
+``kfac``            KFAC and KFC
+``train``           mini-batches and a loop
+==================  ==================================================================================
+
+The fast twin is ``kfqn_ref.optim.KFQN``; the checks that hold both to the theorems are ``kfqn_ref.testing``.
+"""
+
+from kfqn_ref._typing import InverseEstimate, Pair
+from kfqn_ref.baselines import SGD, Adam
+from kfqn_ref.bfgs import DenseInverse, bfgs_direct_update, bfgs_inverse_update
+from kfqn_ref.damping import (
+    double_damp,
+    dp_dlm_damp,
+    h0_damp,
+    identity_damp,
+    identity_theta,
+    lm_damp,
+    powell_damp,
+    powell_theta,
+)
+from kfqn_ref.factors import (
+    average_pair,
+    conv_hessian_action,
+    hessian_action,
+    input_factor,
+    input_mean,
+    input_pair,
+    output_pair,
+)
+from kfqn_ref.hessian import LayerBlocks, exact_blocks, layer_blocks, output_factor, output_hessian
+from kfqn_ref.kfac import KFAC, factored_damping, fisher_output_factor
+from kfqn_ref.kfqn import KFQN, BlockState, Counts, State, Step
+from kfqn_ref.kron import cvec, cvec_inverse, kron, kron_matvec, rvec, rvec_inverse
+from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Record, ReLU, Sigmoid, Tanh
+from kfqn_ref.lbfgs import LBFGSInverse, lbfgs_compact, lbfgs_dense, lbfgs_push, lbfgs_two_loop
+from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from kfqn_ref.network import Network, Pass, forward_backward, gradient
+from kfqn_ref.patches import append_one, col2im, im2col
+from kfqn_ref.presets import PRESETS, preset
+from kfqn_ref.train import fit, minibatches
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "KFAC",
+    "KFQN",
+    "PRESETS",
+    "SGD",
+    "Adam",
+    "AvgPool2d",
+    "BernoulliCrossEntropy",
+    "BlockState",
+    "Conv2d",
+    "Counts",
+    "DenseInverse",
+    "Flatten",
+    "InverseEstimate",
+    "LBFGSInverse",
+    "LayerBlocks",
+    "Linear",
+    "MaxPool2d",
+    "MeanSquaredError",
+    "Network",
+    "Pair",
+    "Pass",
+    "ReLU",
+    "Record",
+    "Sigmoid",
+    "SoftmaxCrossEntropy",
+    "State",
+    "Step",
+    "Tanh",
+    "append_one",
+    "average_pair",
+    "bfgs_direct_update",
+    "bfgs_inverse_update",
+    "col2im",
+    "conv_hessian_action",
+    "cvec",
+    "cvec_inverse",
+    "double_damp",
+    "dp_dlm_damp",
+    "exact_blocks",
+    "factored_damping",
+    "fisher_output_factor",
+    "fit",
+    "forward_backward",
+    "gradient",
+    "h0_damp",
+    "hessian_action",
+    "identity_damp",
+    "identity_theta",
+    "im2col",
+    "input_factor",
+    "input_mean",
+    "input_pair",
+    "kron",
+    "kron_matvec",
+    "layer_blocks",
+    "lbfgs_compact",
+    "lbfgs_dense",
+    "lbfgs_push",
+    "lbfgs_two_loop",
+    "lm_damp",
+    "minibatches",
+    "output_factor",
+    "output_hessian",
+    "output_pair",
+    "powell_damp",
+    "powell_theta",
+    "preset",
+    "rvec",
+    "rvec_inverse",
+]

@@ -1,0 +1,60 @@
+"""Array types with shapes, checked at run time in the reference.
+
+``Float[Array, "n n"]`` says dtype and shape; the ``checked`` decorator compares every call with
+the signature, so that a wrong kind or shape is a ``TypeError`` before any arithmetic happens.
+Equal letters within one signature must be equal sizes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from beartype import BeartypeConf, beartype
+from jaxtyping import Float, Inexact, Integer, jaxtyped
+
+Array = np.ndarray
+F = TypeVar("F", bound=Callable[..., Any])
+
+_bear = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def checked(function: F) -> F:
+    """Check the arguments and the result of ``function`` against its annotations.
+
+    Raises:
+        TypeError: an argument has the wrong kind, dtype or shape; the message names the
+            argument and what was expected.
+    """
+    return jaxtyped(typechecker=_bear)(function)
+
+
+def require(*rules: tuple[bool, str, object]) -> None:
+    """Raise ``ValueError`` for the first rule (holds, what must hold, what was got) that does not hold."""
+    for holds, rule, got in rules:
+        if not holds:
+            raise ValueError(f"{rule}, got {got}")
+
+
+class Pair(NamedTuple):
+    """A curvature pair: ``s``, a step, and ``y``, the change of the gradient along it; both (d,)."""
+
+    s: Float[Array, " d"]
+    y: Float[Array, " d"]
+
+
+@runtime_checkable
+class InverseEstimate(Protocol):
+    """A symmetric positive definite estimate ``H`` of an inverse: what BFGS and L-BFGS share."""
+
+    def __matmul__(self, X: Array, /) -> Array: ...
+
+    def update(self, s: Array, y: Array) -> "InverseEstimate":
+        """Return the estimate after the pair (s, y), ``sᵀy > 0``."""
+        ...
+
+    def dense(self) -> Array:
+        """Return the estimate as a (d, d) matrix."""
+        ...
+
+
+__all__ = ["Array", "Float", "Inexact", "Integer", "InverseEstimate", "Pair", "checked", "require"]

@@ -1,0 +1,159 @@
+"""L-BFGS: the inverse estimate as its last p pairs, in three forms that agree (book: L-BFGS three ways).
+
+Pairs are rows: ``S`` and ``Y`` are (m, n), the oldest first. The estimate starts from ``H_0 = gamma I``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.linalg import LinAlgError
+
+from kfqn_ref._typing import Array, Float, Pair, checked
+from kfqn_ref.bfgs import bfgs_inverse_update
+
+
+def _check(S: Array, Y: Array, gamma: float) -> Array:
+    """Return the curvatures ``s_iᵀy_i``, (m,), refusing a pair or a gamma that is not positive."""
+    if not gamma > 0:
+        raise ValueError(f"gamma must be positive, got {gamma}")
+    sy = np.einsum("mn,mn->m", S, Y)
+    if not (sy > 0).all():
+        raise LinAlgError(f"sᵀy must be positive for every pair, got {sy.min():.3g}")
+    return sy
+
+
+@checked
+def lbfgs_push(
+    S: Float[Array, "m n"],
+    Y: Float[Array, "m n"],
+    s: Float[Array, " n"],
+    y: Float[Array, " n"],
+    *,
+    memory: int,
+) -> tuple[Float[Array, "k n"], Float[Array, "k n"]]:
+    """Return the pairs with (s, y) appended; when more than ``memory``, without the oldest.
+
+    Args:
+        S, Y: stored pairs, (m, n), oldest first.
+        s, y: the new pair, (n,).
+        memory: pairs to keep, at least 1.
+
+    Raises:
+        ValueError: ``memory`` is less than 1.
+        LinAlgError: ``sᵀy`` is not positive.
+
+    Source: nocedal2006, ch. 7.
+    """
+    if memory < 1:
+        raise ValueError(f"memory must be at least 1, got {memory}")
+    if not s @ y > 0:
+        raise LinAlgError(f"sᵀy must be positive, got {s @ y:.3g}")
+    return np.vstack([S, s])[-memory:], np.vstack([Y, y])[-memory:]
+
+
+@checked
+def lbfgs_two_loop(
+    S: Float[Array, "m n"], Y: Float[Array, "m n"], q: Float[Array, "n ..."], *, gamma: float = 1.0
+) -> Float[Array, "n ..."]:
+    """Return ``H q`` by the two-loop recursion, never forming ``H``.
+
+    Args:
+        S, Y: pairs, (m, n), oldest first.
+        q: a vector (n,) or the columns of a matrix (n, k).
+        gamma: scale of ``H_0 = gamma I``, positive.
+
+    Raises:
+        ValueError: ``gamma`` is not positive.
+        LinAlgError: a pair with ``sᵀy <= 0``.
+
+    Source: nocedal2006, alg. 7.4.
+    """
+    rho = 1 / _check(S, Y, gamma)
+    m = len(S)
+    alpha = [np.zeros(q.shape[1:])] * m
+    for i in reversed(range(m)):  # newest to oldest
+        alpha[i] = rho[i] * (S[i] @ q)
+        q = q - np.multiply.outer(Y[i], alpha[i])
+    r = gamma * q
+    for i in range(m):  # oldest to newest
+        beta = rho[i] * (Y[i] @ r)
+        r = r + np.multiply.outer(S[i], alpha[i] - beta)
+    return r
+
+
+@checked
+def lbfgs_compact(
+    S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0
+) -> Float[Array, "n n"]:
+    r"""Return ``H`` in compact form: ``gamma I`` plus one product of rank 2m.
+
+    .. math::
+        H = \gamma I + [S^\top,\ \gamma Y^\top]
+        \begin{bmatrix} R^{-\top} (D + \gamma\, Y Y^\top) R^{-1} & -R^{-\top} \\ -R^{-1} & 0 \end{bmatrix}
+        \begin{bmatrix} S \\ \gamma Y \end{bmatrix},
+        \qquad R_{ij} = s_i^\top y_j\ (i \le j), \quad D = \operatorname{diag}(s_i^\top y_i)
+
+    with pairs as the rows of ``S`` and ``Y``.
+
+    Args, raises: as :func:`lbfgs_two_loop`.
+
+    Source: byrd1994compact.
+    """
+    sy = _check(S, Y, gamma)
+    R_inv = np.linalg.inv(np.triu(S @ Y.T))
+    top_left = R_inv.T @ (np.diag(sy) + gamma * Y @ Y.T) @ R_inv
+    middle = np.block([[top_left, -R_inv.T], [-R_inv, np.zeros_like(R_inv)]])
+    Psi = np.vstack([S, gamma * Y])  # (2m, n)
+    return gamma * np.eye(S.shape[1]) + Psi.T @ middle @ Psi
+
+
+@checked
+def lbfgs_dense(S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0) -> Float[Array, "n n"]:
+    """Return ``H`` by applying (3.1) to ``gamma I``, pair after pair, the oldest first.
+
+    Args, raises: as :func:`lbfgs_two_loop`.
+
+    Source: nocedal2006, ch. 7.
+    """
+    _check(S, Y, gamma)
+    H = gamma * np.eye(S.shape[1])
+    for s, y in zip(S, Y, strict=True):
+        H = bfgs_inverse_update(H, s, y)
+    return H
+
+
+@dataclass(frozen=True)
+class LBFGSInverse:
+    """An inverse estimate kept as its last ``memory`` pairs, from ``H_0 = gamma I``.
+
+    Args:
+        S, Y: pairs, (m, d), oldest first, ``m <= memory``.
+        gamma: scale of ``H_0``, positive.
+        memory: pairs to keep, at least 1.
+    """
+
+    S: Array
+    Y: Array
+    gamma: float
+    memory: int
+
+    @classmethod
+    def empty(cls, d: int, *, gamma: float = 1.0, memory: int) -> "LBFGSInverse":
+        """Return the estimate ``gamma I`` of size d, without pairs."""
+        return cls(np.zeros((0, d)), np.zeros((0, d)), gamma, memory)
+
+    def __matmul__(self, X: Array) -> Array:
+        return lbfgs_two_loop(self.S, self.Y, X, gamma=self.gamma)
+
+    def update(self, s: Array, y: Array) -> "LBFGSInverse":
+        """Return the estimate after the pair (s, y); the oldest pair is dropped when it is full."""
+        S, Y = lbfgs_push(self.S, self.Y, s, y, memory=self.memory)
+        return LBFGSInverse(S, Y, self.gamma, self.memory)
+
+    def dense(self) -> Array:
+        """Return the estimate as a (d, d) matrix."""
+        return lbfgs_dense(self.S, self.Y, gamma=self.gamma)
+
+    def pairs(self) -> list[Pair]:
+        """Return the stored pairs, oldest first."""
+        return [Pair(s, y) for s, y in zip(self.S, self.Y, strict=True)]

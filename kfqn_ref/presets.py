@@ -1,0 +1,41 @@
+"""The named methods: each is :class:`~kfqn_ref.kfqn.KFQN` with other values (book: K-BFGS, KF-QN-CNN)."""
+
+from typing import Any
+
+from kfqn_ref.kfqn import KFQN
+from kfqn_ref.strategies import dd, lbfgs_output_start, location_split
+
+_KBFGS_2020: dict[str, Any] = {
+    "damp": dd,
+    "factor_decay": 0.9,
+    "skip_below": 1e-4,
+    "linear_only": True,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "kbfgs_2020": _KBFGS_2020,
+    "kbfgs_l_2020": _KBFGS_2020 | {"start_H_g": lbfgs_output_start},
+    "kfqn_cnn": {},
+    "kfqn_cnn_l": {"start_H_g": lbfgs_output_start},
+    "kbfgs_2022": {"split": location_split, "curvature_interval": 10},
+}
+
+
+def preset(name: str, **overrides: Any) -> KFQN:
+    """Return the method of that name, with the given fields of :class:`~kfqn_ref.kfqn.KFQN` changed.
+
+    ======================  ===============================================================================
+    ``kbfgs_2020``          K-BFGS: linear layers, averaged A, double damping (goldfarb2020kbfgs)
+    ``kbfgs_l_2020``        K-BFGS(L): the same with L-BFGS for ``H_g``
+    ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
+    ``kfqn_cnn_l``          KF-BFGS(L)-CNN: the same with L-BFGS for ``H_g``
+    ``kbfgs_2022``          (√(λ|T|), √(λ/|T|)) damping, curvature every 10 iterations (ren2022kfqn)
+    ======================  ===============================================================================
+
+    Raises:
+        ValueError: there is no such preset, or a value is outside its range.
+        TypeError: an override is not a field of ``KFQN``.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return KFQN(**(PRESETS[name] | overrides))
