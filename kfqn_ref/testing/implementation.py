@@ -1,0 +1,191 @@
+"""The boundary between the checks and whatever is put through them.
+
+An implementation is anything with some of the names of :data:`NAMES`: a module, a class, an object, a dict, or a
+path to a ``.py`` file. Checks speak NumPy float64; :class:`Implementation` converts on the way in and out, and sees to
+it that every argument comes back as it went in.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kfqn_ref.testing.law import Violation
+from kfqn_ref.testing.tolerances import FLOAT32, FLOAT64, Precision
+
+KERNELS = (
+    "powell_damp",
+    "identity_damp",
+    "lm_damp",
+    "double_damp",
+    "dp_dlm_damp",
+    "bfgs_inverse_update",
+    "bfgs_direct_update",
+    "lbfgs_push",
+    "lbfgs_two_loop",
+    "lbfgs_compact",
+    "lbfgs_dense",
+)
+LAYERS = (
+    "cvec",
+    "cvec_inverse",
+    "rvec",
+    "rvec_inverse",
+    "kron",
+    "kron_matvec",
+    "im2col",
+    "col2im",
+    "append_one",
+    "input_factor",
+    "input_mean",
+    "hessian_action",
+    "conv_hessian_action",
+    "input_pair",
+    "output_pair",
+    "average_pair",
+    "output_factor",
+    "layer_blocks",
+)
+NETWORKS = ("forward_backward", "output_hessian", "optimizer_steps")
+NAMES = KERNELS + LAYERS + NETWORKS
+
+UNCHANGED = "The function leaves its arguments as they were."
+
+
+class UnusableImplementation(Exception):
+    """The thing to be checked cannot be loaded, or has none of the names that the checks know."""
+
+
+class Implementation:
+    """An implementation seen through NumPy float64.
+
+    Args:
+        names: its functions by name; other names are ignored.
+        to_native: turns a read-only array into what the functions take; the identity by default.
+        precision: arithmetic of the functions; tolerances follow it.
+        label: what reports call it.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, Any],
+        *,
+        to_native: Callable[[np.ndarray], Any] | None = None,
+        precision: Precision = FLOAT64,
+        label: str = "implementation",
+    ):
+        self.functions = {name: names[name] for name in NAMES if callable(names.get(name))}
+        self.to_native, self.precision, self.label = to_native, precision, label
+        self.u = precision.u
+
+    def provides(self, names: Iterable[str]) -> bool:
+        """Whether all these names are there."""
+        return all(name in self.functions for name in names)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in NAMES:
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self._call(name, args, kwargs)
+
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        handed = [self._inward(arg) for arg in args]
+        try:
+            result = self.functions[name](*handed, **kwargs)
+        except ValueError as error:
+            if "read-only" in str(error):  # NumPy's words for a write to an argument
+                raise Violation(name, "a write to an argument", "no write", "", size=np.inf, tolerance=0.0,
+                                law=UNCHANGED) from error  # fmt: skip  # one violation a line reads best
+            raise
+        for index, (before, after) in enumerate(zip(args, handed, strict=True)):
+            if isinstance(before, np.ndarray):
+                _unchanged(f"argument {index + 1} of {name}", before, outward(after))
+        return outward(result)
+
+    def _inward(self, arg: Any) -> Any:
+        if not isinstance(arg, np.ndarray):
+            return arg
+        if self.to_native is not None:
+            return self.to_native(arg)
+        copy = arg.copy()
+        copy.setflags(write=False)
+        return copy
+
+
+def outward(value: Any) -> Any:
+    """Turn a result into NumPy: tensors and lists become float64 arrays, tuples of them keep their structure."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, tuple):
+        return type(value)(*map(outward, value)) if hasattr(value, "_fields") else tuple(map(outward, value))
+    if isinstance(value, np.ndarray) and value.dtype == complex:
+        return value
+    numeric = isinstance(value, np.ndarray | list | int | float | np.number) or hasattr(value, "__array__")
+    return np.asarray(value, dtype=np.float64) if numeric else value
+
+
+def _unchanged(name: str, before: np.ndarray, after: np.ndarray) -> None:
+    rounded = before.astype(np.float32) if not np.array_equal(before, after, equal_nan=True) else before
+    if not np.array_equal(rounded, after, equal_nan=True):
+        raise Violation(
+            name, after, "as it was", before, size=_distance(before, after), tolerance=0.0, law=UNCHANGED
+        )
+
+
+def _distance(before: np.ndarray, after: np.ndarray) -> float:
+    return float(np.linalg.norm(before - after)) if before.shape == after.shape else np.inf
+
+
+def load(target: Any) -> Implementation:
+    """Return the implementation behind a module, class, object, dict, ``module:Object`` or path of a ``.py`` file.
+
+    An object may say what it takes: ``to_native``, a function of an array, and ``precision``, "float32" or "float64".
+
+    Raises:
+        UnusableImplementation: it cannot be imported, or none of its names is known.
+    """
+    if isinstance(target, Implementation):
+        return target
+    label = (
+        str(target) if isinstance(target, str | Path) else getattr(target, "__name__", type(target).__name__)
+    )
+    if isinstance(target, str | Path):
+        target = _import(str(target))
+    names = target if isinstance(target, Mapping) else {name: getattr(target, name, None) for name in NAMES}
+    options = target.get if isinstance(target, Mapping) else lambda key: getattr(target, key, None)
+    precision = FLOAT32 if options("precision") in ("float32", FLOAT32) else FLOAT64
+    implementation = Implementation(names, to_native=options("to_native"), precision=precision, label=label)
+    if not implementation.functions:
+        raise UnusableImplementation(
+            f"{label} must define at least one of {', '.join(NAMES)}; it defines none"
+        )
+    return implementation
+
+
+def _import(target: str) -> Any:
+    try:
+        if target.endswith(".py"):
+            return _import_file(Path(target))
+        module, _, name = target.partition(":")
+        found = importlib.import_module(module)
+        return getattr(found, name)() if _is_class(found, name) else getattr(found, name) if name else found
+    except (Exception, SystemExit) as error:  # whatever the foreign code raises, it cannot be used
+        raise UnusableImplementation(f"{target} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _is_class(module: ModuleType, name: str) -> bool:
+    return bool(name) and isinstance(getattr(module, name), type)
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, "a .py file has a source loader"
+    assert spec.loader is not None, "a .py file has a source loader"
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

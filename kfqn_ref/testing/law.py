@@ -1,0 +1,97 @@
+"""A check: one law, stated as a plain function of one implementation.
+
+The body of a check calls the implementation and states the law with :func:`equal`, :func:`at_most` or
+:func:`holds`. The ``law`` decorator adds the law in words, its formula, the names it needs and the strategy
+that draws its arguments.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis.strategies import SearchStrategy
+
+from kfqn_ref.testing.tolerances import Precision
+
+Case = Mapping[str, Any]
+
+
+class Violation(AssertionError):
+    """One law, broken: what was on each side of the equation, by how much, and how much was allowed."""
+
+    def __init__(
+        self, left: str, lhs: Any, right: str, rhs: Any, *, size: float, tolerance: float, law: str = ""
+    ):
+        super().__init__(f"{left} against {right}: off by {size:.3g}, allowed {tolerance:.3g}")
+        self.left, self.lhs, self.right, self.rhs = left, lhs, right, rhs
+        self.size, self.tolerance, self.law = size, tolerance, law
+
+
+@dataclass(frozen=True)
+class Check:
+    """One law with everything a reader of its failure needs; call it with an implementation and one case."""
+
+    name: str
+    words: str
+    formula: str
+    chapter: str
+    requires: tuple[str, ...]
+    given: Callable[[Precision], SearchStrategy[Case]] = field(repr=False)
+    statement: Callable[..., None] = field(repr=False)
+    group: str = "laws"
+    cost: int = 1  # how many times fewer examples than a kernel's law this one can afford
+
+    def __call__(self, implementation: Any, case: Case) -> None:
+        """State the law for one case; raises Violation where it does not hold."""
+        self.statement(implementation, **case)
+
+
+REGISTRY: dict[str, Check] = {}
+
+
+def law(
+    words: str,
+    formula: str,
+    *,
+    chapter: str,
+    requires: str,
+    given: Callable[[Precision], SearchStrategy[Case]],
+    group: str = "laws",
+    cost: int = 1,
+) -> Callable[[Callable[..., None]], Check]:
+    """Make a check of the decorated function and list it in :data:`REGISTRY` under ``chapter.function``."""
+
+    def register(statement: Callable[..., None]) -> Check:
+        name = f"{chapter}.{statement.__name__}"
+        if name in REGISTRY:
+            raise ValueError(f"two checks are named {name}")
+        check = Check(name, words, formula, chapter, tuple(requires.split()), given, statement, group, cost)
+        REGISTRY[name] = check
+        return check
+
+    return register
+
+
+def equal(left: str, lhs: Any, right: str, rhs: Any, tolerance: float) -> None:
+    """State ``lhs = rhs`` up to ``tolerance`` in the Euclidean (Frobenius) norm; NaN never is equal."""
+    lhs, rhs = np.asarray(lhs, dtype=float), np.asarray(rhs, dtype=float)
+    if lhs.shape != rhs.shape:
+        shapes = f"{left} of shape {lhs.shape}", f"{right} of shape {rhs.shape}"
+        raise Violation(shapes[0], lhs, shapes[1], rhs, size=np.inf, tolerance=tolerance)
+    size = float(np.linalg.norm(lhs - rhs))
+    if not size <= tolerance:
+        raise Violation(left, lhs, right, rhs, size=size, tolerance=tolerance)
+
+
+def at_most(left: str, lhs: Any, right: str, rhs: Any, tolerance: float) -> None:
+    """State ``lhs <= rhs + tolerance`` for two scalars; NaN never is."""
+    size = float(lhs) - float(rhs)
+    if not size <= tolerance:
+        raise Violation(left, lhs, f"at most {right}", rhs, size=size, tolerance=tolerance)
+
+
+def holds(left: str, value: Any, right: str, expected: Any) -> None:
+    """State that two exact things (counts, shapes, truths) are the same."""
+    if value != expected:
+        raise Violation(left, value, right, expected, size=np.inf, tolerance=0.0)

@@ -1,0 +1,156 @@
+"""What the checks said: as values, as JSON, as lines for a terminal."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from kfqn_ref.testing.law import Case, Check, Violation
+
+CHAPTERS = {
+    "arguments": "Checks and mutants",
+    "damping": "Damping",
+    "bfgs": "BFGS on an inverse",
+    "lbfgs": "L-BFGS",
+    "kron": "vec and the Kronecker product",
+    "patches": "A convolution as a matrix product",
+    "factors": "Hessian action",
+    "pairs": "Curvature pairs",
+    "hessian": "The layer's Hessian block",
+    "network": "A network as a chain of linear maps",
+    "optimizer": "KF-QN-CNN",
+    "errors": "Checks and mutants",
+}
+
+
+def readable(value: Any) -> str:
+    """Numbers as a person would write them: shortest digits, small arrays in full, big ones shortened."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return ", ".join(f"{name} = {readable(v)}" for name, v in zip(value._fields, value, strict=True))  # type: ignore[attr-defined]  # the test above says it is a NamedTuple
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(readable, value)) + "]"
+    if isinstance(value, np.ndarray) and value.size == 1:
+        return f"{value.item():.9g}" if value.ndim == 0 else f"[{value.item():.9g}]"
+    if isinstance(value, np.ndarray):
+        return np.array2string(
+            value, precision=9, suppress_small=False, threshold=60, separator=", ", floatmode="maxprec"
+        )
+    return f"{float(value):.9g}" if isinstance(value, float | np.floating) else str(value)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The smallest counterexample found, both sides of the equation, and the violation against the tolerance."""
+
+    counterexample: dict[str, str]
+    left: str
+    lhs: str
+    right: str
+    rhs: str
+    size: float
+    tolerance: float
+    law: str = ""
+    looks_like: tuple[str, ...] = ()
+
+    @classmethod
+    def of_violation(cls, case: Case, violation: Violation) -> "Failure":
+        """A law that did not hold."""
+        sides = readable(violation.lhs), readable(violation.rhs)
+        shown = {name: readable(value) for name, value in case.items()}
+        return cls(shown, violation.left, sides[0], violation.right, sides[1], violation.size, violation.tolerance,
+                   violation.law)  # fmt: skip  # the fields in their order
+
+    @classmethod
+    def of_exception(cls, case: Case, error: Exception, where: str) -> "Failure":
+        """A call that raised on valid input."""
+        shown = {name: readable(value) for name, value in case.items()}
+        return cls(
+            shown, "the call", f"{type(error).__name__}: {error} ({where})", "a result", "", np.inf, 0.0
+        )
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Outcome of one check: "passed", "failed" or "not provided"."""
+
+    check: Check
+    outcome: str
+    examples: int
+    failure: Failure | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain data; infinite sizes become None."""
+        check = self.check
+        entry = {"check": check.name, "outcome": self.outcome, "examples": self.examples, "law": check.words}
+        entry |= {"formula": check.formula, "chapter": CHAPTERS[check.chapter]}
+        if self.failure is not None:
+            failure = dict(vars(self.failure))
+            failure["size"] = failure["size"] if np.isfinite(failure["size"]) else None
+            entry["failure"] = failure | {"looks_like": list(self.failure.looks_like)}
+        return entry
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the checks said of one implementation."""
+
+    label: str
+    precision: str
+    results: tuple[CheckResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        """The checks that failed."""
+        return tuple(result for result in self.results if result.outcome == "failed")
+
+    def counts(self) -> dict[str, int]:
+        """Number of checks by outcome."""
+        outcomes = [result.outcome for result in self.results]
+        return {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "not provided")}
+
+    def to_json(self) -> str:
+        """The whole report as JSON."""
+        head = {"implementation": self.label, "precision": self.precision, "counts": self.counts()}
+        results = [result.to_json() for result in self.results]
+        return json.dumps(head | {"results": results}, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+_COLOURS = {"passed": "green", "failed": "bold red", "not provided": "dim"}
+
+
+def print_result(console: Console, result: CheckResult) -> None:
+    """Print one line for a check, and what a failure teaches below it."""
+    colour = _COLOURS[result.outcome]
+    line = f"[{colour}]{result.outcome:<13}[/] {result.check.name}"
+    console.print(
+        line + (f" [dim]({result.examples} examples)[/]" if result.examples else ""), highlight=False
+    )
+    if result.failure is not None:
+        for label, text in explain(result):
+            body = text.replace("\n", "\n" + " " * 19)
+            console.print(f"    [bold]{label:<14}[/] {escape(body)}", highlight=False, soft_wrap=True)
+
+
+def explain(result: CheckResult) -> Sequence[tuple[str, str]]:
+    """What a failure teaches, as (label, text) lines."""
+    failure, check = result.failure, result.check
+    assert failure is not None, "only a failure is explained"
+    lines = [("law", failure.law or check.words)]
+    if not failure.law:
+        lines.append(("formula", check.formula))
+    lines += [(f"  {name} =", text) for name, text in failure.counterexample.items()]
+    lines += [(failure.left, failure.lhs), (failure.right, failure.rhs)]
+    if np.isfinite(failure.size):
+        lines.append(("violation", f"{failure.size:.3g}, tolerance {failure.tolerance:.2g}"))
+    if failure.looks_like:
+        lines.append(("looks like", "; or ".join(failure.looks_like)))
+    return [*lines, ("chapter", CHAPTERS[check.chapter])]

@@ -1,0 +1,116 @@
+"""Put an implementation through the checks: hypothesis looks for a counterexample and makes it small."""
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Flaky
+
+from kfqn_ref.testing import checks as _fills_the_registry
+from kfqn_ref.testing.implementation import Implementation, load
+from kfqn_ref.testing.law import REGISTRY, Case, Check, Violation
+from kfqn_ref.testing.report import CheckResult, Failure, Report
+
+__all__ = ["Effort", "all_checks", "run_check", "run_checks"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to look: examples a law, a seed or none (then the same examples every time), whether to shrink."""
+
+    examples: int = 100
+    seed: int | None = None
+    shrink: bool = True
+
+
+def all_checks(*, errors: bool = False) -> tuple[Check, ...]:
+    """Every check, in order of chapters; those of the error contract only when asked for."""
+    assert _fills_the_registry, "importing the checks registers them"
+    return tuple(check for check in REGISTRY.values() if errors or check.group != "errors")
+
+
+def run_checks(
+    implementation: Any,
+    checks: Iterable[Check] | None = None,
+    *,
+    errors: bool = False,
+    effort: Effort | None = None,
+    progress: Callable[[CheckResult], None] | None = None,
+) -> Report:
+    """Put an implementation through the checks.
+
+    Args:
+        implementation: a module, class, object, dict, ``module:Object`` or path of a ``.py`` file with some of the
+            names of :data:`kfqn_ref.testing.implementation.NAMES`.
+        checks: all by default.
+        errors: also those of the error contract, which a function without input validation does not pass.
+        effort: examples a law.
+        progress: called with each result as it comes.
+
+    Raises:
+        UnusableImplementation: it cannot be loaded or has none of the names.
+    """
+    loaded = load(implementation)
+    results = []
+    for check in all_checks(errors=errors) if checks is None else checks:
+        results.append(run_check(check, loaded, effort or Effort()))
+        if progress is not None:
+            progress(results[-1])
+    return Report(loaded.label, loaded.precision.name, tuple(results))
+
+
+def run_check(check: Check, implementation: Implementation, effort: Effort) -> CheckResult:
+    """Look for a case that breaks one law."""
+    if not implementation.provides(check.requires):
+        return CheckResult(check, "not provided", 0, None)
+    tried: list[int] = []
+    smallest: dict[str, Any] = {}
+
+    def attempt(case: Case) -> None:
+        tried.append(1)
+        try:
+            check(implementation, case)
+        except Exception as error:
+            smallest.update(case=case, error=error)
+            raise
+
+    try:
+        _search(attempt, check, implementation, effort)
+    except (Exception, Flaky) as error:
+        if not smallest:
+            raise  # no call of the implementation failed: the check or its strategy is broken
+        return CheckResult(check, "failed", len(tried), _failure(smallest["case"], smallest["error"], error))
+    return CheckResult(check, "passed", len(tried), None)
+
+
+def _search(
+    attempt: Callable[[Case], None], check: Check, implementation: Implementation, effort: Effort
+) -> None:
+    phases = (Phase.generate, Phase.shrink) if effort.shrink else (Phase.generate,)
+    bounded = settings(
+        max_examples=max(1, effort.examples // check.cost),
+        derandomize=effort.seed is None,
+        database=None,
+        deadline=None,
+        phases=phases,
+        report_multiple_bugs=False,
+        suppress_health_check=list(
+            HealthCheck
+        ),  # a foreign function may be slow; the strategies have their own tests
+    )
+    test = bounded(given(check.given(implementation.precision))(attempt))
+    if effort.seed is not None:
+        from hypothesis import seed
+
+        test = seed(effort.seed)(test)
+    test()
+
+
+def _failure(case: Case, error: Exception, final: BaseException) -> Failure:
+    if isinstance(error, Violation):
+        return Failure.of_violation(case, error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{last.name}, line {last.lineno}"
+    return Failure.of_exception(case, error, where)

@@ -1,0 +1,133 @@
+r"""Every tolerance of the suite, derived from the unit roundoff and the conditioning of the case.
+
+The model is the standard one: a computed :math:`a \circ b` is :math:`(a \circ b)(1 + \delta)` with
+:math:`|\delta| \le u`, so an inner product of length n has an error of at most :math:`n u \|a\| \|b\|` (first
+order), a matrix product ``n u |A||B|``, and a solve with (or an inverse of) a symmetric positive definite matrix
+a relative error of ``n u cond``. Each function below adds these bounds along the formula that its docstring
+shows. ``OPERATIONS`` is the only constant: no formula of the suite chains more than sixteen such operations, and the
+factor counts them all at the size of the largest. Nothing here is fitted to results: the tests of this module
+show both that correct code stays below the bounds and that a change of ten times the bound is seen.
+
+Source: derived here, from the rounding model of nocedal2006 (appendix A).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+OPERATIONS = 16.0
+
+
+class Precision(NamedTuple):
+    """Arithmetic that an implementation uses: its unit roundoff and the largest condition number to ask of it."""
+
+    name: str
+    u: float
+
+    @property
+    def max_cond(self) -> float:
+        """The condition number at which the worst correct form, inverting B, loses its last digit: cond³ u = 1."""
+        return self.u ** (-1 / 3)
+
+
+FLOAT64 = Precision("float64", 2.0**-53)
+FLOAT32 = Precision("float32", 2.0**-24)
+
+
+def norm(X: np.ndarray) -> float:
+    """Spectral norm of a matrix, Euclidean norm of a vector."""
+    return float(np.linalg.norm(X, 2)) if np.size(X) else 0.0
+
+
+def cond(H: np.ndarray) -> float:
+    """Spectral condition number of a symmetric positive definite matrix."""
+    return float(np.linalg.cond(H, 2))
+
+
+def cosine(s: np.ndarray, y: np.ndarray) -> float:
+    """κ = ‖s‖‖y‖ / |sᵀy|, the condition number of the inner product and the norm of I − ρ s yᵀ less one."""
+    return norm(s) * norm(y) / abs(float(s @ y))
+
+
+def rounding(u: float, n: int, size: float) -> float:
+    """``OPERATIONS · n · u · size``: sums of length n of terms that together have this size."""
+    return OPERATIONS * max(n, 1) * u * size
+
+
+def product(u: float, *factors: np.ndarray) -> float:
+    """Error of a product of matrices and vectors: ``n u ∏‖factor‖_F``."""
+    n = max(max(np.shape(factor), default=1) for factor in factors)
+    return rounding(u, n, float(np.prod([np.linalg.norm(factor) for factor in factors])))
+
+
+def powell(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
+    r"""Error of s̃ in (4.1).
+
+    With q = yᵀHy, δq ≤ n u ‖H‖‖y‖² and δ(sᵀy) ≤ n u ‖s‖‖y‖. Where damping acts, q − sᵀy ≥ (1 − mu1) q and
+    θ = (1 − mu1) q/(q − sᵀy) ≤ 1 has δθ ≤ δq/q + (δq + δ(sᵀy))/(q − sᵀy), which is at most
+    n u (2‖H‖‖y‖² + ‖s‖‖y‖)/(min(1 − mu1, 1) q). s̃ mixes s and Hy with weight θ; θ = 1 joins continuously.
+    """
+    Hy = H @ y
+    q = float(y @ Hy)
+    relative = 1 + (2 * norm(H) * norm(y) ** 2 + norm(s) * norm(y)) / q
+    return rounding(u, len(y), relative * (norm(s) + norm(Hy) + norm(H) * norm(y)))
+
+
+def identity(u: float, s: np.ndarray, y: np.ndarray) -> float:
+    """Error of ỹ in (4.2): :func:`powell` with H = I and the roles of s and y changed."""
+    return powell(u, np.eye(len(s)), y, s)
+
+
+def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
+    r"""Error of H⁺ in (3.1), by the product form, the rank-two form or the inverse of the updated B.
+
+    Product and rank-two form: every term is at most (1 + κ)²‖H‖ + ‖s‖²/sᵀy, and ρ = 1/sᵀy adds the
+    relative error n u κ. Through B: δB ≤ n u cond(H)‖B‖; B s sᵀB/(sᵀBs) ≤ ‖B‖ has the relative error
+    n u cond(H)² in each of its three inner products; yyᵀ/sᵀy has n u κ; and δH⁺ = H⁺ δB⁺ H⁺.
+    """
+    n, kappa, sy = len(s), cosine(s, y), abs(float(s @ y))
+    terms = (1 + kappa) ** 2 * norm(H) + norm(s) ** 2 / sy
+    through_H = (1 + kappa) * terms
+    H_plus = norm(_updated(H, s, y))
+    B = cond(H) / norm(H)
+    through_B = H_plus**2 * (4 * cond(H) ** 2 * B + (1 + kappa) * norm(y) ** 2 / sy)
+    return rounding(u, n, through_H + through_B)
+
+
+def direct_update(u: float, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
+    """Error of B⁺: :func:`inverse_update` with (B, y, s) for (H, s, y), as the two updates are dual, plus its own terms.
+
+    sᵀBs ≥ ‖s‖²‖B‖/cond(B), so the subtracted term has the relative error n u cond(B).
+    """
+    own = cond(B) * norm(B) + (1 + cosine(s, y)) * norm(y) ** 2 / abs(float(s @ y))
+    return rounding(u, len(s), 4 * own) + inverse_update(u, B, y, s)
+
+
+def lbfgs(u: float, S: np.ndarray, Y: np.ndarray, gamma: float) -> float:
+    r"""Error of the L-BFGS matrix, by recursion or by the compact form.
+
+    Recursion (3.1): the error e grows as e⁺ = (1 + κ)² e + n u (1 + κ)((1 + κ)²‖H‖ + ‖s‖²/sᵀy).
+    Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u cond(R), in terms
+    of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
+    """
+    error, size = 0.0, gamma
+    for s, y in zip(S, Y, strict=True):
+        growth = (1 + cosine(s, y)) ** 2
+        error, size = growth * error, growth * size + norm(s) ** 2 / abs(float(s @ y))
+        error += (1 + cosine(s, y)) * size
+    return rounding(u, S.shape[1] * max(len(S), 1), error + size + _compact_error(S, Y, gamma))
+
+
+def _compact_error(S: np.ndarray, Y: np.ndarray, gamma: float) -> float:
+    if not len(S):
+        return gamma
+    R = np.triu(S @ Y.T)
+    R_inv = norm(np.linalg.inv(R))
+    left = norm(S) * R_inv
+    size = left**2 * (norm(np.diag(R)) + gamma * norm(Y) ** 2) + 2 * gamma * left * norm(Y) + gamma
+    return (1 + norm(R) * R_inv) * (1 + norm(S) * norm(Y) * R_inv) * size
+
+
+def _updated(H: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
+    left = np.eye(len(s)) - np.outer(s, y) / (s @ y)
+    return left @ H @ left.T + np.outer(s, s) / (s @ y)
