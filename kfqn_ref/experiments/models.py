@@ -1,0 +1,86 @@
+"""The networks that the experiments train, as values from which both engines are built."""
+
+import numpy as np
+
+from kfqn_ref.experiments.data import Split
+from kfqn_ref.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid
+from kfqn_ref.losses import BernoulliCrossEntropy, SoftmaxCrossEntropy
+from kfqn_ref.network import Network
+
+MODELS = ("cnn", "mlp", "autoencoder")
+CLASSES = 10
+
+
+def build_network(model: str, side: int) -> Network:
+    """The network ``model`` for one-channel images of ``side`` x ``side`` pixels, 10 classes.
+
+    Raises:
+        ValueError: the model is not one of ``MODELS``.
+    """
+    if model == "cnn":
+        return cnn(side)
+    if model == "mlp":
+        return mlp(side)
+    if model == "autoencoder":
+        return autoencoder(side)
+    raise ValueError(f"the model must be one of {', '.join(MODELS)}, got {model!r}")
+
+
+def cnn(side: int) -> Network:
+    """Two convolutions that keep the size, each halved by pooling, and two linear layers."""
+    channels, kernel, hidden = ((8, 16), 3, 32) if side < 16 else ((16, 32), 5, 64)
+    features = channels[1] * (side // 4) ** 2
+    layers: tuple[Layer, ...] = (
+        Conv2d(1, channels[0], kernel, padding=kernel // 2),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(channels[0], channels[1], kernel, padding=kernel // 2),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(features, hidden),
+        ReLU(),
+        Linear(hidden, CLASSES),
+    )
+    return Network(layers, SoftmaxCrossEntropy())
+
+
+def mlp(side: int) -> Network:
+    """Two hidden layers of ReLUs."""
+    hidden = 32 if side < 16 else 128
+    layers: tuple[Layer, ...] = (
+        Flatten(),
+        Linear(side**2, hidden),
+        ReLU(),
+        Linear(hidden, hidden),
+        ReLU(),
+        Linear(hidden, CLASSES),
+    )
+    return Network(layers, SoftmaxCrossEntropy())
+
+
+def autoencoder(side: int) -> Network:
+    """Sigmoid layers down to a linear code and back to the logits of the pixels."""
+    pixels = side**2
+    hidden, code = (32, 8) if side < 16 else (256, 30)
+    layers: tuple[Layer, ...] = (
+        Flatten(),
+        Linear(pixels, hidden),
+        Sigmoid(),
+        Linear(hidden, code),
+        Linear(code, hidden),
+        Sigmoid(),
+        Linear(hidden, pixels),
+    )
+    return Network(layers, BernoulliCrossEntropy())
+
+
+def batch_of(network: Network, split: Split, index: np.ndarray | slice) -> Split:
+    """Inputs and targets of some samples: an autoencoder's targets are its own pixels."""
+    x = split.x[index]
+    return Split(x, split.y[index] if classifies(network) else x.reshape(len(x), -1))
+
+
+def classifies(network: Network) -> bool:
+    """Whether the network's targets are classes, so that it has a classification error."""
+    return isinstance(network.loss, SoftmaxCrossEntropy)
