@@ -1,4 +1,4 @@
-"""Twins: the torch model equal to a reference network, weights copied both ways, and the distance of two states.
+"""Twins: the torch model equal to a reference network, weights copied both ways, the distance of states.
 
 The one place of the package where the reference and the torch optimizer meet.
 """
@@ -18,6 +18,7 @@ from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
 
 Blocks = tuple[np.ndarray, ...]
+Trained = nn.Linear | nn.Conv2d
 
 
 def build(network: Network, params: Blocks, *, dtype: torch.dtype = torch.float64) -> nn.Sequential:
@@ -47,10 +48,14 @@ def _module_of(layer: reference.Layer, dtype: torch.dtype) -> nn.Module:
     raise TypeError(f"layer must be one of the reference's layers, got {type(layer).__name__}")
 
 
-def _trained(model: nn.Sequential, network: Network) -> list[tuple[nn.Module, int]]:
+def _trained(model: nn.Sequential, network: Network) -> list[tuple[Trained, int]]:
     """Return the modules that have blocks, each with their number."""
     pairs = zip(model, network.layers, strict=True)
-    return [(module, len(layer.block_shapes)) for module, layer in pairs if layer.block_shapes]
+    return [
+        (module, len(layer.block_shapes))
+        for module, layer in pairs
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
 
 
 @torch.no_grad()

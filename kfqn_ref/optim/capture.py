@@ -1,0 +1,135 @@
+"""What a pass through the model leaves for the curvature: inputs, and sums of outputs and of their gradients.
+
+Forward hooks stand only while a pass is watched. The outputs ``h`` and their gradients are summed where they
+appear and never kept; the inputs ``a`` are kept until the Hessian action has used them. Every call of a
+layer between two backward passes is a micro-batch; two calls before one backward are two uses of the same
+weights, and refused.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kfqn_ref.optim.geometry import total
+from kfqn_ref.optim.layer import Layer
+
+
+class Record:
+    """The sums of one layer over the micro-batches of one pass; vectors are ``(groups, d)``."""
+
+    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
+        self.layer, self.dtype = layer, dtype
+        self.a: list[Tensor] = []
+        self.h_sums: list[Tensor] = []
+        self.Dh_sums: list[Tensor] = []  # each divided by the locations T of its call
+        self.N, self.rows, self.T = 0, 0, 0
+        self.waits = False  # a call was made whose gradient has not come yet
+
+    def see(self, a: Tensor, h: Tensor, *, keep_input: bool) -> None:
+        """Take note of one call."""
+        N, T = self.layer.geometry.counts(h)
+        self.N, self.rows, self.T = self.N + N, self.rows + N * T, self.T or T
+        self.waits = True
+        if keep_input:
+            self.a.append(a.detach())
+        self.h_sums.append(self.layer.geometry.output_sum(h.detach(), self.dtype))
+
+    def see_gradient(self, Dh: Tensor) -> None:
+        """Take note of the gradient with respect to the output of the latest call."""
+        _, T = self.layer.geometry.counts(Dh)
+        self.waits = False
+        self.Dh_sums.append(self.layer.geometry.output_sum(Dh.detach(), self.dtype) / max(T, 1))
+
+    def h_mean(self) -> Tensor:
+        """Return the mean of ``h`` over samples and locations, ``(groups, d_g)``."""
+        return total(self.h_sums) / max(self.rows, 1)
+
+    def Dh_mean(self, scale: float) -> Tensor:
+        """Return the mean of ``Dh``; ``scale`` is 1 for a loss that is a mean, 1/N for a sum."""
+        return total(self.Dh_sums) * scale if self.Dh_sums else torch.zeros_like(self.h_sums[0])
+
+    def a_mean(self) -> Tensor:
+        """Return ``ā̄``, ``(groups, d_a)``."""
+        return total([self.layer.geometry.input_sum(a, self.dtype) for a in self.a]) / max(self.rows, 1)
+
+    def input_factor(self) -> Tensor:
+        """Return ``A`` of the mini-batch (2.2), ``(groups, d_a, d_a)``."""
+        return total([self.layer.geometry.input_factor(a, self.dtype) for a in self.a]) / max(self.N, 1)
+
+    def input_diagonal(self) -> Tensor:
+        """Return the diagonal of ``A``, ``(groups, d_a)``, from one pass over the squared input."""
+        squares = [self.layer.geometry.input_sum(a.to(self.dtype).square(), self.dtype) for a in self.a]
+        return total(squares) / max(self.N, 1)
+
+    def first_factor(self, input_factor: str) -> Tensor:
+        """Return what ``H_a`` starts from: ``A``, or only its diagonal for the lean form."""
+        return self.input_diagonal() if input_factor == "lbfgs" else self.input_factor()
+
+    def action(self, v: Tensor) -> Tensor:
+        """Return ``A v`` without forming ``A``, ``(groups, d_a)``."""
+        return total([self.layer.geometry.action(a, v) for a in self.a]) / max(self.N, 1)
+
+
+class _Root(torch.autograd.Function):
+    """The identity whose output needs a gradient: where a pass over frozen weights begins to be followed."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, anchor: Tensor) -> Tensor:
+        ctx.mark_dirty(h)  # the very same tensor, so that an in-place activation may follow
+        return h
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+class Capture:
+    """The records of one pass, in the order in which the layers were first called."""
+
+    def __init__(self, layers: Sequence[Layer], *, keep_input: bool) -> None:
+        self.layers, self.keep_input = layers, keep_input
+        self.records: dict[Layer, Record] = {}
+
+    @property
+    def usable(self) -> list[Record]:
+        """The records of the layers that a gradient reached."""
+        return [record for record in self.records.values() if record.Dh_sums]
+
+    @property
+    def N(self) -> int:
+        """The number of samples of the pass, as its first layer saw them."""
+        return next((record.N for record in self.records.values()), 0)
+
+    @contextmanager
+    def watching(self, watched: bool = True) -> Iterator[None]:
+        """Record the forward and backward passes made inside, if ``watched``."""
+        handles = [
+            layer.module.register_forward_hook(partial(self._called, layer), with_kwargs=True)
+            for layer in self.layers
+            if watched
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _called(self, layer: Layer, module: Any, args: tuple, kwargs: dict, h: Tensor) -> Tensor | None:
+        """Record a call, unless it is without gradients or recomputes a part of the backward pass."""
+        if not torch.is_grad_enabled():
+            return None
+        rooted = h if h.requires_grad else _Root.apply(h, h.new_zeros((), requires_grad=True))
+        if torch._C._current_graph_task_id() == -1:  # not inside a backward pass
+            record = self.records.setdefault(layer, Record(layer, layer.dtype))
+            if record.waits:
+                raise ValueError(
+                    f"a layer must be used once a forward pass, but {layer.name!r} was called twice before "
+                    f"a backward pass; name it in exclude=[...] to give it the momentum step"
+                )
+            record.see(args[0] if args else kwargs["input"], rooted, keep_input=self.keep_input)
+            rooted.register_hook(record.see_gradient)
+        return rooted

@@ -1,0 +1,60 @@
+"""Checkpoints: what is saved beside the tensors, and what must agree before anything is touched."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VERSION = 1
+"""Version of the layout of ``state_dict()["kfqn"]`` and of the states of the layers."""
+
+MUST_AGREE = ("preset", "input_factor", "memory", "layers", "others")
+"""What a checkpoint and an optimizer must have in common."""
+
+
+def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a checkpoint that is not one of this optimizer, naming the first thing that differs.
+
+    Args:
+        saved: a ``state_dict``.   own: the ``"kfqn"`` entry of this optimizer's.
+
+    Raises:
+        TypeError: it is not a dictionary. ValueError: it is not a checkpoint of KFQN, has another version,
+        or belongs to another model or preset.
+    """
+    if not isinstance(saved, dict):
+        raise TypeError(f"a checkpoint must be a dictionary, got {type(saved).__name__}")
+    missing = [key for key in ("state", "param_groups", "kfqn") if key not in saved]
+    if missing:
+        raise ValueError(
+            f"a KFQN checkpoint must have the entries state, param_groups and kfqn, got none for {missing}"
+        )
+    theirs = saved["kfqn"]
+    if theirs.get("version") != VERSION:
+        raise ValueError(
+            f"the checkpoint must be of version {VERSION}, got version {theirs.get('version')!r}"
+        )
+    for key in MUST_AGREE:
+        if theirs[key] != own[key]:
+            raise ValueError(f"{key} of the checkpoint must be {_first_difference(own[key], theirs[key])}")
+    sizes, mine = [len(g["params"]) for g in saved["param_groups"]], own["groups"]
+    if sizes != mine:
+        raise ValueError(f"the parameter groups must have {mine} parameters, got {sizes}")
+
+
+def _first_difference(own: Any, theirs: Any) -> str:
+    if isinstance(own, list) and isinstance(theirs, list):
+        for mine, other in zip(own, theirs, strict=False):
+            if mine != other:
+                return f"{mine} here, got {other}"
+        return f"{len(own)} in number, got {len(theirs)}"
+    return f"{own!r}, got {theirs!r}"
+
+
+def copied(value: Any, device: torch.device) -> Any:
+    """Return a state with every tensor copied to ``device``, no dtype changed."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device=device, copy=True)
+    if isinstance(value, dict):
+        return {key: copied(item, device) for key, item in value.items()}
+    return value

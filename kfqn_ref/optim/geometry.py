@@ -1,0 +1,184 @@
+"""What the method needs to know of a layer: its rows, and sums over samples and locations, by kind of layer.
+
+A layer is ``groups`` independent maps ``h_t = W ā_t`` side by side. Every vector is ``(groups, d)``. No
+patches are stored: a product with the input factor is a convolution with one output channel a group, and its
+weight gradient.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PATCH_FLOATS = 1 << 24
+"""Patches are formed once, for the first input factor, in slices of at most this many numbers."""
+
+
+class Geometry(Protocol):
+    """The sums over samples and locations of one kind of layer."""
+
+    groups: int
+    d_a: int
+    d_g: int
+    bias: bool
+
+    def counts(self, h: Tensor) -> tuple[int, int]:
+        """Return the number of samples ``N`` and of locations ``T`` of an output."""
+        ...
+
+    def output_sum(self, h: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the sum of ``h`` over samples and locations, ``(groups, d_g)``."""
+        ...
+
+    def input_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the sum of ``ā`` over samples and locations, ``(groups, d_a)``."""
+        ...
+
+    def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the sum of ``ā āᵀ`` over samples and locations, ``(groups, d_a, d_a)``."""
+        ...
+
+    def action(self, a: Tensor, v: Tensor) -> Tensor:
+        """Return the sum of ``ā (āᵀ v)`` over samples and locations, ``(groups, d_a)``."""
+        ...
+
+
+class LinearGeometry:
+    """A linear layer: the axes between the first and the last are the locations."""
+
+    def __init__(self, module: nn.Linear) -> None:
+        self.groups, self.bias = 1, module.bias is not None
+        self.d_a, self.d_g = module.in_features + self.bias, module.out_features
+
+    def counts(self, h: Tensor) -> tuple[int, int]:
+        return (h.shape[0], prod(h.shape[1:-1])) if h.ndim > 1 else (1, 1)
+
+    def output_sum(self, h: Tensor, dtype: torch.dtype) -> Tensor:
+        return h.reshape(-1, self.d_g).sum(0, keepdim=True, dtype=dtype)
+
+    def input_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        rows = a.reshape(-1, a.shape[-1])
+        total = rows.sum(0, keepdim=True, dtype=dtype)
+        return F.pad(total, (0, 1), value=rows.shape[0]) if self.bias else total
+
+    def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        a_bar = a.reshape(1, -1, a.shape[-1]).to(dtype)
+        a_bar = F.pad(a_bar, (0, 1), value=1.0) if self.bias else a_bar
+        return a_bar.mT @ a_bar
+
+    def action(self, a: Tensor, v: Tensor) -> Tensor:
+        rows = a.reshape(-1, a.shape[-1]).to(v.dtype)
+        if not self.bias:
+            return (rows.mT @ (rows @ v[0]))[None]
+        u = torch.addmv(v[0, -1], rows, v[0, :-1])
+        return torch.cat((rows.mT @ u, u.sum()[None]))[None]
+
+
+class ConvGeometry:
+    """A convolution over one, two or three axes."""
+
+    def __init__(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
+        self.groups, self.bias = module.groups, module.bias is not None
+        self.kernel, self.stride, self.dilation = module.kernel_size, module.stride, module.dilation
+        self.channels = module.in_channels // module.groups
+        self.d_a = self.channels * prod(self.kernel) + self.bias
+        self.d_g = module.out_channels // module.groups
+        self._set_padding(module)
+
+    def _set_padding(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
+        self.mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        both = (
+            module._reversed_padding_repeated_twice
+        )  # the sides of each axis, last axis first, as F.pad takes them
+        symmetric = both[::2] == both[1::2]
+        inside = self.mode == "constant" and symmetric
+        self.padding = tuple(reversed(both[::2])) if inside else (0,) * len(self.kernel)
+        self.pad = () if inside else tuple(both)
+
+    def counts(self, h: Tensor) -> tuple[int, int]:
+        axes = len(self.kernel)
+        return (h.shape[0] if h.ndim > axes + 1 else 1), prod(h.shape[-axes:])
+
+    def output_sum(self, h: Tensor, dtype: torch.dtype) -> Tensor:
+        total = self._batched(h).sum((0, *range(2, len(self.kernel) + 2)), dtype=dtype)
+        return total.reshape(self.groups, self.d_g)
+
+    def input_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        total = self._padded(a).sum(
+            0, keepdim=True, dtype=dtype
+        )  # (1, C, *space): patches of a sum = sum of patches
+        ones = total.new_ones(1, self.groups, *self._locations(total))
+        columns = self._weight_gradient(total, ones)
+        return columns if not self.bias else torch.cat((columns[:, :-1], columns[:, -1:] * a.shape[0]), 1)
+
+    def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        a = self._padded(a)
+        T = prod(self._locations(a))
+        step = max(1, PATCH_FLOATS // (self.groups * self.d_a * T))
+        factor = a.new_zeros(self.groups, self.d_a, self.d_a, dtype=dtype)
+        for part in a.split(step):
+            a_bar = self._patches(part.to(dtype))
+            factor.baddbmm_(a_bar, a_bar.mT)
+        return factor
+
+    def action(self, a: Tensor, v: Tensor) -> Tensor:
+        a = self._padded(a).to(v.dtype)
+        weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
+        weight = weight.reshape(self.groups, self.channels, *self.kernel)
+        zeros = (0,) * len(self.kernel)
+        conv = (self.stride, self.padding, self.dilation, False, zeros, self.groups)
+        return self._weight_gradient(a, torch.convolution(a, weight, bias, *conv))
+
+    def _batched(self, x: Tensor) -> Tensor:
+        return x if x.ndim == len(self.kernel) + 2 else x[None]
+
+    def _padded(self, a: Tensor) -> Tensor:
+        a = self._batched(a)
+        return F.pad(a, self.pad, mode=self.mode) if self.pad else a
+
+    def _locations(self, a: Tensor) -> tuple[int, ...]:
+        sizes = zip(a.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
+
+    def _weight_gradient(self, a: Tensor, u: Tensor) -> Tensor:
+        """Return the sum of ``u ā``, ``(groups, d_a)``; ``u`` is ``(N, groups, *locations)``."""
+        weight = a.new_empty(self.groups, self.channels, *self.kernel)  # only its shape is read
+        geometry = (self.stride, self.padding, self.dilation, False, (0,) * len(self.kernel), self.groups)
+        sizes, wanted = ([self.groups] if self.bias else None), [False, True, self.bias]
+        _, columns, ones = torch.ops.aten.convolution_backward(u, a, weight, sizes, *geometry, wanted)
+        columns = columns.reshape(self.groups, -1)
+        return torch.cat((columns, ones[:, None]), 1) if self.bias else columns
+
+    def _patches(self, a: Tensor) -> Tensor:
+        """Return every patch, ``(groups, d_a, N T)``, rows in the order of ``weight.reshape(C_out, -1)``."""
+        axes = len(self.kernel)
+        a = F.pad(a, [p for p in reversed(self.padding) for _ in range(2)])
+        for i in range(axes):
+            reach = self.dilation[i] * (self.kernel[i] - 1) + 1
+            a = a.unfold(2 + i, reach, self.stride[i])[
+                ..., :: self.dilation[i]
+            ]  # (N, C, *locations, *kernel)
+        a = a.unflatten(1, (self.groups, self.channels))
+        places, kernel = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)
+        a = a.permute(1, 2, *kernel, 0, *places).reshape(self.groups, self.channels * prod(self.kernel), -1)
+        return F.pad(a, (0, 0, 0, 1), value=1.0) if self.bias else a
+
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def geometry_of(module: nn.Module) -> Geometry | None:
+    """Return the geometry of a supported module, ``None`` for every other kind (subclasses included)."""
+    if type(module) is nn.Linear:
+        return LinearGeometry(module)
+    if type(module) in CONVOLUTIONS:
+        return ConvGeometry(module)  # type: ignore[arg-type]  # the line above narrows it
+    return None
+
+
+def total(terms: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the contributions of the micro-batches."""
+    return terms[0] if len(terms) == 1 else torch.stack(list(terms)).sum(0)

@@ -1,0 +1,142 @@
+"""The in-place kernels: the formulas of the method, batched over a layer's groups and masked on the device.
+
+Shapes: a vector is ``(groups, d)``, a matrix ``(groups, d, d)``, a scalar or a mask ``(groups,)``. A
+function whose name ends in ``_`` writes into its arguments and never rebinds them. Nothing here reads a
+tensor back to the host: a decision is a mask, and what is masked out is replaced before it can reach an
+estimate.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """Return the inner product over the last axis."""
+    return torch.linalg.vecdot(u, v)
+
+
+def powell_damp_(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor:
+    r"""Damp ``s`` into :math:`\theta s + (1 - \theta) H y`; return theta.
+
+    Afterwards :math:`s^\top y \ge \mu_1 y^\top H y`; :math:`\theta = 1` where that holds already.
+
+    Source: goldfarb2020kbfgs; (4.1).
+    """
+    sy, yHy = dot(s, y), dot(y, Hy)
+    theta = torch.where(sy >= mu1 * yHy, 1.0, (1 - mu1) * yHy / (yHy - sy))
+    s.mul_(theta[:, None]).add_(Hy * (1 - theta)[:, None])
+    return theta
+
+
+def identity_damp_(s: Tensor, y: Tensor, *, mu2: float) -> Tensor:
+    r"""Damp ``y`` into :math:`\theta y + (1 - \theta) s`; return theta.
+
+    Afterwards :math:`s^\top y \ge \mu_2 s^\top s`. Source: goldfarb2020kbfgs; (4.2).
+    """
+    sy, ss = dot(s, y), dot(s, s)
+    theta = torch.where(sy >= mu2 * ss, 1.0, (1 - mu2) * ss / (ss - sy))
+    y.mul_(theta[:, None]).add_(s * (1 - theta)[:, None])
+    return theta
+
+
+def lm_damp_(s: Tensor, y: Tensor, *, lam: float) -> None:
+    r"""Damp ``y`` into :math:`y + \lambda s`. Source: ren2021kfqn; (4.3)."""
+    y.add_(s, alpha=lam)
+
+
+def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> Tensor:
+    r"""Return ``v`` with :math:`H^+ = H + s v^\top + v s^\top`, the rank-two form of (3.1).
+
+    .. math:: v = \tfrac{\rho}{2} (1 + \rho\, y^\top H y)\, s - \rho H y, \qquad \rho = 1 / s^\top y
+
+    Source: nocedal2006.
+    """
+    rho = 1 / dot(s, y)
+    return s * (rho / 2 * (1 + rho * dot(y, Hy)))[:, None] - Hy * rho[:, None]
+
+
+def bfgs_inverse_update_(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
+    r"""Update ``H`` in place so that ``H y = s``; return the mask of the groups that were updated.
+
+    A group is left as it is unless ``accept``, :math:`s^\top y > 0` and the change of ``H`` is finite.
+    ``s`` and ``Hy`` are ``(groups, d)``, ``Hy`` being the old ``H`` times ``y``. Source: nocedal2006; (3.1).
+    """
+    v = bfgs_rank_two(s, y, Hy)
+    largest = s.abs().amax(-1) * v.abs().amax(-1)
+    accept = accept & (dot(s, y) > 0) & (largest < torch.inf)
+    s, v = (torch.where(accept[:, None], x, 0.0) for x in (s, v))
+    H.baddbmm_(torch.stack((s, v), -1), torch.stack((v, s), -2))  # (groups, d, 2) @ (groups, 2, d)
+    return accept
+
+
+def lbfgs_push_(S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
+    r"""Store the pair as the newest row, let the oldest fall out; return the mask of the groups that took it.
+
+    ``S``, ``Y`` are ``(groups, p, d)`` with the newest pair last, empty rows zero; ``R`` is ``(groups, p,
+    p)``, upper triangular, :math:`R_{ij} = s_i^\top y_j`. Source: nocedal2006.
+    """
+    sy = dot(s, y)
+    accept = accept & (sy > 0) & (sy < torch.inf)
+    take = accept[:, None, None]
+    for rows, new in ((S, s), (Y, y)):
+        rows.copy_(torch.where(take, torch.cat((rows[:, 1:], new[:, None]), 1), rows))
+    column = (S @ torch.where(accept[:, None], y, 0.0)[..., None])[:, :-1]
+    shifted = torch.cat((R[:, 1:, 1:], column), -1)  # the old pairs against the new y
+    bottom = torch.cat((torch.zeros_like(R[:, :1, 1:]), sy[:, None, None]), -1)
+    R.copy_(torch.where(take, torch.cat((shifted, bottom), -2), R))
+    return accept
+
+
+def lbfgs_apply(S: Tensor, Y: Tensor, R: Tensor, q: Tensor, *, gamma: Tensor | float) -> Tensor:
+    r"""Return ``H q`` for ``q`` ``(groups, d, columns)``: the two-loop recursion as two solves.
+
+    The first loop solves :math:`R \alpha = S q`; with :math:`r = \gamma (q - Y^\top \alpha)` the second
+    solves :math:`R^\top \delta = D \alpha - Y r`, where ``D`` is the diagonal of ``R``; :math:`H q = r +
+    S^\top \delta`. An empty row is zero and drops out. Source: nocedal2006, byrd1994compact; the two solves
+    are derived here.
+    """
+    D = R.diagonal(dim1=-2, dim2=-1)
+    R = R + torch.diag_embed(torch.where(D == 0, 1.0, 0.0))
+    alpha = torch.linalg.solve_triangular(R, S @ q, upper=True)
+    r = gamma * (q - Y.mT @ alpha)
+    delta = torch.linalg.solve_triangular(R.mT, D[..., None] * alpha - Y @ r, upper=False)
+    return r + S.mT @ delta
+
+
+def average_(mean: Tensor, new: Tensor, decay: float, accept: Tensor) -> None:
+    """Move ``mean`` to ``decay · mean + (1 − decay) · new`` where ``accept``."""
+    mean.lerp_(torch.where(accept, new, mean), 1 - decay)
+
+
+def damped_inverse(A: Tensor, lam: float, accept: Tensor) -> Tensor:
+    r"""Return :math:`(A + \lambda I)^{-1}`; where not ``accept``, with ``A = 0``. Source: ren2021kfqn."""
+    A = torch.where(accept, A, 0.0)
+    shift = lam * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    factor, _ = torch.linalg.cholesky_ex(A + shift)
+    return torch.cholesky_inverse(factor)
+
+
+def momentum_(M: Tensor, g: Tensor, W: Tensor, *, beta: float, tau: float, ok: Tensor) -> None:
+    r"""Move ``M`` to :math:`\beta M + (1 - \beta)(g + \tau W)` if ``ok``. Source: goldfarb2020kbfgs."""
+    if tau:
+        g = g + tau * W
+    average_(M, g, beta, ok)
+
+
+def descend_(W: Tensor, P: Tensor, *, lr: float, shrink: float, ok: Tensor) -> None:
+    r"""Move ``W`` to :math:`(1 - \mathrm{shrink}) W - \mathrm{lr}\, P` if ``ok``."""
+    ok = ok.to(P.dtype)
+    if shrink:
+        W.mul_(1 - shrink * ok)
+    W.sub_(P * (lr * ok))
+
+
+def all_finite(values: Sequence[Tensor | float]) -> Tensor:
+    """Return whether every entry of every value is finite, a mask without axes."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    largest = torch._foreach_norm([t.detach() for t in tensors], torch.inf)  # type: ignore[reportPrivateImportUsage]  # torch.optim's own way, without a public name
+    finite = torch.isfinite(torch.stack([x.to(torch.float64) for x in largest])).all()
+    return finite & all(math.isfinite(v) for v in values if not isinstance(v, Tensor))

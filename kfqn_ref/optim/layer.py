@@ -1,0 +1,69 @@
+"""A covered layer: its module, and its weights and gradients as matrices, bias column last."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kfqn_ref.optim.geometry import Geometry
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+class Layer:
+    """A linear or convolution layer of the model.
+
+    Args:
+        name: its name in the model.   module: the module.   geometry: how it sums over samples and locations.
+    """
+
+    def __init__(self, name: str, module: nn.Module, geometry: Geometry) -> None:
+        self.name, self.module, self.geometry = name, module, geometry
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The weight parameter; the layer's state hangs on it."""
+        return self.module.weight  # type: ignore[return-value]  # every covered module has one
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The bias parameter, if there is one."""
+        return self.module.bias  # type: ignore[return-value]  # every covered module has the attribute
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Weight, and bias if there is one."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the factors: float32 for half-precision weights."""
+        return torch.float32 if self.weight.dtype in HALVES else self.weight.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of the matrices, ``(groups, d_g, d_a)``."""
+        return self.geometry.groups, self.geometry.d_g, self.geometry.d_a
+
+    @property
+    def fingerprint(self) -> list[Any]:
+        """What a checkpoint must agree on: name, kind of module, shape, bias."""
+        return [self.name, type(self.module).__name__, list(self.shape), self.geometry.bias]
+
+    def matrix(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """Return tensors shaped like the parameters as one matrix; ``None`` stands for zeros."""
+        groups, d_g, d_a = self.shape
+        columns = [d_a - 1, 1] if self.geometry.bias else [d_a]
+        zeros = self.weight.new_zeros
+        parts = [
+            (zeros(groups, d_g, n) if x is None else x.reshape(groups, d_g, n)).to(self.dtype)
+            for x, n in zip(tensors, columns, strict=True)
+        ]
+        return torch.cat(parts, -1)
+
+    def split(self, matrix: Tensor) -> list[Tensor]:
+        """Return a matrix as tensors shaped like the parameters: the inverse of :meth:`matrix`."""
+        if not self.geometry.bias:
+            return [matrix.reshape(self.weight.shape)]
+        return [matrix[..., :-1].reshape(self.weight.shape), matrix[..., -1].reshape(-1)]

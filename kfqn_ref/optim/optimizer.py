@@ -1,0 +1,314 @@
+"""The optimizer: order of an iteration, options, errors, checkpoints. It contains no formula."""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kfqn_ref.optim import checkpoint
+from kfqn_ref.optim.capture import Capture, Record
+from kfqn_ref.optim.coverage import check_groups, complete_groups, covered_layers, plain_arithmetic
+from kfqn_ref.optim.curvature import Curvature, curvature_of
+from kfqn_ref.optim.kernels import all_finite, descend_, momentum_
+from kfqn_ref.optim.layer import Layer
+from kfqn_ref.optim.presets import PRESETS
+from kfqn_ref.optim.replay import Replay
+from kfqn_ref.optim.update import Method, direction, start_, update_input_, update_output_
+
+Closure = Callable[[], Any]
+
+
+class KFQN(torch.optim.Optimizer):
+    r"""Kronecker-factored quasi-Newton training of linear and convolution layers.
+
+    A layer's weights, as a matrix ``W`` with the bias as its last column, move along :math:`H_g M H_a`,
+    where ``M`` is the moving average of the gradient and the two factors are BFGS or L-BFGS estimates of
+    damped inverse Kronecker factors of the Hessian. All other parameters take the momentum step.
+
+    ``loss = opt.step(closure)``; the closure clears the gradients, runs the model on one mini-batch, calls
+    ``backward`` and returns the loss. Every ``curvature_interval`` iterations it is called a second time, at
+    the new weights, with the same random state and frozen weights: it must use the same mini-batch, and
+    there the gradients are ``None``.
+
+    Args:
+        model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered. preset:
+        ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``, ``kbfgs_2022``.
+        lr: step size, not negative. damping: λ, positive; λ_A λ_G = λ. momentum: decay of the gradient's
+        moving average, in [0, 1); ``None`` is 0.9. weight_decay: factor of the L2 term, not negative; it
+        enters the step, never a pair. pair_decay: decay of the averaged output pair, in [0, 1). mu1:
+        threshold of Powell's damping, in (0, 1). memory: pairs that L-BFGS keeps, at least 1.
+        curvature_interval: iterations from one curvature update to the next; ``None`` is the preset's.
+        loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples. input_factor:
+        ``"dense"``, or ``"lbfgs"``: ``H_a`` as the last ``memory`` pairs. decoupled: take weight decay out
+        of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``. exclude: names of modules that are to take
+        the momentum step. groups: dictionaries with ``params`` and any of lr, damping, momentum,
+        weight_decay, decoupled; all other
+            parameters form a last group with the values above.
+
+    Raises:
+        TypeError: ``model`` is not a module. ValueError: a value is outside its range, no layer is covered,
+        a covered weight is shared, the preset refuses
+            a layer, or weight and bias of a layer are in different groups.
+
+    Source: ren2021kfqn, goldfarb2020kbfgs, ren2022kfqn.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preset: str = "kfqn_cnn",
+        *,
+        lr: float = 0.3,
+        damping: float = 0.1,
+        momentum: float | None = None,
+        weight_decay: float = 0.0,
+        pair_decay: float = 0.9,
+        mu1: float = 0.2,
+        memory: int = 100,
+        curvature_interval: int | None = None,
+        loss_reduction: str = "mean",
+        input_factor: str = "dense",
+        decoupled: bool = False,
+        exclude: Collection[str] = (),
+        groups: Iterable[dict[str, Any]] = (),
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
+        chosen = PRESETS[preset]
+        interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
+        self.method = Method(chosen, pair_decay, mu1, memory, interval, loss_reduction, input_factor)
+        self.model = model
+        self.layers = covered_layers(model, chosen, exclude)
+        defaults = {
+            "lr": lr,
+            "damping": damping,
+            "momentum": 0.9 if momentum is None else momentum,
+            "weight_decay": weight_decay,
+            "decoupled": decoupled,
+        }
+        super().__init__(complete_groups(model, groups), defaults)
+        self._of_parameter = {p: layer for layer in self.layers for p in layer.parameters}
+        self._group_of = {p: i for i, group in enumerate(self.param_groups) for p in group["params"]}
+        check_groups(self.layers, self._group_of)
+        self._k = 0
+        self._skipped_steps = torch.zeros((), dtype=torch.int64, device=self.layers[0].weight.device)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group after checking its values.
+
+        Raises:
+            ValueError: lr, damping, momentum or weight_decay is outside its range.
+        """
+        group = {**self.defaults, **param_group}
+        below = self.method.preset.damping_below
+        rules = (
+            (group["lr"] >= 0, "lr must not be negative", "lr"),
+            (0 < group["damping"] < below, f"damping must be in (0, {below})", "damping"),
+            (0 <= group["momentum"] < 1, "momentum must be in [0, 1)", "momentum"),
+            (group["weight_decay"] >= 0, "weight_decay must not be negative", "weight_decay"),
+        )
+        for holds, rule, key in rules:
+            if not holds:
+                raise ValueError(f"{rule}, got {group[key]}")
+        super().add_param_group(param_group)
+
+    def step(self, closure: Closure | None = None) -> Any:
+        """Do one iteration on the mini-batch of ``closure``; return its loss.
+
+        An iteration whose loss or gradient is not finite changes nothing, and is counted in
+        ``skipped_steps``.
+
+        Raises:
+            TypeError: there is no closure. ValueError: the closure did not call ``backward`` or did not
+            return the loss, or used a layer twice
+                before a backward pass. The weights and the state are then as they were.
+        """
+        if not callable(closure):
+            raise TypeError(f"step needs a closure, got {type(closure).__name__}")
+        updates = self._k % self.method.curvature_interval == 0
+        replay = Replay(self.model)
+        loss, first = self._first_pass(closure, updates)
+        scale = 1 / max(first.N, 1) if self.method.loss_reduction == "sum" else 1.0
+        with plain_arithmetic(self.layers):
+            ok = all_finite([loss, *(grad for _, grad in self._moving())])
+            if updates:
+                self._start_new(first, ok)
+            self._move_(ok, scale)
+            for record in first.usable if updates else ():
+                state = self.state[record.layer.weight]
+                update_input_(state, record, self.method, ok, keep_A=self._k == 0)
+                record.a.clear()  # the second pass does without them
+        self._k += 1
+        if updates:
+            self._second_pass(closure, replay, first, ok, scale)
+        return loss
+
+    def _first_pass(self, closure: Closure, updates: bool) -> tuple[Any, Capture]:
+        """Return the loss and the records of the closure's first call."""
+        layers = [layer for layer in self.layers if layer.weight.requires_grad]
+        capture = Capture(layers, keep_input=updates)
+        watched = updates or self.method.loss_reduction == "sum"
+        with torch.enable_grad(), capture.watching(watched):
+            loss = closure()
+        if not isinstance(loss, Tensor | float):
+            raise ValueError(f"the closure must return the loss, got {type(loss).__name__}")
+        if not self._moving() or (watched and not capture.usable):
+            raise ValueError("the closure must call backward, but no gradient was left by it")
+        return loss, capture
+
+    def _second_pass(
+        self, closure: Closure, replay: Replay, first: Capture, ok: Tensor, scale: float
+    ) -> None:
+        """Call the closure at the new weights, and update every ``H_g`` from the two passes."""
+        second = Capture([record.layer for record in first.usable], keep_input=False)
+        with torch.enable_grad(), replay.again(), second.watching():
+            closure()
+        with plain_arithmetic(self.layers):
+            for record in first.usable:
+                if record.layer in second.records:
+                    state = self.state[record.layer.weight]
+                    update_output_(state, record, second.records[record.layer], self.method, ok, scale)
+
+    def _start_new(self, capture: Capture, ok: Tensor) -> None:
+        for record in capture.usable:
+            if "H_a" not in self.state[record.layer.weight]:
+                self._start(record, record.first_factor(self.method.input_factor), ok)
+
+    def _start(self, record: Record, A: Tensor, ok: Tensor) -> None:
+        weight = record.layer.weight
+        damping = self.param_groups[self._group_of[weight]]["damping"]
+        start_(self.state[weight], record, self.method, damping, A, ok)
+
+    def _move_(self, ok: Tensor, scale: float) -> None:
+        """Average the gradients and move all parameters that have one."""
+        self._skipped_steps += ~ok
+        for group in self.param_groups:
+            for p in group["params"]:
+                layer = self._of_parameter.get(p)
+                if p.grad is None:
+                    continue
+                if layer is None or layer.weight.grad is None:
+                    self._move_plain_(p, p.grad * scale, group, ok)
+                elif p is layer.weight:
+                    self._move_layer_(layer, group, ok, scale)
+
+    def _move_layer_(self, layer: Layer, group: dict[str, Any], ok: Tensor, scale: float) -> None:
+        state, moving = (
+            self.state[layer.weight],
+            [p if p.grad is not None else None for p in layer.parameters],
+        )
+        g = layer.matrix([None if p is None else p.grad * scale for p in moving])
+        tau = 0.0 if group["decoupled"] else group["weight_decay"]
+        W = layer.matrix(moving) if tau else g
+        M = state.setdefault("M", torch.zeros_like(g))
+        momentum_(M, g, W, beta=group["momentum"], tau=tau, ok=ok)
+        for p, P in zip(moving, layer.split(direction(state)), strict=True):
+            if p is not None:
+                descend_(p, P, lr=group["lr"], shrink=_shrink(group), ok=ok)
+
+    def _move_plain_(self, p: Tensor, g: Tensor, group: dict[str, Any], ok: Tensor) -> None:
+        M = self.state[p].setdefault("M", torch.zeros_like(p))
+        tau = 0.0 if group["decoupled"] else group["weight_decay"]
+        momentum_(M, g, p, beta=group["momentum"], tau=tau, ok=ok)
+        descend_(p, M, lr=group["lr"], shrink=_shrink(group), ok=ok)
+
+    def _moving(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Return the parameters that have a gradient, with it."""
+        parameters = (p for group in self.param_groups for p in group["params"])
+        return [(p, p.grad) for p in parameters if p.grad is not None]
+
+    def warm_start(self, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None) -> None:
+        """Begin from the mean of ``A`` over forward passes at the present weights, before iteration 0.
+
+        Buffers and the random state are left as they were.
+
+        Args:
+            batches: what ``forward`` takes, one after the other.
+            forward: runs the model on one of them; ``None`` is the model itself.
+
+        Raises:
+            ValueError: there is no batch, or an iteration was done already.
+
+        Source: goldfarb2020kbfgs.
+        """
+        if self._k:
+            raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
+        sums: dict[Layer, tuple[Record, Tensor]] = {}
+        count = 0
+        for batch in batches:
+            count += 1
+            capture, random = Capture(self.layers, keep_input=True), Replay(self.model)
+            with random.again(), capture.watching(), torch.enable_grad():
+                (forward or self.model)(batch)
+            with plain_arithmetic(self.layers):
+                for layer, record in capture.records.items():
+                    A = record.first_factor(self.method.input_factor)
+                    sums[layer] = (record, A + sums[layer][1] if layer in sums else A)
+                    record.a.clear()
+        if not count:
+            raise ValueError("warm_start needs at least one mini-batch, got none")
+        with plain_arithmetic(self.layers):
+            for record, A in sums.values():
+                self._start(record, A / count, torch.ones((), dtype=torch.bool, device=A.device))
+
+    def curvature(self, module: nn.Module) -> Curvature:
+        """Return what the method knows of one layer, as dense matrices and numbers on the host.
+
+        Raises:
+            ValueError: the module is not covered, or no iteration has reached it yet.
+        """
+        layer = next((layer for layer in self.layers if layer.module is module), None)
+        if layer is None:
+            raise ValueError(
+                f"module must be one of {[x.name for x in self.layers]}, got {type(module).__name__}"
+            )
+        if "H_a" not in self.state[layer.weight]:
+            raise ValueError(f"{layer.name!r} must have been through one iteration, got none")
+        return curvature_of(self.state[layer.weight])
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many iterations a non-finite loss or gradient skipped; reads the device."""
+        return int(self._skipped_steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a run needs to go on: plain types and tensors, loadable with ``weights_only=True``."""
+        saved = super().state_dict()
+        saved["kfqn"] = {**self._identity(), "k": self._k, "skipped_steps": self._skipped_steps}
+        return saved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state, bit for bit; one that does not fit is refused before anything is touched.
+
+        Raises:
+            TypeError: not a dictionary.
+            ValueError: of another version, preset or model, or not of KFQN.
+        """
+        checkpoint.check(state_dict, self._identity())
+        saved = state_dict["kfqn"]
+        super().load_state_dict({**state_dict, "state": {}})
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for index, state in state_dict["state"].items():
+            self.state[parameters[index]] = checkpoint.copied(state, parameters[index].device)
+        self._k = saved["k"]
+        self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree on."""
+        others = [[n, list(p.shape)] for n, p in self.model.named_parameters() if p not in self._of_parameter]
+        return {
+            "version": checkpoint.VERSION,
+            "preset": self.method.preset.name,
+            "input_factor": self.method.input_factor,
+            "memory": self.method.memory,
+            "layers": [layer.fingerprint for layer in self.layers],
+            "others": others,
+            "groups": [len(group["params"]) for group in self.param_groups],
+        }
+
+
+def _shrink(group: dict[str, Any]) -> float:
+    return group["lr"] * group["weight_decay"] if group["decoupled"] else 0.0

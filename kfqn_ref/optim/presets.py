@@ -1,0 +1,108 @@
+"""The presets: what the published variants do differently, as values of the fields of one frozen class."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from kfqn_ref.optim.inverse import DenseInverse, Inverse, LBFGSInverse
+from kfqn_ref.optim.kernels import damped_inverse, identity_damp_, lm_damp_, powell_damp_
+
+Damp = Callable[[Inverse, Tensor, Tensor, float, float], Tensor]
+"""``(H, s, y, mu1, lam)``: damp the pair in place; return the smallest theta, ``(groups,)``."""
+
+
+def dp_dlm_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+    """Powell's damping, then Levenberg-Marquardt's with λ_G. Source: ren2021kfqn."""
+    theta = powell_damp_(s, y, H.apply(y), mu1=mu1)
+    lm_damp_(s, y, lam=lam)
+    return theta
+
+
+def dd_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+    """Double damping: Powell's, then Powell's with the identity, mu2 = λ_G. Source: goldfarb2020kbfgs."""
+    theta = powell_damp_(s, y, H.apply(y), mu1=mu1)
+    return torch.minimum(theta, identity_damp_(s, y, mu2=lam))
+
+
+def sqrt_split(lam: float, T: int) -> tuple[float, float]:
+    """Return (λ_A, λ_G) = (√λ, √λ). Source: goldfarb2020kbfgs, ren2021kfqn."""
+    return sqrt(lam), sqrt(lam)
+
+
+def location_split(lam: float, T: int) -> tuple[float, float]:
+    """Return (λ_A, λ_G) = (√(λ|T|), √(λ/|T|)). Source: ren2022kfqn."""
+    return sqrt(lam * T), sqrt(lam / T)
+
+
+def dense_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
+    """Start from ``(A + λ_A I)⁻¹`` as a matrix. Source: ren2021kfqn."""
+    return DenseInverse.start(damped_inverse(A, lam, accept))
+
+
+def lean_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
+    """Start from ``gamma I``, 1/gamma the mean eigenvalue of ``A + λ_A I``; ``A`` is its diagonal.
+
+    Of all multiples of the identity this one has the trace of the inverse it stands for; it costs one pass
+    over the input, and the pairs of (5.1) then correct it along ``ā̄``, where the spectrum of ``A`` lies far
+    above its mean. Source: derived here.
+    """
+    mean = torch.where(accept, A.mean(-1), 0.0)
+    return LBFGSInverse.start(1 / (mean + lam), A.shape[-1], memory)
+
+
+def dense_output(like: Tensor, d: int, memory: int) -> Inverse:
+    """Start from ``I`` as a matrix; ``like`` is ``(groups,)``. Source: goldfarb2020kbfgs."""
+    eye = torch.eye(d, dtype=like.dtype, device=like.device)
+    return DenseInverse.start(eye.repeat(len(like), 1, 1))
+
+
+def lbfgs_output(like: Tensor, d: int, memory: int) -> Inverse:
+    """Start from ``I`` as L-BFGS. Source: goldfarb2020kbfgs."""
+    return LBFGSInverse.start(torch.ones_like(like), d, memory)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What the published variants do differently.
+
+    Args:
+        name: how it is asked for.
+        damp: damping of the output pair.
+        output_start: first ``H_g``.
+        split: λ and ``|T|`` to (λ_A, λ_G).
+        averages_A: ``A`` is a moving average with decay ``pair_decay``, not the mini-batch's own.
+        skip_below: a pair is skipped when ``sᵀy <= skip_below ‖s‖² ‖ḡ‖``.
+        linear_only: convolutions are refused.
+        curvature_interval: iterations from one curvature update to the next, unless the user says.
+        damping_below: λ must be below this.
+    """
+
+    name: str
+    damp: Damp = dp_dlm_
+    output_start: Callable[[Tensor, int, int], Inverse] = dense_output
+    split: Callable[[float, int], tuple[float, float]] = sqrt_split
+    averages_A: bool = False
+    skip_below: float = 0.0
+    linear_only: bool = False
+    curvature_interval: int = 1
+    damping_below: float = float("inf")
+
+
+_YEAR_2020 = {"damp": dd_, "averages_A": True, "skip_below": 1e-4, "linear_only": True, "damping_below": 1.0}
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset("kbfgs_2020", **_YEAR_2020),
+        Preset("kbfgs_l_2020", output_start=lbfgs_output, **_YEAR_2020),
+        Preset("kfqn_cnn"),
+        Preset("kfqn_cnn_l", output_start=lbfgs_output),
+        Preset("kbfgs_2022", split=location_split, curvature_interval=10),
+    )
+}
+
+INPUT_STARTS = {"dense": dense_input, "lbfgs": lean_input}
+"""How ``H_a`` is kept: a matrix, or the last ``memory`` pairs."""
