@@ -15,10 +15,10 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test coverage lint format fuzz clean
+.PHONY: help verify test coverage lint format fuzz book chapter book-test pdf clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 # The package builds without isolation, so that pip fetches nothing when all is installed.
 $(READY): pyproject.toml constraints.txt
@@ -49,6 +49,28 @@ format: $(READY)  ## let ruff repair and format
 fuzz: $(READY)  ## the property tests with many more examples; hours on one core
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 $(ARGS)
 
+# The book: its tools, and MathJax from npm (no page asks the network for anything).
+BOOK_READY := $(VENV)/.book-ready
+BOOK_FLAGS ?= -W -n --keep-going
+
+$(BOOK_READY): $(READY) book/package-lock.json book/vendor.mjs
+	@$(PIP) --no-build-isolation --editable '.[book]'
+	@cd book && npm ci --silent --no-audit --no-fund && npm run --silent vendor
+	@touch $@
+
+book: $(BOOK_READY)  ## the book as pages, in book/_build/html; warnings are errors
+	$(BIN)/jupyter-book build book $(BOOK_FLAGS)
+
+chapter: $(BOOK_READY)  ## one chapter, quickly: make chapter NAME=damping
+	$(BIN)/python book/build_chapter.py $(NAME)
+
+book-test: book  ## read the book in headless Chromium, and follow its links
+	$(BIN)/linkchecker --no-status --no-robots --no-warnings file://$(CURDIR)/book/_build/html/index.html
+	cd book && npm test --silent
+
+pdf: $(BOOK_READY)  ## the book as PDF, by LaTeX
+	$(BIN)/jupyter-book build book --builder pdflatex
+
 clean:  ## remove what the targets made, .venv included
-	rm -rf $(VENV) out dist .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf $(VENV) out dist book/_build book/_vendor book/node_modules .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
