@@ -94,7 +94,8 @@ def _train(run: Any) -> None:
 
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with stop_signals() as stop, Progress(*columns, console=console, transient=True) as progress:
+    shown = {"console": console, "transient": True, "disable": not console.is_terminal}
+    with stop_signals() as stop, Progress(*columns, **shown) as progress:
         done = run.position.epoch * run.steps + run.position.step
         bar = progress.add_task("training", total=run.settings.epochs * run.steps, completed=done)
 
@@ -105,7 +106,7 @@ def _train(run: Any) -> None:
             run.train(
                 should_stop=lambda: bool(stop),
                 on_step=on_step,
-                on_epoch=lambda record: progress.console.print(line(record), highlight=False),
+                on_epoch=lambda record: console.print(line(record), highlight=False, soft_wrap=True),
             )
         except Stopped:
             at = run.position
@@ -116,7 +117,7 @@ def _train(run: Any) -> None:
         except Diverged as error:
             console.print(f"[red]{error}[/red]: lower --lr or raise --damping")
             raise typer.Exit(1) from None
-    console.print(f"written to {run.out}", highlight=False)
+    console.print(f"written to {run.out}", highlight=False, soft_wrap=True)
 
 
 def line(record: dict[str, Any]) -> str:
@@ -128,12 +129,9 @@ def line(record: dict[str, Any]) -> str:
             parts.append(
                 f"{name.replace('_', ' ')} {'not finite' if value is None else format(value, '.4f')}"
             )
-    parts += [
-        f"{name.replace('_', ' ')} {record[name]}"
-        for name in ("pairs_damped", "pairs_skipped")
-        if name in record
-    ]
-    return "   ".join([*parts, f"{record['seconds']:.1f} s"])
+    if "pairs_damped" in record:
+        parts.append(f"damped {record['pairs_damped']} skipped {record['pairs_skipped']}")
+    return "  ".join([*parts, f"{record['seconds']:.1f} s"])
 
 
 @contextmanager
