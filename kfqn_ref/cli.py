@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 COMMANDS = {
     "verify": ("kfqn_ref.experiments.verify:command", "Train reference and torch side by side, and compare."),
     "train": ("kfqn_ref.experiments.train:command", "Train a network on real images, with checkpoints."),
-    "first-look": ("kfqn_ref.experiments.first_look:command", "Compare KF-QN-CNN with tuned SGD and tuned Adam."),
+    "first-look": ("kfqn_ref.experiments.first_look:command", "Compare KF-QN-CNN with SGD and Adam, tuned."),
 }  # fmt: skip  # one command a line
 
 
@@ -64,7 +64,7 @@ def _main(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Kronecker-factored quasi-Newton training: a NumPy reference, a torch optimizer, the proof that they agree.
+    """Kronecker-factored quasi-Newton training: NumPy reference, torch optimizer, proof that they agree.
 
     Start with `kfqn verify --out DIR`, then `kfqn train --data digits --out DIR`.
     """
