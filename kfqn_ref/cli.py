@@ -17,6 +17,7 @@ COMMANDS = {
     "verify": ("kfqn_ref.experiments.verify:command", "Train reference and torch side by side, and compare."),
     "train": ("kfqn_ref.experiments.train:command", "Train a network on real images, with checkpoints."),
     "first-look": ("kfqn_ref.experiments.first_look:command", "Compare KF-QN-CNN with SGD and Adam, tuned."),
+    "check": ("kfqn_ref.testing.command:command", "Check an implementation of the method against its laws."),
 }  # fmt: skip  # one command a line
 
 

@@ -1,7 +1,8 @@
 """The laws of the method as checks, for this implementation and for any other.
 
-``run_checks(implementation)`` puts a module, class, object, dict or file through them; ``kfqn check`` does so from
-the command line. A check states one theorem; hypothesis searches for the smallest counterexample.
+``run_checks(implementation)`` puts a module, class, object, dict or file through them; ``kfqn check`` does so
+from the command line, ``parametrize_with_checks`` under pytest. A check states one theorem; hypothesis searches
+for the smallest counterexample.
 
 ==================  ==================================================================================
 ``law``             what a check is
@@ -11,6 +12,10 @@ the command line. A check states one theorem; hypothesis searches for the smalle
 ``implementation``  what can be put through them: the adapter protocol
 ``runner``          the search; ``report``: what it found
 ``mutants``         the known mistakes, each as an implementation that the checks reject
+``kill_matrix``     which check rejects which mutant
+``adapters``        other people's implementations, made to answer to the names
+``oracles``         slow derivations that the laws of layers and steps are checked against
+``twins``           the reference and the torch optimizer side by side
 ==================  ==================================================================================
 """
 

@@ -123,6 +123,8 @@ def outward(value: Any) -> Any:
         return type(value)(*map(outward, value)) if hasattr(value, "_fields") else tuple(map(outward, value))
     if isinstance(value, np.ndarray) and value.dtype == complex:
         return value
+    if isinstance(value, list) and not all(isinstance(entry, list | int | float) for entry in value):
+        return [outward(entry) for entry in value]
     numeric = isinstance(value, np.ndarray | list | int | float | np.number) or hasattr(value, "__array__")
     return np.asarray(value, dtype=np.float64) if numeric else value
 

@@ -94,6 +94,28 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
     return rounding(u, n, through_H + through_B)
 
 
+def update_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, ds: float, dy: float) -> float:
+    """Change of H⁺ when s changes by at most ds and y by at most dy, to first order; infinite where that says nothing.
+
+    With r = ds/‖s‖ + dy/‖y‖: δρ/ρ ≤ κ r and ‖δ(I − ρ s yᵀ)‖ ≤ κ(1 + κ) r, so δH⁺ ≤ 2(1 + κ) r (κ²‖H‖ + ‖s‖²/sᵀy).
+    """
+    kappa = cosine(s, y)
+    r = ds / norm(s) + dy / norm(y)
+    terms = (1 + kappa) ** 2 * norm(H) + norm(s) ** 2 / abs(float(s @ y))
+    return np.inf if kappa * r > 0.1 else 2 * (1 + kappa) * r * terms
+
+
+def powell_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, ds: float, dy: float) -> float:
+    """Change of s̃ in (4.1) when s changes by at most ds and y by at most dy, to first order.
+
+    With q = yᵀHy: δq ≤ 2‖Hy‖ dy, δ(sᵀy) ≤ ‖y‖ ds + ‖s‖ dy and δθ ≤ δq/q + (δq + δ(sᵀy))/((1 − mu1) q).
+    """
+    Hy = H @ y
+    q, dq, dsy = float(y @ Hy), 2 * norm(Hy) * dy, norm(y) * ds + norm(s) * dy
+    dtheta = dq / q + (dq + dsy) / ((1 - mu1) * q)
+    return ds + norm(H) * dy + dtheta * (norm(s) + norm(Hy))
+
+
 def direct_update(u: float, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
     """Error of B⁺: :func:`inverse_update` with (B, y, s) for (H, s, y), as the two updates are dual, plus its own terms.
 

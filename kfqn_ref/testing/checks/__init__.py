@@ -6,7 +6,11 @@ from kfqn_ref.testing.checks import (
     damping,
     damping_bounds,
     errors,
+    factors,
+    kron,
     lbfgs,
+    network,
+    optimizer,
     theorems,
 )
 
@@ -16,6 +20,10 @@ __all__ = [
     "damping",
     "damping_bounds",
     "errors",
+    "factors",
+    "kron",
     "lbfgs",
+    "network",
+    "optimizer",
     "theorems",
 ]

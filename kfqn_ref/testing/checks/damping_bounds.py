@@ -129,15 +129,10 @@ def dp_dlm_attained(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: fl
         error_s, error_y = _pair_error(f, {"H": H, "s": -H @ v, "y": v}, s_tilde, lam)
         ratio = lam + 1 / (mu1 * h)  # s̃ = mu1 h v and ỹ = (1 + λ mu1 h) v
         relative = 3 * error_y + error_s / (mu1 * h) + tol.rounding(f.u, len(s), tol.cond(H))
-        equal(
-            "ỹᵀỹ / s̃ᵀỹ",
-            y_tilde @ y_tilde / (s_tilde @ y_tilde),
-            "λ + 1/(mu1 h), H y = h y",
-            ratio,
-            ratio * relative,
-        )
-        metric = y_tilde @ H @ y_tilde / (s_tilde @ y_tilde)
-        equal("ỹᵀHỹ / s̃ᵀỹ", metric, "1/mu1 + λ h, H y = h y", h * ratio, h * ratio * relative)
+        sy = s_tilde @ y_tilde
+        bound = ratio * relative * mu1 * h * (1 + lam * mu1 * h)
+        equal("ỹᵀỹ", y_tilde @ y_tilde, "(λ + 1/(mu1 h)) s̃ᵀỹ, H y = h y", ratio * sy, bound)
+        equal("ỹᵀHỹ", y_tilde @ H @ y_tilde, "(1/mu1 + λ h) s̃ᵀỹ, H y = h y", h * ratio * sy, h * bound)
 
 
 @law(

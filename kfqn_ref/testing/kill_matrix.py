@@ -1,0 +1,155 @@
+"""The kill matrix: which check rejects which mutant, computed, as JSON, and as a guess at a stranger's mistake."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from kfqn_ref.testing.report import CheckResult, Report
+from kfqn_ref.testing.runner import Effort, all_checks, run_check
+
+STORED = "kill_matrix.json"
+
+
+@dataclass(frozen=True)
+class KillMatrix:
+    """For every mutant: what it is, the function it replaces, and the names of the checks that reject it."""
+
+    mistakes: dict[str, str]
+    replaces: dict[str, str]
+    kills: dict[str, tuple[str, ...]]
+    checks: tuple[str, ...]
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Mutants that no check rejects."""
+        return tuple(name for name, killers in self.kills.items() if not killers)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Checks that reject no mutant."""
+        killing = {killer for killers in self.kills.values() for killer in killers}
+        return tuple(name for name in self.checks if name not in killing)
+
+    def to_json(self) -> str:
+        """The matrix, one mutant a line."""
+        head = json.dumps({"checks": self.checks}, ensure_ascii=False)[1:-1]
+        rows = (
+            f"  {json.dumps(name)}: "
+            + json.dumps(
+                {"mistake": self.mistakes[name], "replaces": self.replaces[name], "killed_by": killers},
+                ensure_ascii=False,
+            )
+            for name, killers in self.kills.items()
+        )
+        return "{" + head + ',\n "mutants": {\n' + ",\n".join(rows) + "\n }}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "KillMatrix":
+        """Read what :meth:`to_json` wrote."""
+        data = json.loads(text)
+        mutants = data["mutants"]
+        return cls(
+            {name: entry["mistake"] for name, entry in mutants.items()},
+            {name: entry["replaces"] for name, entry in mutants.items()},
+            {name: tuple(entry["killed_by"]) for name, entry in mutants.items()},
+            tuple(data["checks"]),
+        )
+
+
+def compute(
+    names: Iterable[str] | None = None, *, examples: int = 60, progress: Callable[[str], None] | None = None
+) -> KillMatrix:
+    """Put every mutant through every check that uses the function it replaces."""
+    from kfqn_ref.testing.mutants import MUTANTS
+
+    chosen = [MUTANTS[name] for name in (MUTANTS if names is None else names)]
+    checks = all_checks(errors=True)
+    kills: dict[str, tuple[str, ...]] = {}
+    for mutant in chosen:
+        implementation = mutant.implementation()
+        relevant = [check for check in checks if mutant.replaces in check.requires]
+        effort = Effort(examples, shrink=False)
+        outcomes = [run_check(check, implementation, effort) for check in relevant]
+        kills[mutant.name] = tuple(result.check.name for result in outcomes if result.outcome == "failed")
+        if progress is not None:
+            progress(mutant.name)
+    mistakes = {mutant.name: mutant.mistake for mutant in chosen}
+    replaces = {mutant.name: mutant.replaces for mutant in chosen}
+    return KillMatrix(mistakes, replaces, kills, tuple(check.name for check in checks))
+
+
+@cache
+def stored() -> KillMatrix | None:
+    """The matrix shipped with the package, or None where it has not been computed."""
+    path = files("kfqn_ref.testing") / STORED
+    return KillMatrix.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def diagnose(report: Report, matrix: KillMatrix | None = None) -> Report:
+    """Add to every failure the mistakes that fail most nearly the same checks."""
+    matrix = matrix or stored()
+    if matrix is None:
+        return report
+    tried = {result.check.name for result in report.results if result.outcome != "not provided"}
+    failed = {result.check.name for result in report.failed}
+    results = [_diagnosed(result, matrix, tried, failed) for result in report.results]
+    return replace(report, results=tuple(results))
+
+
+def _diagnosed(result: CheckResult, matrix: KillMatrix, tried: set[str], failed: set[str]) -> CheckResult:
+    if result.failure is None:
+        return result
+    requires = set(result.check.requires)
+    scores: dict[str, float] = {}
+    for name, killers in matrix.kills.items():
+        kills = set(killers) & tried
+        if result.check.name in kills and matrix.replaces[name] in requires:
+            concerned = {check for check in failed if shares(check, matrix.replaces[name])}
+            scores[name] = len(kills & concerned) / len(kills | concerned)
+    best = max(scores.values(), default=0.0)
+    likeliest = tuple(matrix.mistakes[name] for name, score in scores.items() if score == best)[:3]
+    return replace(result, failure=replace(result.failure, looks_like=likeliest))
+
+
+def shares(check: str, function: str) -> bool:
+    """Whether a check calls this function."""
+    from kfqn_ref.testing.law import REGISTRY
+
+    return function in REGISTRY[check].requires if check in REGISTRY else False
+
+
+def as_rows(matrix: KillMatrix) -> list[dict[str, Any]]:
+    """One row a mutant, for tables."""
+    return [
+        {"mutant": name, "mistake": matrix.mistakes[name], "killed by": len(killers), "first": killers[:1]}
+        for name, killers in matrix.kills.items()
+    ]
+
+
+def write(path: str | None = None, *, examples: int = 200) -> KillMatrix:
+    """Compute the matrix and write it, by default to where :func:`stored` reads it."""
+    from rich.progress import track
+
+    from kfqn_ref.testing.mutants import MUTANTS
+
+    parts = [compute([name], examples=examples) for name in track(list(MUTANTS), description="mutants")]
+    matrix = KillMatrix(
+        {k: v for part in parts for k, v in part.mistakes.items()},
+        {k: v for part in parts for k, v in part.replaces.items()},
+        {k: v for part in parts for k, v in part.kills.items()},
+        parts[0].checks,
+    )
+    target = files("kfqn_ref.testing") / STORED if path is None else None
+    with open(str(target) if path is None else path, "w", encoding="utf-8") as out:
+        out.write(matrix.to_json())
+    return matrix
+
+
+if __name__ == "__main__":
+    computed = write()
+    print(f"{len(computed.kills)} mutants, {len(computed.checks)} checks")
+    print(f"survivors: {', '.join(computed.survivors) or 'none'}")
+    print(f"checks that reject no mutant: {', '.join(computed.idle) or 'none'}")

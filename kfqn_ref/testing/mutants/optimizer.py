@@ -1,0 +1,277 @@
+"""Mistakes in an optimizer's iteration: the reference, run with one of its functions replaced."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+import kfqn_ref as ref
+from kfqn_ref import DenseInverse, LBFGSInverse, Pair, kfqn, strategies
+from kfqn_ref.kfqn import KFQN, State, Step
+from kfqn_ref.testing.adapters import reference
+from kfqn_ref.testing.mutants import factors
+from kfqn_ref.testing.mutants.lbfgs import drops_newest
+from kfqn_ref.testing.mutants.registry import mutant
+
+Array = np.ndarray
+
+
+def _patched(name: str, mistake: str, where: Any, attribute: str, replacement: Any) -> None:
+    def optimizer_steps(*args: Any, **options: Any) -> Any:
+        with patch.object(where, attribute, replacement):
+            return reference.optimizer_steps(*args, **options)
+
+    optimizer_steps.__name__ = name
+    mutant("optimizer_steps", mistake)(optimizer_steps)
+
+
+def _with_options(name: str, mistake: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def optimizer_steps(*args: Any, **options: Any) -> Any:
+        return reference.optimizer_steps(*args, **(options | change(options)))
+
+    optimizer_steps.__name__ = name
+    mutant("optimizer_steps", mistake)(optimizer_steps)
+
+
+_direction, _update, _step = KFQN.direction, KFQN.update, KFQN.step
+_update_input, _update_output, _accept, _start = (
+    KFQN._update_input, KFQN._update_output, KFQN._accept, KFQN._start,
+)  # fmt: skip  # the methods as they are
+
+
+def _swapped_momentum(self: KFQN, params: Any, state: State, grads: Any) -> Any:
+    return _direction(
+        replace(self, momentum=1 - self.momentum if self.momentum else 0.0), params, state, grads
+    )
+
+
+def _without_decay(self: KFQN, params: Any, state: State, grads: Any) -> Any:
+    return _direction(replace(self, weight_decay=0.0), params, state, grads)
+
+
+def _one_sided(self: KFQN, params: Any, state: State, grads: Any) -> Any:
+    _, moved = _direction(self, params, state, grads)
+    return tuple(block.H_g @ block.M for block in moved.blocks), moved
+
+
+def _inverted(self: KFQN, params: Any, state: State, grads: Any) -> Any:
+    _, moved = _direction(self, params, state, grads)
+    return tuple(np.linalg.inv(b.H_g.dense()) @ b.M @ b.H_a.dense() for b in moved.blocks), moved
+
+
+def _swapped_sides(self: KFQN, params: Any, state: State, grads: Any) -> Any:
+    _, moved = _direction(self, params, state, grads)
+    square = [b.M.shape[0] == b.M.shape[1] for b in moved.blocks]
+    P = [b.H_a.dense() @ b.M @ b.H_g.dense() if q else b.H_g.dense() @ b.M @ b.H_a.dense()
+         for b, q in zip(moved.blocks, square, strict=True)]  # fmt: skip  # either order of sides
+    return tuple(P), moved
+
+
+def _decay_in_pair(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+    """Weight decay enters y: τ (h⁺ − h) is what an L2 term in the loss would add."""
+    real = kfqn.output_pair
+
+    def pair(first: Any, second: Any) -> Pair:
+        s, y = real(first, second)
+        return Pair(s, y + self.weight_decay * s)
+
+    with patch.object(kfqn, "output_pair", pair):
+        return _step(self, network, params, state, x, target)
+
+
+def _other_batch(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+    real, calls = kfqn.forward_backward, []
+
+    def passes(network: Any, params: Any, x: Array, target: Array) -> Any:
+        calls.append(1)
+        return real(network, params, x[::-1] * 0.5 if len(calls) == 2 else x, target)
+
+    with patch.object(kfqn, "forward_backward", passes):
+        return _step(self, network, params, state, x, target)
+
+
+def _second_at_old(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+    """The second pass halfway, before the step is complete."""
+    real, calls = kfqn.forward_backward, []
+
+    def passes(network: Any, new: Any, x: Array, target: Array) -> Any:
+        calls.append(1)
+        middle = tuple((a + b) / 2 for a, b in zip(params, new, strict=True))
+        return real(network, middle if len(calls) == 2 else new, x, target)
+
+    with patch.object(kfqn, "forward_backward", passes):
+        return _step(self, network, params, state, x, target)
+
+
+def _no_nan_guard(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+    with (
+        patch.object(kfqn, "_all_finite", lambda arrays: True),
+        patch.object(kfqn.np, "isfinite", np.ones_like),
+    ):
+        return _step(self, network, params, state, x, target)
+
+
+def _input_second(self: KFQN, state: State, first: Any, second: Any) -> State:
+    """The input pair from the second pass's inputs."""
+    mixed = tuple(a._replace(a_bar=b.a_bar) for a, b in zip(first, second, strict=True))
+    return _update(self, state, mixed, second)
+
+
+def _always_update(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+    return _step(replace(self, curvature_interval=1), network, params, state, x, target)
+
+
+def _late_interval(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+    """Updates at k = 1, 3, … instead of 0, 2, …"""
+    interval = self.curvature_interval
+    if interval == 1:
+        return _step(self, network, params, state, x, target)
+    new = _step(self, network, params, replace(state, k=state.k + 1), x, target)
+    return new._replace(state=replace(new.state, k=new.state.k - 1))
+
+
+def _silent_skip(self: KFQN, block: Any, first: Any, second: Any) -> Any:
+    after = _update_output(self, block, first, second)
+    return replace(block, counts=after.counts) if self.pair_decay == 0 else after
+
+
+def _uncounted(self: KFQN, block: Any, *args: Any, **kwargs: Any) -> Any:
+    return replace(_update_input(self, block, *args, **kwargs), counts=block.counts)
+
+
+def _damped_always(self: KFQN, block: Any, first: Any, second: Any) -> Any:
+    after = _update_output(self, block, first, second)
+    return replace(after, counts=replace(after.counts, damped_g=after.counts.updates_g))
+
+
+def _skip_positive(self: KFQN, H: Any, pair: Pair, g: Array) -> Any:
+    return None if pair.s @ pair.y > 0 else _accept(self, H, pair, g)
+
+
+def _asymmetric(self: KFQN, H: Any, pair: Pair, g: Array) -> Any:
+    accepted = _accept(self, H, pair, g)
+    return DenseInverse(np.tril(accepted.H)) if isinstance(accepted, DenseInverse) else accepted
+
+
+def _start_identity(self: KFQN, network: Any, state: State, factors: Any, records: Any) -> State:
+    started = _start(self, network, state, factors, records)
+    return replace(
+        started, blocks=tuple(replace(b, H_a=DenseInverse(np.eye(b.M.shape[1]))) for b in started.blocks)
+    )
+
+
+def _start_undamped_T(self: KFQN, network: Any, state: State, factors: Any, records: Any) -> State:
+    started = _start(self, network, state, factors, records)
+    return replace(started, blocks=tuple(replace(b, T=1) for b in started.blocks))
+
+
+def _rebinding(self: DenseInverse, s: Array, y: Array) -> DenseInverse:
+    return self
+
+
+def _push_newest(self: LBFGSInverse, s: Array, y: Array) -> LBFGSInverse:
+    return LBFGSInverse(*drops_newest(self.S, self.Y, s, y, memory=self.memory), self.gamma, self.memory)
+
+
+def _push_always(self: LBFGSInverse, s: Array, y: Array) -> LBFGSInverse:
+    return LBFGSInverse(np.vstack([self.S, s]), np.vstack([self.Y, y]), self.gamma, self.memory)
+
+
+def _no_lm(H: Any, s: Array, y: Array, *, mu1: float, lam: float) -> Pair:
+    return Pair(ref.powell_damp(H, s, y, mu1=mu1), y)
+
+
+def _sign(H: Any, s: Array, y: Array, *, mu1: float, lam: float) -> Pair:
+    theta = ref.powell_theta(H, s, y, mu1=mu1)
+    s_tilde = theta * s - (1 - theta) * (H @ y)
+    return Pair(s_tilde, y + lam * s_tilde)
+
+
+for _entry in (
+    (
+        "swapped_momentum",
+        "moving-average weights of the momentum swapped",
+        KFQN,
+        "direction",
+        _swapped_momentum,
+    ),
+    ("without_decay", "weight decay is ignored", KFQN, "direction", _without_decay),
+    ("one_sided", "the gradient preconditioned from one side only", KFQN, "direction", _one_sided),
+    ("inverted", "H_g inverted once too often", KFQN, "direction", _inverted),
+    ("swapped_sides", "A and G swapped: H_a applied on the left", KFQN, "direction", _swapped_sides),
+    ("decay_in_pair", "weight decay inside y", KFQN, "step", _decay_in_pair),
+    ("other_batch", "the second pass on another mini-batch", KFQN, "step", _other_batch),
+    ("halfway", "the second pass before the step is complete", KFQN, "step", _second_at_old),
+    ("no_nan_guard", "a gradient that is not finite is used", KFQN, "step", _no_nan_guard),
+    ("always_update", "the curvature interval is ignored", KFQN, "step", _always_update),
+    ("late_interval", "curvature updates at the wrong iterations", KFQN, "step", _late_interval),
+    ("input_second", "the input pair from the second pass", KFQN, "update", _input_second),
+    (
+        "silent_skip",
+        "a silent skip: the pair is counted as accepted and not used",
+        KFQN,
+        "_update_output",
+        _silent_skip,
+    ),
+    ("uncounted", "updates of the input side are not counted", KFQN, "_update_input", _uncounted),
+    ("damped_always", "every accepted pair is counted as damped", KFQN, "_update_output", _damped_always),
+    ("skip_positive", "skip where sᵀy > 0", KFQN, "_accept", _skip_positive),
+    ("asymmetric", "only the lower half of H is written", KFQN, "_accept", _asymmetric),
+    ("start_identity", "H_a starts from I", KFQN, "_start", _start_identity),
+    ("start_T", "|T| of the layer recorded as 1", KFQN, "_start", _start_undamped_T),
+    ("rebinds", "H never changes: an in-place update that rebinds", DenseInverse, "update", _rebinding),
+    (
+        "drops_newest",
+        "L-BFGS drops the newest pair instead of the oldest",
+        LBFGSInverse,
+        "update",
+        _push_newest,
+    ),
+    ("never_drops", "L-BFGS never forgets", LBFGSInverse, "update", _push_always),
+    (
+        "gradient_step",
+        "s taken from the gradients instead of the outputs",
+        kfqn,
+        "output_pair",
+        factors.pair_of_gradients,
+    ),
+    ("pair_summed", "1/|T| missing in y", kfqn, "output_pair", factors.pair_summed),
+    (
+        "pair_of_mean_loss",
+        "Dh not multiplied by N when the loss is a mean",
+        kfqn,
+        "output_pair",
+        factors.pair_of_mean_loss,
+    ),
+    (
+        "pair_swapped",
+        "moving-average weights of the pairs swapped",
+        kfqn,
+        "average_pair",
+        factors.average_swapped,
+    ),
+    (
+        "pair_without_lambda",
+        "λ_A s missing in the input pair",
+        kfqn,
+        "input_pair",
+        factors.pair_without_lambda,
+    ),
+    ("factor_per_location", "1/|T| wrongly in A", kfqn, "input_factor", factors.factor_per_location),
+    ("mean_summed", "ā̄ summed over the locations", kfqn, "input_mean", factors.mean_summed),
+    ("without_lm", "Powell's damping only", strategies, "dp_dlm_damp", _no_lm),
+    ("powell_sign", "sign in Powell's damping", strategies, "dp_dlm_damp", _sign),
+):
+    _patched(*_entry)
+
+_with_options("lambda_not_root", "λ instead of √λ", lambda o: {"split": lambda lam, T: (lam, lam)})
+_with_options(
+    "split_everywhere", "√(λ|T|) and √(λ/|T|) in every preset", lambda o: {"split": strategies.location_split}
+)
+_with_options(
+    "factor_swapped",
+    "moving-average weights of A swapped",
+    lambda o: {"factor_decay": 0.1} if o["preset"].endswith("2020") else {},
+)
