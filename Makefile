@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test coverage lint format fuzz book chapter book-test pdf clean
+.PHONY: help verify test coverage lint format fuzz notebooks lab book chapter book-test pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,12 @@ format: $(READY)  ## let ruff repair and format
 
 fuzz: $(READY)  ## the property tests with many more examples; hours on one core
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 $(ARGS)
+
+notebooks: $(READY)  ## run the read-along notebooks and keep their outputs
+	$(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir notebooks
 
 # The book: its tools, and MathJax from npm (no page asks the network for anything).
 BOOK_READY := $(VENV)/.book-ready

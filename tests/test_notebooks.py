@@ -1,0 +1,94 @@
+"""Read-along notebooks: each runs from top to bottom, its two files agree, and its outputs are not stale."""
+
+import os
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+PAIRS = sorted(path.with_suffix("") for path in NOTEBOOKS.glob("[0-9]*.py"))
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+each_notebook = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
+
+
+def read(pair: Path, suffix: str) -> nbformat.NotebookNode:
+    return jupytext.read(pair.with_suffix(suffix))
+
+
+def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+
+
+def printed(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return what each code cell printed; pictures and progress bars are not compared."""
+    outputs = (cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+    return ["".join(o.text for o in each if o.output_type == "stream") for each in outputs]
+
+
+def same_up_to_the_processor(one: str, two: str) -> bool:
+    """Whether words are equal and numbers close.
+
+    Another processor sums in another order, and training magnifies that: a loss of 0.06 may print as 0.07. A
+    stale output differs in words, in layout, or by more than a fifth.
+    """
+    words = [NUMBER.sub("#", text).split() for text in (one, two)]
+    numbers = [[float(n) for n in NUMBER.findall(text)] for text in (one, two)]
+    close = (abs(a - b) <= max(0.05, 0.2 * abs(a)) for a, b in zip(*numbers, strict=False))
+    return words[0] == words[1] and len(numbers[0]) == len(numbers[1]) and all(close)
+
+
+def test_there_are_at_least_eight():
+    assert len(PAIRS) >= 8
+
+
+@each_notebook
+def test_the_pair_agrees(pair):
+    assert cells(read(pair, ".py")) == cells(read(pair, ".ipynb")), f"run: make notebooks ({pair.name})"
+
+
+@each_notebook
+def test_it_is_complete(pair):
+    """A picture, three questions with folded answers, no warning and no error among its outputs."""
+    notebook = read(pair, ".ipynb")
+    text = "\n".join(source for _, source in cells(notebook))
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert text.count("<details><summary>Answer</summary>") == 3
+    assert "Change this and see" in text
+    assert any("image/png" in o.get("data", {}) for o in outputs)
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+@each_notebook
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the kernel client's own, from its dependencies
+def test_it_runs_and_prints_what_is_committed(pair, tmp_path, monkeypatch):
+    if "fashion" in pair.name and not Path("/usr/share/datasets/fashion-mnist").is_dir():
+        pytest.skip("Fashion-MNIST is not installed, and the committed output is that of Fashion-MNIST")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no settings of the user
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # inline figures, as the reader sees them
+    assert "KFQN_QUICK" not in os.environ
+    notebook = read(pair, ".ipynb")
+    before = printed(notebook)
+    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    for old, new in zip(before, printed(notebook), strict=True):
+        assert same_up_to_the_processor(old, new), (
+            f"stale output, run: make notebooks\n{old}\n-- now --\n{new}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ("loss 0.06", "loss 0.07", True),
+        ("loss 0.6", "loss 0.9", False),
+        ("loss 0.6", "mean 0.6", False),
+        ("errors 1 2", "errors 1", False),
+        ("error 7e-17", "error 3e-16", True),
+    ],
+)
+def test_what_counts_as_stale(one, two, same):
+    assert same_up_to_the_processor(one, two) is same
