@@ -1,4 +1,4 @@
-"""Build one chapter into book/_build/chapters/NAME, cells executed and cached: quick, for who is writing it."""
+"""Build one chapter into book/_build/chapters/NAME, cells executed and cached: for who writes it."""
 
 import subprocess
 import sys

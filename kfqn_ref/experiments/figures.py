@@ -24,8 +24,9 @@ MARKERS = "osD^vP"
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "axes.titlesize": 10.5,
+    "font.size": 11.5,
+    "axes.titlesize": 11.5,
+    "legend.fontsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
@@ -61,7 +62,7 @@ def _svg(fig: Figure, prefix: str) -> str:
     svg = svg.replace("#000000", "currentColor").replace("#ffffff", "var(--kfqn-paper)")
     for number, colour in enumerate(COLOURS):
         svg = svg.replace(colour, f"var(--kfqn-{number})")
-    # Text is black by default, without saying so.
+    # Text is black by default, without saying so: the page's colour instead.
     return re.sub(r"\n\s*", "\n", svg).replace("<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1)
 
 
