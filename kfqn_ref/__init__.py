@@ -15,7 +15,10 @@ The reference in reading order, one book chapter each; a reader can stop at any 
 ``factors``         the Kronecker factor A, its action without forming it, the curvature pairs
 ``strategies``      what the presets do differently
 ``kfqn``            the method: init, direction, update, step
-``presets``         K-BFGS (2020), KF-QN-CNN (2021), K-BFGS (2022) by name
+``convergent``      the variant with a theorem: damping against H_0, and every eigenvalue constant
+``smoothness``      L and σ² of the loss, where a bound at all weights can be derived
+``theorem``         the one-step inequality and the rate, in numbers
+``presets``         K-BFGS (2020), KF-QN-CNN (2021), K-BFGS (2022), convergent by name
 ``baselines``       SGD with momentum, Adam
 ``kfac``            KFAC and KFC
 ``train``           mini-batches and a loop
@@ -27,6 +30,7 @@ The fast twin is ``kfqn_ref.optim.KFQN``; the checks that hold both to the theor
 from kfqn_ref._typing import InverseEstimate, Pair
 from kfqn_ref.baselines import SGD, Adam
 from kfqn_ref.bfgs import DenseInverse, bfgs_direct_update, bfgs_inverse_update
+from kfqn_ref.convergent import LEAN_INPUT, Bounds, Constants, Convergent, constants
 from kfqn_ref.damping import (
     double_damp,
     dp_dlm_damp,
@@ -56,6 +60,8 @@ from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCros
 from kfqn_ref.network import Network, Pass, forward_backward, gradient
 from kfqn_ref.patches import append_one, col2im, im2col
 from kfqn_ref.presets import PRESETS, preset
+from kfqn_ref.smoothness import Smoothness, smoothness
+from kfqn_ref.theorem import Rate, largest_step, sampling_variance
 from kfqn_ref.train import fit, minibatches
 
 __version__ = "0.1.0"
@@ -63,13 +69,17 @@ __version__ = "0.1.0"
 __all__ = [
     "KFAC",
     "KFQN",
+    "LEAN_INPUT",
     "PRESETS",
     "SGD",
     "Adam",
     "AvgPool2d",
     "BernoulliCrossEntropy",
     "BlockState",
+    "Bounds",
+    "Constants",
     "Conv2d",
+    "Convergent",
     "Counts",
     "DenseInverse",
     "Flatten",
@@ -82,9 +92,11 @@ __all__ = [
     "Network",
     "Pair",
     "Pass",
+    "Rate",
     "ReLU",
     "Record",
     "Sigmoid",
+    "Smoothness",
     "SoftmaxCrossEntropy",
     "State",
     "Step",
@@ -94,6 +106,7 @@ __all__ = [
     "bfgs_direct_update",
     "bfgs_inverse_update",
     "col2im",
+    "constants",
     "conv_hessian_action",
     "cvec",
     "cvec_inverse",
@@ -115,6 +128,7 @@ __all__ = [
     "input_pair",
     "kron",
     "kron_matvec",
+    "largest_step",
     "layer_blocks",
     "lbfgs_compact",
     "lbfgs_dense",
@@ -130,4 +144,6 @@ __all__ = [
     "preset",
     "rvec",
     "rvec_inverse",
+    "sampling_variance",
+    "smoothness",
 ]

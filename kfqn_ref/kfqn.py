@@ -1,6 +1,6 @@
 """The Kronecker-factored quasi-Newton method: one iteration, readable (book: KF-QN-CNN).
 
-Every block ``W`` has two inverse estimates, ``H_a`` of ``(A + λ_A I)⁻¹`` and ``H_g`` of ``(G + λ_G I)⁻¹``, and
+Every block ``W`` has two inverse estimates, ``H_a`` of ``(A + λ_A I)⁻¹``, ``H_g`` of ``(G + λ_G I)⁻¹``, and
 moves along ``H_g M H_a``, M being the averaged gradient. ``H_a`` learns by BFGS with Hessian action,
 ``H_g`` by damped BFGS or L-BFGS from the changes that the step made. The presets differ in the values of the
 fields of :class:`KFQN` only.
@@ -79,6 +79,7 @@ class KFQN:
 
     Args:
         lr: step size α, not negative.
+        step_decay: b of the step sizes ``α_k = lr (k + 1)^(−b)``, not negative; 0 keeps them constant.
         damping: λ, positive; split into λ_A λ_G = λ.
         momentum: β of the gradient's moving average, in [0, 1).
         weight_decay: τ of the L2 term, not negative; enters the step, never a pair.
@@ -88,7 +89,9 @@ class KFQN:
         curvature_interval: iterations from one curvature update to the next, at least 1.
         split: (λ, |T|) to (λ_A, λ_G).
         damp: damping of the output pair; returns the pair and whether it was changed.
+        first_factor: ``A_0`` from the inputs of the first mini-batch, where there was no warm start.
         start_H_a: first ``H_a`` from ``A_0``, λ_A and the memory.
+        renew_H_a: every later ``H_a`` from the mini-batch's A, λ_A and memory; None: BFGS by Hessian action.
         start_H_g: first ``H_g`` from d_g and the memory.
         factor_decay: decay of the moving average of A; 0 uses the mini-batch's own A, never formed.
         skip_below: a pair is skipped when ``sᵀy ≤ skip_below ‖s‖² ‖ḡ‖``; 0 asks for ``sᵀy > 0`` only.
@@ -108,9 +111,12 @@ class KFQN:
     mu1: float = 0.2
     memory: int = 100
     curvature_interval: int = 1
+    step_decay: float = 0.0
     split: Callable[[float, int], tuple[float, float]] = sqrt_split
     damp: Callable[[InverseEstimate, Array, Array, float, float], tuple[Pair, bool]] = dp_dlm
+    first_factor: Callable[[Array], Array] = input_factor
     start_H_a: Callable[[Array, float, int], InverseEstimate] = exact_input_start
+    renew_H_a: Callable[[Array, float, int], InverseEstimate] | None = None
     start_H_g: Callable[[int, int], InverseEstimate] = dense_output_start
     factor_decay: float = 0.0
     skip_below: float = 0.0
@@ -119,6 +125,7 @@ class KFQN:
     def __post_init__(self) -> None:
         require(
             (self.lr >= 0, "lr must not be negative", self.lr),
+            (self.step_decay >= 0, "step_decay must not be negative", self.step_decay),
             (self.damping > 0, "damping must be positive", self.damping),
             (0 <= self.momentum < 1, "momentum must be in [0, 1)", self.momentum),
             (self.weight_decay >= 0, "weight_decay must not be negative", self.weight_decay),
@@ -206,6 +213,9 @@ class KFQN:
     def _update_input(self, block: BlockState, a_bar: Array, *, keep_A: bool) -> BlockState:
         """Return the block with ``H_a`` updated by Hessian action (5.1)."""
         assert block.H_a is not None, "step and warm_start set H_a first"
+        if self.renew_H_a is not None:
+            H_a = self.renew_H_a(input_factor(a_bar), block.lambda_a, self.memory)
+            return replace(block, H_a=H_a, counts=replace(block.counts, updates_a=block.counts.updates_a + 1))
         A = block.A
         if A is not None and not keep_A:
             A = self.factor_decay * A + (1 - self.factor_decay) * input_factor(a_bar)
@@ -258,10 +268,11 @@ class KFQN:
             skipped = replace(state, k=state.k + 1, skipped_steps=state.skipped_steps + 1)
             return Step(params, skipped, first.loss)
         if any(block.H_a is None for block in state.blocks):
-            factors = (input_factor(record.a_bar) for record in first.records)
+            factors = (self.first_factor(record.a_bar) for record in first.records)
             state = self._start(network, state, factors, first.records)
         P, moved = self.direction(params, state, first.grads)
-        new = tuple(W - self.lr * p for W, p in zip(params, P, strict=True))
+        alpha = self.lr * (state.k + 1) ** -self.step_decay
+        new = tuple(W - alpha * p for W, p in zip(params, P, strict=True))
         if state.k % self.curvature_interval == 0:
             second: Pass = forward_backward(network, new, x, target)
             moved = self.update(moved, first.records, second.records)

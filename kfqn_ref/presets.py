@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kfqn_ref.convergent import Convergent
 from kfqn_ref.kfqn import KFQN
 from kfqn_ref.strategies import dd, lbfgs_output_start, location_split
 
@@ -18,6 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "kfqn_cnn": {},
     "kfqn_cnn_l": {"start_H_g": lbfgs_output_start},
     "kbfgs_2022": {"split": location_split, "curvature_interval": 10},
+    "convergent": {},
 }
 
 
@@ -30,6 +32,7 @@ def preset(name: str, **overrides: Any) -> KFQN:
     ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
     ``kfqn_cnn_l``          KF-BFGS(L)-CNN: the same with L-BFGS for ``H_g``
     ``kbfgs_2022``          (√(λ|T|), √(λ/|T|)) damping, curvature every 10 iterations (ren2022kfqn)
+    ``convergent``          the variant with a convergence theorem (derived here): a ``Convergent``
     ======================  ===============================================================================
 
     Raises:
@@ -38,4 +41,5 @@ def preset(name: str, **overrides: Any) -> KFQN:
     """
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return KFQN(**(PRESETS[name] | overrides))
+    kind = Convergent if name == "convergent" else KFQN
+    return kind(**(PRESETS[name] | overrides))

@@ -7,7 +7,7 @@ import numpy as np
 
 from kfqn_ref._typing import Array, InverseEstimate, Pair
 from kfqn_ref.bfgs import DenseInverse
-from kfqn_ref.damping import double_damp, dp_dlm_damp, identity_theta, powell_theta
+from kfqn_ref.damping import double_damp, dp_dlm_damp, h0_damp, identity_theta, powell_theta
 from kfqn_ref.lbfgs import LBFGSInverse
 
 
@@ -32,6 +32,18 @@ def dd(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[
     return pair, powell_theta(H, s, y, mu1=mu1) < 1 or identity_theta(pair.s, y, mu2=lam) < 1
 
 
+def h0(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
+    """Return the pair damped against ``H_0 = gamma I`` (7.1), and whether Powell's damping acted."""
+    assert isinstance(H, LBFGSInverse), "only L-BFGS has a gamma"
+    pair = h0_damp(s, y, gamma=H.gamma, mu1=mu1, lam=lam)
+    return pair, bool(s @ y < mu1 * H.gamma * (y @ y))
+
+
+def no_factor(a_bar: Array) -> Array:
+    """Return ``A_0 = 0``, (d_a, d_a): a start that no mini-batch has a say in."""
+    return np.zeros((a_bar.shape[2], a_bar.shape[2]))
+
+
 def exact_input_start(A: Array, lam: float, memory: int) -> InverseEstimate:
     """Return ``(A + lam I)⁻¹`` as a matrix, to be changed by BFGS."""
     return DenseInverse(np.linalg.inv(A + lam * np.eye(len(A))))
@@ -47,6 +59,6 @@ def dense_output_start(d_g: int, memory: int) -> InverseEstimate:
     return DenseInverse(np.eye(d_g))
 
 
-def lbfgs_output_start(d_g: int, memory: int) -> InverseEstimate:
-    """Return L-BFGS from ``I``."""
-    return LBFGSInverse.empty(d_g, memory=memory)
+def lbfgs_output_start(d_g: int, memory: int, gamma: float = 1.0) -> InverseEstimate:
+    """Return L-BFGS from ``gamma I``."""
+    return LBFGSInverse.empty(d_g, gamma=gamma, memory=memory)

@@ -33,18 +33,22 @@ class KFQN(torch.optim.Optimizer):
 
     Args:
         model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered. preset:
-        ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``, ``kbfgs_2022``.
+        ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``, ``kbfgs_2022``,
+        ``convergent`` (the one with a theorem).
         lr: step size, not negative. damping: λ, positive; λ_A λ_G = λ. momentum: decay of the gradient's
-        moving average, in [0, 1); ``None`` is 0.9. weight_decay: factor of the L2 term, not negative; it
-        enters the step, never a pair. pair_decay: decay of the averaged output pair, in [0, 1). mu1:
+        moving average, in [0, 1); ``None`` is the preset's. weight_decay: factor of the L2 term, not
+        negative; it enters the step, never a pair.
+        pair_decay: decay of the averaged output pair, in [0, 1). mu1:
         threshold of Powell's damping, in (0, 1). memory: pairs that L-BFGS keeps, at least 1.
         curvature_interval: iterations from one curvature update to the next; ``None`` is the preset's.
         loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples. input_factor:
         ``"dense"``, or ``"lbfgs"``: ``H_a`` as the last ``memory`` pairs. decoupled: take weight decay out
         of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``. exclude: names of modules that are to take
         the momentum step. groups: dictionaries with ``params`` and any of lr, damping, momentum,
-        weight_decay, decoupled; all other
+        weight_decay, decoupled, step_decay; all other
             parameters form a last group with the values above.
+        step_decay: b of the step sizes ``lr (k + 1)^(−b)``; ``None`` is the preset's.
+        gamma: scale of the first ``H_g = gamma I``, positive.
 
     Raises:
         TypeError: ``model`` is not a module. ValueError: a value is outside its range, no layer is covered,
@@ -72,6 +76,8 @@ class KFQN(torch.optim.Optimizer):
         decoupled: bool = False,
         exclude: Collection[str] = (),
         groups: Iterable[dict[str, Any]] = (),
+        step_decay: float | None = None,
+        gamma: float = 1.0,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -79,15 +85,16 @@ class KFQN(torch.optim.Optimizer):
             raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
         chosen = PRESETS[preset]
         interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
-        self.method = Method(chosen, pair_decay, mu1, memory, interval, loss_reduction, input_factor)
+        self.method = Method(chosen, pair_decay, mu1, memory, interval, loss_reduction, input_factor, gamma)
         self.model = model
         self.layers = covered_layers(model, chosen, exclude)
         defaults = {
             "lr": lr,
             "damping": damping,
-            "momentum": 0.9 if momentum is None else momentum,
+            "momentum": chosen.momentum if momentum is None else momentum,
             "weight_decay": weight_decay,
             "decoupled": decoupled,
+            "step_decay": chosen.step_decay if step_decay is None else step_decay,
         }
         super().__init__(complete_groups(model, groups), defaults)
         self._of_parameter = {p: layer for layer in self.layers for p in layer.parameters}
@@ -100,7 +107,7 @@ class KFQN(torch.optim.Optimizer):
         """Add a group after checking its values.
 
         Raises:
-            ValueError: lr, damping, momentum or weight_decay is outside its range.
+            ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range.
         """
         group = {**self.defaults, **param_group}
         below = self.method.preset.damping_below
@@ -109,8 +116,9 @@ class KFQN(torch.optim.Optimizer):
             (0 < group["damping"] < below, f"damping must be in (0, {below})", "damping"),
             (0 <= group["momentum"] < 1, "momentum must be in [0, 1)", "momentum"),
             (group["weight_decay"] >= 0, "weight_decay must not be negative", "weight_decay"),
+            (group["step_decay"] >= 0, "step_decay must not be negative", "step_decay"),
         )
-        for holds, rule, key in rules:
+        for holds, rule, key in (*rules, *(self.method.preset.convergent * _assumptions(group))):
             if not holds:
                 raise ValueError(f"{rule}, got {group[key]}")
         super().add_param_group(param_group)
@@ -175,7 +183,8 @@ class KFQN(torch.optim.Optimizer):
     def _start_new(self, capture: Capture, ok: Tensor) -> None:
         for record in capture.usable:
             if "H_a" not in self.state[record.layer.weight]:
-                self._start(record, record.first_factor(self.method.input_factor), ok)
+                past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
+                self._start(record, record.first_factor(self.method.input_factor), ok & past)
 
     def _start(self, record: Record, A: Tensor, ok: Tensor) -> None:
         weight = record.layer.weight
@@ -207,13 +216,19 @@ class KFQN(torch.optim.Optimizer):
         momentum_(M, g, W, beta=group["momentum"], tau=tau, ok=ok)
         for p, P in zip(moving, layer.split(direction(state)), strict=True):
             if p is not None:
-                descend_(p, P, lr=group["lr"], shrink=_shrink(group), ok=ok)
+                descend_(p, P, lr=self._alpha(group), shrink=self._shrink(group), ok=ok)
 
     def _move_plain_(self, p: Tensor, g: Tensor, group: dict[str, Any], ok: Tensor) -> None:
         M = self.state[p].setdefault("M", torch.zeros_like(p))
         tau = 0.0 if group["decoupled"] else group["weight_decay"]
         momentum_(M, g, p, beta=group["momentum"], tau=tau, ok=ok)
-        descend_(p, M, lr=group["lr"], shrink=_shrink(group), ok=ok)
+        descend_(p, M, lr=self._alpha(group), shrink=self._shrink(group), ok=ok)
+
+    def _alpha(self, group: dict[str, Any]) -> float:
+        return group["lr"] * (self._k + 1) ** -group["step_decay"]
+
+    def _shrink(self, group: dict[str, Any]) -> float:
+        return self._alpha(group) * group["weight_decay"] if group["decoupled"] else 0.0
 
     def _moving(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Return the parameters that have a gradient, with it."""
@@ -310,5 +325,15 @@ class KFQN(torch.optim.Optimizer):
         }
 
 
-def _shrink(group: dict[str, Any]) -> float:
-    return group["lr"] * group["weight_decay"] if group["decoupled"] else 0.0
+def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
+    """Return the rules (holds, what must hold, key) of the convergence theorem, with the assumption."""
+    return (
+        (group["lr"] > 0, "lr must be positive (AS.4: alpha_k > 0)", "lr"),
+        (
+            0.5 < group["step_decay"] < 1,
+            "step_decay b must be in (1/2, 1) (AS.4: sum alpha_k diverges, sum alpha_k² does not)",
+            "step_decay",
+        ),
+        (group["momentum"] == 0, "momentum must be 0 (AS.2: an unbiased gradient times H_k)", "momentum"),
+        (not group["decoupled"], "decoupled must be False (AS.2: the decay is part of f)", "decoupled"),
+    )

@@ -21,6 +21,16 @@ def dp_dlm_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
     return theta
 
 
+def h0_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+    """Powell's damping against ``H_0 = gamma I`` of an L-BFGS ``H``, then Levenberg-Marquardt's; (7.1).
+
+    Source: derived here, in the framework of wang2017sqn.
+    """
+    theta = powell_damp_(s, y, H.tensors["gamma"][..., 0] * y, mu1=mu1)
+    lm_damp_(s, y, lam=lam)
+    return theta
+
+
 def dd_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
     """Double damping: Powell's, then Powell's with the identity, mu2 = λ_G. Source: goldfarb2020kbfgs."""
     theta = powell_damp_(s, y, H.apply(y), mu1=mu1)
@@ -53,15 +63,14 @@ def lean_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
     return LBFGSInverse.start(1 / (mean + lam), A.shape[-1], memory)
 
 
-def dense_output(like: Tensor, d: int, memory: int) -> Inverse:
-    """Start from ``I`` as a matrix; ``like`` is ``(groups,)``. Source: goldfarb2020kbfgs."""
-    eye = torch.eye(d, dtype=like.dtype, device=like.device)
-    return DenseInverse.start(eye.repeat(len(like), 1, 1))
+def dense_output(gamma: Tensor, d: int, memory: int) -> Inverse:
+    """Start from ``gamma I`` as a matrix; ``gamma`` is ``(groups,)``. Source: goldfarb2020kbfgs."""
+    return DenseInverse.start(gamma[:, None, None] * torch.eye(d, dtype=gamma.dtype, device=gamma.device))
 
 
-def lbfgs_output(like: Tensor, d: int, memory: int) -> Inverse:
-    """Start from ``I`` as L-BFGS. Source: goldfarb2020kbfgs."""
-    return LBFGSInverse.start(torch.ones_like(like), d, memory)
+def lbfgs_output(gamma: Tensor, d: int, memory: int) -> Inverse:
+    """Start from ``gamma I`` as L-BFGS. Source: goldfarb2020kbfgs."""
+    return LBFGSInverse.start(gamma, d, memory)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,10 @@ class Preset:
         linear_only: convolutions are refused.
         curvature_interval: iterations from one curvature update to the next, unless the user says.
         damping_below: λ must be below this.
+        momentum: decay of the gradient's moving average, unless the user says.
+        step_decay: b of the step sizes ``lr (k + 1)^(−b)``, unless the user says.
+        convergent: a step may use earlier mini-batches only, and ``H_a``, where dense, is the latest one's
+            ``(A + λ_A I)⁻¹``; values that the theorem does not cover are refused.
     """
 
     name: str
@@ -89,6 +102,9 @@ class Preset:
     linear_only: bool = False
     curvature_interval: int = 1
     damping_below: float = float("inf")
+    momentum: float = 0.9
+    step_decay: float = 0.0
+    convergent: bool = False
 
 
 _YEAR_2020 = {"damp": dd_, "averages_A": True, "skip_below": 1e-4, "linear_only": True, "damping_below": 1.0}
@@ -101,6 +117,7 @@ PRESETS: dict[str, Preset] = {
         Preset("kfqn_cnn"),
         Preset("kfqn_cnn_l", output_start=lbfgs_output),
         Preset("kbfgs_2022", split=location_split, curvature_interval=10),
+        Preset("convergent", h0_, lbfgs_output, momentum=0.0, step_decay=0.7, convergent=True),
     )
 }
 

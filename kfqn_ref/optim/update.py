@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kfqn_ref.optim.capture import Record
 from kfqn_ref.optim.inverse import Inverse, inverse_of
-from kfqn_ref.optim.kernels import average_, dot
+from kfqn_ref.optim.kernels import average_, damped_inverse, dot
 from kfqn_ref.optim.presets import INPUT_STARTS, Preset
 
 State = dict[str, Any]
@@ -37,11 +37,13 @@ class Method:
     curvature_interval: int
     loss_reduction: str
     input_factor: str
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
         rules = (
             (0 <= self.pair_decay < 1, "pair_decay must be in [0, 1)", self.pair_decay),
             (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
+            (0 < self.gamma < float("inf"), "gamma must be positive", self.gamma),
             (self.memory >= 1, "memory must be at least 1", self.memory),
             (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
             (
@@ -65,7 +67,7 @@ def start_(state: State, record: Record, method: Method, damping: float, A: Tens
     groups, d_g, _ = record.layer.shape
     lambda_a, lambda_g = method.preset.split(damping, record.T)
     H_a = INPUT_STARTS[method.input_factor](A, lambda_a, method.memory, ok)
-    H_g = method.preset.output_start(A.new_empty(groups), d_g, method.memory)
+    H_g = method.preset.output_start(A.new_full((groups,), method.gamma), d_g, method.memory)
     state.update(H_a=H_a.tensors, H_g=H_g.tensors, lambda_a=lambda_a, lambda_g=lambda_g, T=record.T)
     state.update(s_g=A.new_zeros(groups, d_g), y_g=A.new_zeros(groups, d_g))
     state["counts"] = torch.zeros(5, groups, dtype=torch.int64, device=A.device)
@@ -81,8 +83,12 @@ def direction(state: State) -> Tensor:
 
 
 def update_input_(state: State, record: Record, method: Method, ok: Tensor, *, keep_A: bool) -> None:
-    """Update ``H_a`` by the Hessian action (5.1) on the inputs of the first pass."""
+    """Update ``H_a`` by the Hessian action (5.1) on the inputs of the first pass, or make it exact."""
     H_a = inverse_of(state["H_a"])
+    if method.preset.convergent and method.input_factor == "dense":
+        exact = damped_inverse(record.input_factor(), state["lambda_a"], ok)
+        state["H_a"]["H"].copy_(torch.where(ok, exact, state["H_a"]["H"]))
+        return _count(state, UPDATES_A, ok)
     if "A" in state and not keep_A:
         average_(state["A"], record.input_factor(), method.pair_decay, ok)
     a_mean = record.a_mean()
