@@ -83,7 +83,7 @@ class KFQN:
         damping: λ, positive; split into λ_A λ_G = λ.
         momentum: β of the gradient's moving average, in [0, 1).
         weight_decay: τ of the L2 term, not negative; enters the step, never a pair.
-        pair_decay: decay of the averaged output pair, in [0, 1).
+        pair_decay: decay of the averaged output pair (and of the averaged A), in [0, 1).
         mu1: threshold of Powell's damping, in (0, 1).
         memory: pairs p that L-BFGS keeps, at least 1.
         curvature_interval: iterations from one curvature update to the next, at least 1.
@@ -93,7 +93,7 @@ class KFQN:
         start_H_a: first ``H_a`` from ``A_0``, λ_A and the memory.
         renew_H_a: every later ``H_a`` from the mini-batch's A, λ_A and memory; None: BFGS by Hessian action.
         start_H_g: first ``H_g`` from d_g and the memory.
-        factor_decay: decay of the moving average of A; 0 uses the mini-batch's own A, never formed.
+        averages_A: average A with ``pair_decay``; else use the mini-batch's own, never formed.
         skip_below: a pair is skipped when ``sᵀy ≤ skip_below ‖s‖² ‖ḡ‖``; 0 asks for ``sᵀy > 0`` only.
         linear_only: refuse networks with convolutions.
 
@@ -118,7 +118,7 @@ class KFQN:
     start_H_a: Callable[[Array, float, int], InverseEstimate] = exact_input_start
     renew_H_a: Callable[[Array, float, int], InverseEstimate] | None = None
     start_H_g: Callable[[int, int], InverseEstimate] = dense_output_start
-    factor_decay: float = 0.0
+    averages_A: bool = False
     skip_below: float = 0.0
     linear_only: bool = False
 
@@ -133,7 +133,6 @@ class KFQN:
             (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
             (self.memory >= 1, "memory must be at least 1", self.memory),
             (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
-            (0 <= self.factor_decay < 1, "factor_decay must be in [0, 1)", self.factor_decay),
             (self.skip_below >= 0, "skip_below must not be negative", self.skip_below),
             (
                 self.damp is not dd or self.damping < 1,
@@ -180,7 +179,7 @@ class KFQN:
             T = record.a_bar.shape[1]
             lambda_a, lambda_g = self.split(self.damping, T)
             H_a = self.start_H_a(A, lambda_a, self.memory)
-            kept = A if self.factor_decay else None
+            kept = A if self.averages_A else None
             blocks.append(replace(block, H_a=H_a, A=kept, lambda_a=lambda_a, lambda_g=lambda_g, T=T))
         return replace(state, blocks=tuple(blocks))
 
@@ -218,7 +217,7 @@ class KFQN:
             return replace(block, H_a=H_a, counts=replace(block.counts, updates_a=block.counts.updates_a + 1))
         A = block.A
         if A is not None and not keep_A:
-            A = self.factor_decay * A + (1 - self.factor_decay) * input_factor(a_bar)
+            A = self.pair_decay * A + (1 - self.pair_decay) * input_factor(a_bar)
         a_mean = input_mean(a_bar)
         pair = input_pair(block.H_a, a_mean, a_bar if A is None else A, lam=block.lambda_a)
         H_a = self._accept(block.H_a, pair, a_mean)

@@ -8,7 +8,7 @@ from kfqn_ref.strategies import dd, lbfgs_output_start, location_split
 
 _KBFGS_2020: dict[str, Any] = {
     "damp": dd,
-    "factor_decay": 0.9,
+    "averages_A": True,
     "skip_below": 1e-4,
     "linear_only": True,
 }
