@@ -76,14 +76,8 @@ class Averages:
         """A of this step: the mini-batch's, or the moving average of the 2020 presets, which starts at k = 0."""
         A = oracles.factor(seen.first[0])
         if self.options["preset"] in LINEAR_ONLY:
-            A = (
-                A
-                if seen.k == 0
-                else 0.9 * self.A[seen.block] + 0.1 * A
-                if seen.updates
-                else self.A[seen.block]
-            )
-            self.A[seen.block] = A
+            decay = 0.0 if seen.k == 0 else self.options["pair_decay"] if seen.updates else 1.0
+            A = self.A[seen.block] = decay * self.A.get(seen.block, 0.0) + (1 - decay) * A
         return A
 
     def output_pair(self, seen: Seen) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,7 @@ _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
     "bfgs_direct_update": (triples, lambda f, H, s, y: f.bfgs_direct_update(H, s, y)),
     "lbfgs_push": (
         _with(lbfgs_cases, pair=lambda case: pairs(len(case["q"]))),
-        lambda f, S, Y, q, gamma, pair: f.lbfgs_push(S, Y, *pair, memory=2),
+        lambda f, S, Y, q, gamma, pair: f.lbfgs_push(S, Y, *pair, memory=4),
     ),
     "lbfgs_two_loop": (lbfgs_cases, lambda f, S, Y, q, gamma: f.lbfgs_two_loop(S, Y, q, gamma=gamma)),
     "lbfgs_compact": (lbfgs_cases, lambda f, S, Y, q, gamma: f.lbfgs_compact(S, Y, gamma=gamma)),

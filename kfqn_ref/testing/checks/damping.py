@@ -68,7 +68,7 @@ def powell_curvature(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: f
     ),
 )
 def powell_keeps(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float) -> None:
-    equal("s̃", f.powell_damp(H, s, y, mu1=mu1), "s", s, tol.rounding(f.u, 1, tol.norm(s)))
+    equal("s̃", f.powell_damp(H, s, y, mu1=mu1), "s", s, tol.powell(f.u, H, s, y))
 
 
 @law(

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
 from kfqn_ref.testing.checks.lbfgs import recursion
@@ -252,6 +253,8 @@ def counters(f: Any, network: Any, params: Any, batches: Any, options: Any) -> N
 def not_finite(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
     x, target = batches[0]
     bad = frozen(np.full(x.shape, np.nan)), target
+    if np.isfinite(oracles.run(network.layers, params, bad[0])[0]).all():
+        return  # a stride past the only pixel: the layer reads zero padding alone
     options = options | {"curvature_interval": 1}
     plain = f.optimizer_steps(network, params, batches, **options)
     disturbed = f.optimizer_steps(network, params, (batches[0], bad, *batches[1:]), **options)

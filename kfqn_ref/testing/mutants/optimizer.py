@@ -270,8 +270,16 @@ _with_options("lambda_not_root", "λ instead of √λ", lambda o: {"split": lamb
 _with_options(
     "split_everywhere", "√(λ|T|) and √(λ/|T|) in every preset", lambda o: {"split": strategies.location_split}
 )
+
+
+def _swapped_factor(self: KFQN, block: Any, a_bar: Array, *, keep_A: bool) -> Any:
+    swapped = replace(self, pair_decay=1 - self.pair_decay) if self.pair_decay else self
+    return _update_input(swapped, block, a_bar, keep_A=keep_A)
+
+
+_patched("factor_swapped", "moving-average weights of A swapped", KFQN, "_update_input", _swapped_factor)
 _with_options(
-    "factor_swapped",
-    "moving-average weights of A swapped",
-    lambda o: {"factor_decay": 0.1} if o["preset"].endswith("2020") else {},
+    "factor_of_batch",
+    "the mini-batch's A where a moving average is due",
+    lambda o: {"averages_A": False} if o["preset"].endswith("2020") else {},
 )
