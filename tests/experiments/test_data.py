@@ -1,7 +1,6 @@
 """Real images: what is read is what the files hold, and a bad file is named together with the cure."""
 
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from kfqn_ref.experiments.data import (
     DEBIAN_FASHION_MNIST,
     FOLDERS,
-    IDX_TYPES,
     SPLITS,
     DataError,
     digits,
@@ -22,25 +20,9 @@ from kfqn_ref.experiments.data import (
     read_idx,
 )
 
-CODES = {np.dtype(name).newbyteorder("="): code for code, name in IDX_TYPES.items()}
+from .idx_files import CODES, idx, small_files
+
 NAMES = [name for pair in SPLITS.values() for name in pair]
-
-
-def idx(array: np.ndarray) -> bytes:
-    """The array as an IDX file, written from the format's description."""
-    header = bytes([0, 0, CODES[array.dtype], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def small_files(folder: Path, *, compressed: bool = True, sizes: tuple[int, int] = (6, 4)) -> None:
-    """The four files with a few random images."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    for (images, labels), size in zip(SPLITS.values(), sizes, strict=True):
-        for name, shape, top in ((images, (size, 28, 28), 256), (labels, (size,), 10)):
-            content = idx(rng.integers(0, top, shape, dtype=np.uint8))
-            path = folder / (f"{name}.gz" if compressed else name)
-            path.write_bytes(gzip.compress(content) if compressed else content)
 
 
 @given(st.data(), st.sampled_from(sorted(CODES, key=str)), st.booleans())

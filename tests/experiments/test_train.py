@@ -1,0 +1,146 @@
+"""``kfqn train`` as a user meets it: files, messages, exit codes, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from kfqn_ref.experiments.checkpoint import load
+from kfqn_ref.experiments.train import line
+
+from ..command import kfqn, words
+from .idx_files import small_files
+
+SHORT = ["--model", "mlp", "--train-size", "100", "--batch-size", "50"]
+
+
+def test_a_run_writes_its_files_and_goes_on_with_the_options_it_had(tmp_path):
+    out = tmp_path / "run"
+    result = kfqn("train", "--out", out, *SHORT, "--epochs", 1, "--optimizer", "kbfgs_2020", "--lr", 0.2)
+    assert result.exit_code == 0, result.output
+    assert "epoch   1  train loss" in result.output
+    assert sorted(p.name for p in out.iterdir()) == ["checkpoint.pt", "curves.png", "metrics.jsonl"]
+    result = kfqn("train", "--out", out, "--resume", "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    records = [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    settings = load(out / "checkpoint.pt")["settings"]
+    assert (settings["optimizer"], settings["lr"], settings["epochs"]) == ("kbfgs_2020", 0.2, 2)
+
+
+def test_results_are_never_overwritten(tmp_path):
+    assert kfqn("train", "--out", tmp_path, *SHORT, "--epochs", 1).exit_code == 0
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    result = kfqn("train", "--out", tmp_path, *SHORT, "--epochs", 1)
+    assert result.exit_code == 2
+    assert "holds a run already" in result.output
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+WRONG = {
+    "no --out": (["--epochs", "1"], "Missing option '--out'"),
+    "optimizer": (["--optimizer", "newton"], "must be one of"),
+    "data": (["--data", "cifar"], "'digits'"),
+    "model": (["--model", "vit"], "'autoencoder'"),
+    "engine": (["--engine", "jax"], "'reference'"),
+    "epochs": (["--epochs", "0"], "epochs must be at least 1, got 0"),
+    "epochs in words": (["--epochs", "many"], "'--epochs'"),
+    "batch": (["--batch-size", "2000"], "at most the 1500 training images, got 2000"),
+    "train size": (["--train-size", "1501"], "1..1500, got 1501"),
+    "lr": (["--lr=-1"], "lr must not be negative"),
+    "lr nan": (["--lr", "nan"], "lr must be finite"),
+    "damping": (["--damping", "0"], "damping must be"),
+    "damping of sgd": (["--optimizer", "sgd", "--damping", "0.1"], "sgd takes lr"),
+    "momentum": (["--momentum", "1"], "momentum must be in [0, 1)"),
+    "memory": (["--memory", "0"], "memory must be"),
+    "interval": (["--curvature-interval", "0"], "curvature_interval must be"),
+    "convolutions in 2020": (["--optimizer", "kbfgs_2020", "--model", "cnn"], "linear"),
+    "data folder": (["--data", "fashion-mnist", "--data-dir", "no/such"], "no/such does not exist; to get"),
+    "nothing to resume": (["--resume"], "there is no checkpoint"),
+    "unknown option": (["--speed", "9"], "No such option: --speed"),
+}  # fmt: skip  # one case a line
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_explained_and_writes_nothing(tmp_path, case):
+    arguments, expected = WRONG[case]
+    out = [] if case == "no --out" else ["--out", str(tmp_path / "run")]
+    result = kfqn("train", *out, *arguments)
+    assert result.exit_code == 2, result.output
+    assert expected in words(result)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_refuses_another_option_and_a_damaged_checkpoint(tmp_path):
+    assert kfqn("train", "--out", tmp_path, *SHORT, "--epochs", 1).exit_code == 0
+    result = kfqn("train", "--out", tmp_path, "--resume", "--lr", 0.7)
+    assert result.exit_code == 2
+    assert "has lr = None, got 0.7" in result.output
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(whole[:100])
+    result = kfqn("train", "--out", tmp_path, "--resume")
+    assert result.exit_code == 2
+    assert "not a readable checkpoint" in result.output
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert kfqn("train", "--out", tmp_path / "file").exit_code == 2
+    assert kfqn("train", "--out", tmp_path / "file" / "below", *SHORT).exit_code == 2
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_divergence_is_exit_code_1_with_advice(tmp_path):
+    options = ("--optimizer", "sgd", "--lr", "1e30", "--epochs", 3)
+    result = kfqn("train", "--out", tmp_path, *SHORT, *options)
+    assert result.exit_code == 1
+    assert "not finite after epoch 1: lower --lr" in result.output
+
+
+def test_ctrl_c_stops_after_the_step_saves_and_resumes(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "kfqn_ref",
+        "train",
+        "--out",
+        str(tmp_path),
+        *SHORT,
+        "--epochs",
+        "100000",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    killer = threading.Timer(240, process.kill)  # the suite must not hang if the signal is lost
+    killer.start()
+    while not (tmp_path / "curves.png").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    killer.cancel()
+    assert process.returncode == 130
+    assert "stopped and saved after step" in output
+    position = load(tmp_path / "checkpoint.pt")["position"]
+    assert position["epoch"] >= 1
+    more = position["epoch"] + 1
+    result = kfqn("train", "--out", tmp_path, "--resume", "--epochs", more)
+    assert result.exit_code == 0, result.output
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == more
+
+
+def test_a_line_is_printed_for_what_is_known():
+    record = {"epoch": 3, "train_loss": None, "test_loss": 1.25, "test_error": None, "seconds": 2.0}
+    assert line(record) == "epoch   3  train loss not finite  test loss 1.2500  2.0 s"
+
+
+def test_fashion_mnist_from_a_folder(tmp_path):
+    small_files(tmp_path / "data", sizes=(40, 20))
+    options = ("--data", "fashion-mnist", "--data-dir", tmp_path / "data", "--batch-size", 20, "--epochs", 1)
+    result = kfqn("train", "--out", tmp_path / "run", "--model", "mlp", *options)
+    assert result.exit_code == 0, result.output
