@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -40,21 +40,22 @@ _STYLE: Any = {
 }
 
 
+rcParams.update(_STYLE)  # for all that is drawn on the figures of this module, also later
+
+
 def figure(
     rows: int = 1, columns: int = 1, *, width: float = 5.2, height: float = 3.4, **subplots: Any
 ) -> tuple[Figure, Any]:
     """Return a figure in the book's style and its axes (one, or an array of them); sizes in inches."""
-    with rc_context(_STYLE):
-        fig = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(fig)
-        return fig, fig.subplots(rows, columns, **subplots)
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    return fig, fig.subplots(rows, columns, **subplots)
 
 
 def _svg(fig: Figure, prefix: str) -> str:
     """Return the figure as inline SVG whose colours are the page's and whose ids start with ``prefix``."""
     buffer = io.StringIO()
-    with rc_context(_STYLE):
-        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
@@ -68,8 +69,7 @@ def _svg(fig: Figure, prefix: str) -> str:
 
 def _png(fig: Figure) -> bytes:
     buffer = io.BytesIO()
-    with rc_context(_STYLE):
-        fig.savefig(buffer, format="png", dpi=160)
+    fig.savefig(buffer, format="png", dpi=160)
     return buffer.getvalue()
 
 
