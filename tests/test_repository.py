@@ -1,0 +1,175 @@
+"""What the repository says of itself is true: versions, commands, examples, no trace of one machine."""
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import kfqn_ref
+
+ROOT = Path(__file__).parents[1]
+TEXT = {
+    ".py",
+    ".md",
+    ".toml",
+    ".txt",
+    ".cff",
+    ".yaml",
+    ".yml",
+    ".json",
+    ".ipynb",
+    ".bib",
+    ".mjs",
+    ".js",
+    ".css",
+    "",
+}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@cache
+def project() -> dict:
+    return tomllib.loads(read("pyproject.toml"))["project"]
+
+
+def pins() -> dict[str, Version]:
+    lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
+    split = [line.split("==") for line in lines]
+    return {normal(name): Version(version) for name, version in split}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def tracked() -> list[Path]:
+    """The files of the repository, as git knows them; all but ignored ones where there is no git."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [path for path in ROOT.rglob("*") if path.is_file() and ".venv" not in path.parts]
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_the_versions_agree():
+    version = project()["version"]
+    assert re.search(rf"^version: {re.escape(version)}$", read("CITATION.cff"), re.MULTILINE)
+    assert kfqn_ref.__version__ == importlib.metadata.version("kfqn_ref") == version
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
+
+
+def test_every_dependency_is_pinned_within_its_range():
+    extras = project()["optional-dependencies"]
+    wanted = [
+        Requirement(text) for text in (*project()["dependencies"], *(r for e in extras.values() for r in e))
+    ]
+    known = pins()
+    for requirement in wanted:
+        if normal(requirement.name) != normal(project()["name"]) and requirement not in map(
+            Requirement, extras["peers"]
+        ):
+            assert normal(requirement.name) in known, f"{requirement.name} is not in constraints.txt"
+            assert known[normal(requirement.name)] in requirement.specifier, str(requirement)
+
+
+def test_constraints_are_exact_and_from_no_place():
+    for line in read("constraints.txt").splitlines():
+        assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
+
+
+def test_no_file_knows_a_machine():
+    # written in two parts, so that this file does not find itself
+    places = ["/" + "work/", "/" + "tmp/", "/" + "root/", "/" + "home/"]
+    offenders = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+        for path in tracked()
+        if path.suffix in TEXT
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if any(re.search(rf"(?<![\w.}}]){place}", line) for place in places)
+    ]
+    assert not offenders, "\n".join(offenders)
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+def test_the_make_targets_that_a_text_names_exist(name):
+    named = set(re.findall(r"(?:`|^|^\s+)make ([a-z-]+)", read(name), re.MULTILINE))
+    assert named, "no target is named"
+    assert named <= make_targets()
+
+
+def test_ci_runs_lint_proof_and_suite():
+    lines = read(".ci/run").splitlines()
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert "set -euo pipefail" in lines
+    for target in ("lint", "verify", "test"):
+        assert f"make {target}" in lines
+
+
+def test_every_phony_target_has_a_help_line():
+    phony = re.findall(r"^\.PHONY: (.*)$", read("Makefile"), re.MULTILINE)
+    names = {name for line in phony for name in line.split()}
+    documented = set(re.findall(r"^([a-z-]+):.*## ", read("Makefile"), re.MULTILINE))
+    assert names == documented
+
+
+def test_the_kfqn_commands_of_the_readme_exist():
+    from kfqn_ref.cli import COMMANDS
+
+    named = set(re.findall(r"(?:`|^|\s)kfqn ([a-z][a-z-]+)", read("README.md"), re.MULTILINE))
+    assert {"verify", "train"} <= named
+    assert named <= COMMANDS.keys()
+
+
+def test_the_paths_that_the_readme_maps_exist():
+    named = re.findall(r"^\| `([^`]+)`", read("README.md"), re.MULTILINE)
+    assert len(named) >= 10
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_the_losses_in_the_readme_are_those_of_the_recorded_first_look():
+    trials = json.loads(read("book/data/first_look.json"))["trials"]
+    last = {t["optimizer"]: f"{t['train_loss'][-1]:.3f}" for t in trials if t["chosen"]}
+    assert len(last) == 3
+    paragraph = next(text for text in read("README.md").split("\n\n") if text.startswith("`first-look` is"))
+    assert set(re.findall(r"\d\.\d{3}", paragraph)) == set(last.values())
+
+
+def python_examples() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", read("README.md"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_has_one_example_for_torch_and_one_for_numpy():
+    torch, numpy = python_examples()
+    assert "from kfqn_ref.optim import KFQN" in torch
+    assert "torch" not in numpy
+    assert max(len(text.strip().splitlines()) for text in (torch, numpy)) <= 15
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_examples_of_the_readme_learn(number, tmp_path):
+    """Each prints the loss as it goes; the last is below half of the first."""
+    command = [sys.executable, "-W", "error", "-c", python_examples()[number]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    losses = [float(text) for text in re.findall(r"\d+\.\d+", done.stdout)]
+    assert len(losses) >= 2
+    assert losses[-1] < losses[0] / 2
