@@ -99,7 +99,8 @@ print("bound holds at every N:", bool((running <= bound).all()))
 print(f"slack at N = {N}: {bound[-1] / running[-1]:.0e} times")
 
 # %% [markdown]
-# *The picture: the measured curve falls far below the bound; both are straight late, and the bound's slope is b − 1.*
+# *The picture: the bound falls with slope b − 1, thousands of times above the run. The run itself hardly moves: the step that the proof allows is
+# tiny.*
 #
 # ## Where does the slack come from?
 #
