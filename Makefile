@@ -15,10 +15,10 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test coverage lint format fuzz notebooks lab book chapter book-test pdf clean
+.PHONY: help verify test coverage lint format fuzz notebooks course-test lab book chapter book-test pdf clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 # The package builds without isolation, so that pip fetches nothing when all is installed.
 $(READY): pyproject.toml constraints.txt
@@ -51,6 +51,9 @@ fuzz: $(READY)  ## the property tests with many more examples; hours on one core
 
 notebooks: $(READY)  ## run the read-along notebooks and keep their outputs
 	$(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py
+
+course-test: $(READY)  ## grade a class of forty difficult submissions in the sandbox
+	$(BIN)/python -m pytest tests/course -m corpus --timeout 1200 $(ARGS)
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("kfqn_ref.experiments.train:command", "Train a network on real images, with checkpoints."),
     "first-look": ("kfqn_ref.experiments.first_look:command", "Compare KF-QN-CNN with SGD and Adam, tuned."),
     "check": ("kfqn_ref.testing.command:command", "Check an implementation of the method against its laws."),
+    "course": ("kfqn_ref.course.command:app", "Hand out, grade in a sandbox and give back assignments."),
 }  # fmt: skip  # one command a line
 
 
@@ -33,10 +34,13 @@ class LazyGroup(TyperGroup):
 
 def _load(name: str) -> Any:
     module, function = COMMANDS[name][0].split(":")
+    found = getattr(import_module(module), function)
+    if isinstance(found, typer.Typer):  # a command with commands of its own
+        return typer.main.get_command(found)
     single = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
     )
-    single.command(name)(getattr(import_module(module), function))
+    single.command(name)(found)
     return typer.main.get_command(single)
 
 

@@ -1,0 +1,186 @@
+"""The folders and the gradebook of a course, as nbgrader has them.
+
+==================================  ==================================================================
+``source/ASSIGNMENT/``              the master notebook, with solutions and hidden tests: never hand it out
+``release/ASSIGNMENT/``             what students get
+``submitted/STUDENT/ASSIGNMENT/``   what they hand in: ``ASSIGNMENT.ipynb``
+``autograded/STUDENT/ASSIGNMENT/``  the graded notebook
+``feedback/STUDENT/ASSIGNMENT/``    what students get back: ``ASSIGNMENT.html``
+``grades/ASSIGNMENT.json``          one record a student: state, points, seconds, what went wrong
+``gradebook.db``                    nbgrader's gradebook; ``nbgrader formgrader`` grades by hand in it
+==================================  ==================================================================
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbgrader.api import Gradebook
+from nbgrader.coursedir import CourseDirectory
+from sqlalchemy.exc import SAWarning
+from traitlets.config import Config
+
+CONFIG = """# nbgrader reads this; `nbgrader formgrader` grades by hand.
+c = get_config()  # noqa: F821  # nbgrader defines it
+c.CourseDirectory.course_id = "kfqn"
+c.OverwriteCells.add_missing_cells = True
+"""
+
+
+class CourseError(Exception):
+    """The course folder is not as it must be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one submission.
+
+    Args:
+        state: "graded", or why not: "missing", "wrong name", "corrupt", "not graded".
+        score, max_score: points of the test cells.   by_hand: points that wait for a person.
+        cells: points by test cell.   notes: what a teacher should know.
+    """
+
+    student: str
+    state: str
+    score: float
+    max_score: float
+    by_hand: float = 0.0
+    seconds: float = 0.0
+    cells: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Classroom:
+    """A course folder."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        tools = str(Path(sys.executable).parent)  # nbgrader runs `alembic`, which stands beside this Python
+        if tools not in os.environ.get("PATH", "").split(os.pathsep):
+            os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
+
+    def coursedir(self, assignment: str, student: str = ".", **directories: Path) -> CourseDirectory:
+        """nbgrader's view of the course; ``directories`` put a step's folders elsewhere."""
+        config = Config()
+        config.CourseDirectory.root = str(self.root.resolve())
+        config.CourseDirectory.course_id = "kfqn"
+        config.CourseDirectory.assignment_id, config.CourseDirectory.student_id = assignment, student
+        config.OverwriteCells.add_missing_cells = True
+        for name, path in directories.items():
+            config.CourseDirectory[f"{name}_directory"] = str(path)
+        return CourseDirectory(config=config)
+
+    @contextmanager
+    def gradebook(self) -> Iterator[Gradebook]:
+        """The course's gradebook, closed at the end."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SAWarning)  # nbgrader's own models draw them
+            with Gradebook(f"sqlite:///{self.root.resolve() / 'gradebook.db'}", "kfqn") as gradebook:
+                yield gradebook
+
+    def master(self, assignment: str) -> Path:
+        """The master notebook of an assignment.
+
+        Raises:
+            CourseError: it has not been released in this course.
+        """
+        path = self.root / "source" / assignment / f"{assignment}.ipynb"
+        if not path.is_file():
+            known = ", ".join(sorted(p.name for p in (self.root / "source").glob("*"))) or "none"
+            raise CourseError(
+                f"{assignment} is not an assignment of {self.root} (it has: {known}); release it first"
+            )
+        return path
+
+    def students(self) -> list[str]:
+        """Everyone with a folder in ``submitted/``."""
+        return sorted(path.name for path in (self.root / "submitted").glob("*") if path.is_dir())
+
+    def records(self, assignment: str) -> dict[str, Record]:
+        """What ``grade`` wrote, by student."""
+        path = self.root / "grades" / f"{assignment}.json"
+        if not path.is_file():
+            return {}
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {entry["student"]: Record(**entry | {"notes": tuple(entry["notes"])}) for entry in entries}
+
+    def keep(self, assignment: str, records: dict[str, Record]) -> None:
+        """Write all records of an assignment at once."""
+        entries = [asdict(records[student]) for student in sorted(records)]
+        write_whole(
+            self.root / "grades" / f"{assignment}.json", json.dumps(entries, indent=1, ensure_ascii=False)
+        )
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A temporary folder on the course's own disk, so that a rename puts results in place whole."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(prefix=".grading-", dir=self.root.resolve()))
+        try:
+            yield path
+        finally:
+            for folder, _, _ in os.walk(path):
+                os.chmod(folder, 0o700)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name and rename it: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
+        out.write(text)
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def put_in_place(new: Path, place: Path) -> None:
+    """Rename a finished folder to its place; an older one there is taken away as a whole."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    old = new.with_name(f"{new.name}.old")
+    if place.exists():
+        os.rename(place, old)
+    os.rename(new, place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class _Collector(logging.Handler):
+    """Keeps what nbgrader logs as errors."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one message."""
+        self.texts.append(record.getMessage().strip())
+
+
+def run(converter: Any) -> None:
+    """Run one of nbgrader's converters without its log on the terminal.
+
+    Raises:
+        CourseError: it failed; the message is the error that nbgrader logged first.
+    """
+    collector, log = _Collector(), logging.getLogger(f"kfqn.nbgrader.{id(converter)}")
+    log.propagate, converter.log = False, log
+    log.addHandler(collector)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SAWarning)  # nbgrader's own models draw them
+            converter.start()
+    except (Exception, SystemExit) as error:
+        first = next((text for text in collector.texts if "Traceback" in text), str(error))
+        raise CourseError(first.splitlines()[-1]) from error

@@ -1,0 +1,138 @@
+"""The command ``kfqn course``: release, grade, feedback, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+try:
+    import nbgrader  # noqa: F401  # only to say what is missing
+except ModuleNotFoundError as missing:
+    raise SystemExit('kfqn course needs nbgrader: pip install "kfqn_ref[course]"') from missing
+
+from kfqn_ref.course.classroom import Classroom, CourseError, Record
+from kfqn_ref.course.feedback import export as write_table
+from kfqn_ref.course.feedback import feedback as write_page
+from kfqn_ref.course.grade import grade as grade_class
+from kfqn_ref.course.release import HERE, available
+from kfqn_ref.course.release import release as release_one
+from kfqn_ref.course.sandbox import Limits, NoBox
+
+app = typer.Typer(
+    help="Hand out, grade in a sandbox and give back assignments.",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+)
+app.__doc__ = app.info.help  # the table of commands shows it
+
+Course = Annotated[Path, typer.Option("--course", "-c", help="The course folder; made by `release`.")]
+Student = Annotated[list[str] | None, typer.Option("--student", help="Only this student; may be repeated.")]
+
+
+@app.command()
+def release(
+    assignments: Annotated[list[str] | None, typer.Argument(help="Names; all by default.")] = None,
+    course: Course = Path("course"),
+    sources: Annotated[Path, typer.Option(help="Folder of the percent scripts.")] = HERE,
+) -> None:
+    """Write the students' notebooks of assignments into the course folder."""
+    with _told():
+        for name in assignments or available(sources):
+            typer.echo(f"released {release_one(Classroom(course), name, sources)}")
+
+
+@app.command()
+def grade(
+    assignment: Annotated[str, typer.Argument(help="Name of the assignment.")],
+    course: Course = Path("course"),
+    student: Student = None,
+    workers: Annotated[int, typer.Option(min=1, help="Submissions at the same time.")] = 2,
+    seconds: Annotated[float, typer.Option(min=1, help="Wall time of a submission's box.")] = Limits.seconds,
+    cell_seconds: Annotated[
+        float, typer.Option(min=1, help="Wall time of a cell or a call.")
+    ] = Limits.cell_seconds,
+    memory: Annotated[int, typer.Option(min=512, help="Memory of a box in MB.")] = Limits.memory_mb,
+    unsafe: Annotated[bool, typer.Option("--unsafe", help="Run without a box, as yourself.")] = False,
+) -> None:
+    """Grade a class: every submission in a box without network or home."""
+    console, classroom = Console(stderr=True), Classroom(course)
+    limits = Limits(seconds=seconds, cell_seconds=cell_seconds, memory_mb=memory, unsafe=unsafe)
+    if unsafe:
+        console.print("[bold red]--unsafe[/]: submissions run as you, with all that you can read and write")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _told(), Progress(*columns, console=console) as progress:
+        chosen = student or classroom.students()
+        task = progress.add_task(assignment, total=len(chosen))
+
+        def show(record: Record) -> None:
+            progress.advance(task)
+            progress.console.print(line(record), highlight=False, soft_wrap=True)
+
+        records = grade_class(
+            classroom, assignment, students=chosen, limits=limits, workers=workers, progress=show
+        )
+    if records:
+        graded = [record for record in records.values() if record.state == "graded"]
+        mean = sum(record.seconds for record in graded) / max(1, len(graded))
+        typer.echo(
+            f"{len(graded)} of {len(records)} graded, {mean:.1f} s each; "
+            f"the records are in {course}/grades/{assignment}.json"
+        )
+
+
+def line(record: Record) -> str:
+    """A record as a line of the terminal."""
+    colour = "green" if record.state == "graded" and record.score == record.max_score else "yellow"
+    colour = colour if record.state == "graded" else "red"
+    points = f"{record.score:g}/{record.max_score:g}"
+    text = f"[{colour}]{record.state:<11}[/] {points:>9} {record.seconds:6.1f} s  {escape(record.student)}"
+    return text + (f"  [dim]{escape('; '.join(record.notes))}[/]" if record.notes else "")
+
+
+@app.command()
+def feedback(
+    assignment: Annotated[str, typer.Argument(help="Name of the assignment.")],
+    course: Course = Path("course"),
+    student: Student = None,
+) -> None:
+    """Write the page that each student gets back."""
+    classroom = Classroom(course)
+    failed = 0
+    for name in student or classroom.records(assignment):
+        try:
+            typer.echo(f"wrote {write_page(classroom, assignment, name)}")
+        except CourseError as error:
+            typer.echo(f"error: {error}", err=True)
+            failed += 1
+    if failed or not classroom.records(assignment):
+        typer.echo(f"{failed} pages are missing" if failed else "nothing has been graded yet", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    course: Course = Path("course"),
+    out: Annotated[Path, typer.Option(help="The CSV file.")] = Path("grades.csv"),
+    assignment: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+) -> None:
+    """Write all grades as a CSV file, those given by hand included."""
+    classroom = Classroom(course)
+    names = assignment or sorted(path.stem for path in (course / "grades").glob("*.json"))
+    if not names:
+        raise typer.BadParameter(f"nothing has been graded in {course}")
+    typer.echo(f"wrote {write_table(classroom, out, names)} lines to {out}")
+
+
+class _told:
+    """Errors that have a remedy become one line and exit code 2."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CourseError | NoBox):
+            raise typer.BadParameter(str(error)) from error

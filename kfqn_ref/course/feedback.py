@@ -1,0 +1,79 @@
+"""The page that a student gets back, and the table of grades."""
+
+import csv
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+from nbgrader.api import MissingEntry
+from nbgrader.converters import GenerateFeedback
+from nbgrader.preprocessors import ClearHiddenTests
+
+from kfqn_ref.course.classroom import Classroom, CourseError, Record, put_in_place, run, write_whole
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{assignment}</title>
+<style>body {{ font: 1.1em/1.5 sans-serif; max-width: 40em; margin: 3em auto; padding: 0 1em }}</style>
+<h1>{assignment}: not graded</h1>
+<p><strong>{reason}</strong></p>
+<p>No test was run, so there are 0 of {most:g} points for now. Before you hand in again: Kernel → Restart
+Kernel and Run All Cells; File → Save; the file is <code>{assignment}.ipynb</code>.</p>
+</html>
+"""
+
+COLUMNS = ("student", "assignment", "state", "score", "max_score", "waits_for_hand", "notes")
+
+
+def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
+    """Write the page of one student, whole or not at all.
+
+    Raises:
+        CourseError: the submission has not been graded, or its page cannot be made.
+    """
+    record = classroom.records(assignment).get(student)
+    if record is None:
+        raise CourseError(f"{student}'s {assignment} has not been graded: run `kfqn course grade` first")
+    page = classroom.root / "feedback" / student / assignment / f"{assignment}.html"
+    if record.state != "graded":
+        reason = html.escape(record.notes[0] if record.notes else record.state)
+        write_whole(
+            page, PAGE.format(assignment=html.escape(assignment), reason=reason, most=record.max_score)
+        )
+        return page
+    with classroom.workspace() as work:
+        coursedir = classroom.coursedir(assignment, student, feedback=work)
+        converter = GenerateFeedback(coursedir=coursedir, config=coursedir.config)
+        converter.force, converter.preprocessors = True, [ClearHiddenTests, *converter.preprocessors]
+        run(converter)
+        put_in_place(work / student / assignment, page.parent)
+    return page
+
+
+def export(classroom: Classroom, path: Path, assignments: list[str]) -> int:
+    """Write one line a student and assignment, points given by hand included. Returns how many."""
+    out = io.StringIO()
+    table = csv.DictWriter(out, list[Any](COLUMNS), lineterminator="\n")
+    table.writeheader()
+    count = 0
+    with classroom.gradebook() as gradebook:
+        for assignment in assignments:
+            for student, record in sorted(classroom.records(assignment).items()):
+                try:
+                    submission = gradebook.find_submission(assignment, student)
+                    score, waits = submission.score, submission.needs_manual_grade
+                except MissingEntry:
+                    score, waits = record.score, False
+                most = gradebook.find_assignment(assignment).max_score
+                table.writerow(_row(assignment, record, score, most, waits))
+                count += 1
+    write_whole(path, out.getvalue())
+    return count
+
+
+def _row(assignment: str, record: Record, score: Any, most: Any, waits: Any) -> dict[str, Any]:
+    """A line of the table; a cell that a spreadsheet would take for a formula is made text."""
+    row = {"student": record.student, "assignment": assignment, "state": record.state, "score": f"{score:g}",
+           "max_score": f"{most:g}", "waits_for_hand": "yes" if waits else "",
+           "notes": "; ".join(record.notes).replace("\n", " ")}  # fmt: skip  # the columns in their order
+    return {key: "'" + text if text.startswith(("=", "+", "-", "@")) else text for key, text in row.items()}

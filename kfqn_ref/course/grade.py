@@ -1,0 +1,219 @@
+"""Grade a class: restore the tests, run in the box, run the tests again outside it, keep the points.
+
+Per submission: (1) nbgrader, outside the box and without running anything, puts the master's test cells
+back; (2) the notebook runs in the box; (3) a fresh process runs the master's tests against the functions in
+another box; (4) nbgrader takes the points of every test cell that passed both times. A submission that
+cannot be graded is reported, and the rest goes on.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert.exporters.exporter import ResourcesDict
+from nbgrader.converters import Autograde
+from nbgrader.preprocessors import SaveAutoGrades
+
+from kfqn_ref.course import summary
+from kfqn_ref.course.classroom import Classroom, Record, put_in_place, run
+from kfqn_ref.course.regrade import arguments, is_test
+from kfqn_ref.course.sandbox import Box, Limits, require_box
+
+LARGEST = 20 * 2**20  # bytes of a notebook
+
+
+class NotGraded(Exception):
+    """A submission that cannot be graded: its state, and what to do about it."""
+
+    def __init__(self, state: str, reason: str):
+        super().__init__(reason)
+        self.state = state
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What both runs gave: cells with outputs, test results by id, what ended the box, seconds."""
+
+    cells: list[Any]
+    again: dict[str, dict[str, Any]]
+    ended: str
+    seconds: float
+
+
+def grade(
+    classroom: Classroom,
+    assignment: str,
+    *,
+    students: Iterable[str] | None = None,
+    limits: Limits | None = None,
+    workers: int = 2,
+    progress: Callable[[Record], None] | None = None,
+) -> dict[str, Record]:
+    """Grade the submissions of an assignment; one after the other is kept as soon as it is done.
+
+    Args:
+        students: all that have a folder in ``submitted/`` by default.
+        limits: of the box; :class:`~kfqn_ref.course.sandbox.Limits` has the defaults.
+        workers: how many at the same time.
+        progress: called with each record as it comes.
+
+    Raises:
+        NoBox: bubblewrap is missing or does not work, and ``limits.unsafe`` is not set.
+        CourseError: the assignment has not been released here.
+    """
+    limits = limits or Limits()
+    master = nbformat.read(classroom.master(assignment), as_version=4)
+    if not limits.unsafe:
+        require_box()
+    records = classroom.records(assignment)
+    chosen = classroom.students() if students is None else list(students)
+
+    def done(record: Record) -> None:
+        records[record.student] = record
+        classroom.keep(assignment, records)
+        if progress is not None:
+            progress(record)
+
+    with classroom.workspace() as work, ThreadPoolExecutor(workers) as pool:
+        running = {}
+        for student in chosen:
+            try:
+                prepared = _prepare(classroom, assignment, student, work)
+                running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = student, prepared
+            except Exception as problem:
+                done(_not_graded(classroom, assignment, student, master, problem))
+        for future in as_completed(running):
+            student, prepared = running[future]
+            try:
+                done(_settle(classroom, assignment, student, prepared, future.result()))
+            except Exception as problem:
+                done(_not_graded(classroom, assignment, student, master, problem))
+    return {student: records[student] for student in chosen}
+
+
+def _prepare(classroom: Classroom, assignment: str, student: str, work: Path) -> Path:
+    """Step 1: a copy of the notebook alone, with the master's tests. Returns its place in the workspace."""
+    folder = classroom.root / "submitted" / student / assignment
+    clean = work / "submitted" / student / assignment
+    clean.mkdir(parents=True)
+    (clean / f"{assignment}.ipynb").write_text(nbformat.writes(_read(folder, assignment)), encoding="utf-8")
+    stamp = folder / "timestamp.txt"
+    if stamp.is_file() and not stamp.is_symlink():
+        shutil.copyfile(stamp, clean / "timestamp.txt")
+    coursedir = classroom.coursedir(
+        assignment, student, submitted=work / "submitted", autograded=work / "autograded"
+    )
+    converter = Autograde(coursedir=coursedir, config=coursedir.config)
+    converter.force, converter.create_student, converter.permissions = True, True, 644
+    converter.autograde_preprocessors = []  # restore the tests, run nothing
+    run(converter)
+    return work / "autograded" / student / assignment
+
+
+def _read(folder: Path, assignment: str) -> Any:
+    path = folder / f"{assignment}.ipynb"
+    if not folder.is_dir():
+        raise NotGraded("missing", f"nothing was handed in: there is no folder {assignment}/")
+    if not path.is_file() or path.is_symlink():
+        names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
+        raise NotGraded(
+            "wrong name", f"the notebook must be named {assignment}.ipynb, found {names}: rename it"
+        )
+    if path.stat().st_size > LARGEST:
+        raise NotGraded(
+            "corrupt", "the notebook is larger than 20 MB: clear its outputs and hand it in again"
+        )
+    try:
+        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise NotGraded(
+            "corrupt", f"the file is not a notebook ({first}): save it in Jupyter and hand it in again"
+        ) from error
+    return notebook
+
+
+def _run(master: Path, prepared: Path, limits: Limits) -> Ran:
+    """Steps 2 and 3, in a thread: no gradebook here."""
+    begun = time.monotonic()
+    path = prepared / f"{prepared.name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    own_time = 0.8 * limits.seconds  # so that the runner in the box can still say what it has
+    with Box("kfqn_ref.course.execute", str(limits.cell_seconds), str(own_time), limits=limits) as box:
+        out = box.communicate(nbformat.writes(notebook).encode())
+        box.process.wait()
+        ended = box.ended
+    cells = _with_outputs(notebook.cells, out, ended or "its own doing")
+    patience = 2 * limits.seconds + 60  # the loading, then the calls, each with its own limit
+    fresh = subprocess.run(arguments(master, path, limits), capture_output=True, text=True, timeout=patience)
+    try:
+        again = json.loads(fresh.stdout)
+    except ValueError as error:
+        raise NotGraded("not graded", f"the tests could not be run again: {fresh.stderr[-500:]}") from error
+    return Ran(cells, again, ended, time.monotonic() - begun)
+
+
+def _with_outputs(cells: list[Any], out: bytes, ended: str) -> list[Any]:
+    """The cells as they were sent, with the outputs that came back: nothing else out of the box is used."""
+    try:
+        executed = nbformat.reads(out.decode("utf-8"), as_version=4).cells
+    except Exception:
+        executed = []
+    lost = error_output("BoxEnded", f"The notebook was ended by {ended}.")
+    for index, cell in enumerate(cells):
+        if cell.cell_type == "code":
+            cell.outputs = executed[index].get("outputs", []) if len(executed) == len(cells) else [lost]
+            cell.execution_count = index if len(executed) == len(cells) else None
+    return cells
+
+
+def error_output(name: str, *lines: str) -> Any:
+    """An error that nbgrader counts and a reader sees."""
+    return nbformat.v4.new_output("error", ename=name, evalue=lines[-1][:200], traceback=list(lines))
+
+
+def _settle(classroom: Classroom, assignment: str, student: str, prepared: Path, ran: Ran) -> Record:
+    """Step 4: what passed both times counts; the graded notebook and the gradebook get it."""
+    path = prepared / f"{assignment}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = ran.cells
+    for cell in notebook.cells:
+        again = ran.again.get(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
+        if is_test(cell) and again is not None and not again["passed"]:
+            cell.outputs = [output for output in cell.outputs if output.output_type != "execute_result"]
+            text = str(again["text"])
+            if not any(text in "\n".join(output.get("traceback", [])) for output in cell.outputs):
+                head = "Checked again in a fresh process, with other examples:"
+                cell.outputs.append(error_output("CheckedAgain", head, "", text))
+    about: Any = {"notebook": assignment, "assignment": assignment, "student": student}
+    about["db_url"] = classroom.coursedir(assignment).db_url
+    notebook, _ = SaveAutoGrades().preprocess(notebook, ResourcesDict(nbgrader=about))
+    record = summary.record(classroom, assignment, student, notebook, ran)
+    notebook.cells.insert(0, summary.first_cell(notebook, record))
+    path.write_text(nbformat.writes(notebook), encoding="utf-8")
+    put_in_place(prepared, classroom.root / "autograded" / student / assignment)
+    return record
+
+
+def _not_graded(
+    classroom: Classroom, assignment: str, student: str, master: Any, problem: Exception
+) -> Record:
+    """Zero points, with the reason, in the gradebook too."""
+    state = problem.state if isinstance(problem, NotGraded) else "not graded"
+    with classroom.gradebook() as gradebook:
+        gradebook.update_or_create_student(student)
+        submission = gradebook.update_or_create_submission(assignment, student)
+        for notebook in submission.notebooks:
+            for score in notebook.grades:
+                score.auto_score, score.needs_manual_grade = 0, False
+        gradebook.db.commit()
+    most = sum(cell.metadata.nbgrader.points for cell in master.cells if is_test(cell))
+    return Record(student, state, 0.0, most, notes=(f"{problem}" or type(problem).__name__,))

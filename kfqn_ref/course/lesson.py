@@ -1,0 +1,217 @@
+"""What a test cell calls: ``laws(globals(), "bfgs.secant", …)``, and what a failure teaches.
+
+A failure shows the law, the smallest counterexample found, both sides, the likeliest mistake and the
+chapter to read. The likeliest mistake is the known one (a mutant of the suite) that gives the same numbers
+as the student's function.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kfqn_ref.course import tasks
+from kfqn_ref.testing.adapters import reference
+from kfqn_ref.testing.implementation import outward
+from kfqn_ref.testing.law import REGISTRY
+from kfqn_ref.testing.mutants import MUTANTS
+from kfqn_ref.testing.network_strategies import BlockView
+from kfqn_ref.testing.report import CheckResult, Failure, explain, readable
+from kfqn_ref.testing.runner import Effort, all_checks, run_check
+
+SHOWN = {"optimizer_steps": "kfqn_step"}  # what the student calls it
+REMEMBERED = 40  # calls of a function that are kept to compare it with known mistakes
+
+
+_STUB = "✗ {} is still the stub: put your code in place of `raise NotImplementedError()`."
+
+
+class LawBroken(AssertionError):
+    """A law does not hold; shown as its text alone, without the frames of the search."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+class NoAnswer(TypeError):
+    """The function returned nothing."""
+
+
+class Watch:
+    """A function under watch: what it was asked and what it said."""
+
+    def __init__(self, name: str, function: Callable[..., Any], known_as: str):
+        self.name, self.function, self.known_as = name, function, known_as
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.function(*args, **kwargs)
+        if result is None:
+            raise NoAnswer(f"{self.name} returned None: a `return` is missing, and `print` is none")
+        if len(self.calls) < REMEMBERED:
+            self.calls.append((args, kwargs, result))
+        return result
+
+    def empty_answer(self) -> str:
+        """Why the function cannot have looked at its arguments, or nothing."""
+        if len(self.calls) < REMEMBERED // 2:
+            return ""
+        if all(_same(result, self.calls[0][2]) for _, _, result in self.calls):
+            return f"{self.name} gives the same answer whatever it is asked"
+        if all(any(_same(result, arg) for arg in args) for args, _, result in self.calls):
+            return f"{self.name} gives one of its arguments back, unchanged"
+        return ""
+
+    def mistakes(self) -> tuple[str, ...]:
+        """The known mistakes that give the same answers as this function on every call remembered.
+
+        One that gives the right answers there says nothing, and is left out.
+        """
+        right = reference.names().get(self.known_as)
+        found = []
+        for mutant in MUTANTS.values():
+            if mutant.replaces == self.known_as and self.calls and self._agrees(mutant.function):
+                if right is None or not self._agrees(right, mutant.function):
+                    found.append(mutant.mistake)
+        return tuple(found[:2])
+
+    def _agrees(self, mutant: Callable[..., Any], other: Callable[..., Any] | None = None) -> bool:
+        """Whether a mutant answers every call as this function did, or as another function does."""
+        try:
+            with np.errstate(all="ignore"):
+                for args, kwargs, result in self.calls:
+                    wanted = result if other is None else other(*args, **kwargs)
+                    if not _close(mutant(*args, **kwargs), wanted):
+                        return False
+        except Exception:  # the mistake does not even run on these arguments
+            return False
+        return True
+
+
+def _leaves(value: Any) -> list[Any]:
+    value = outward(
+        (value.H_a, value.H_g) if isinstance(value, BlockView) else value
+    )  # counts are not compared
+    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, tuple | list) else [value]
+
+
+def _same(left: Any, right: Any) -> bool:
+    return isinstance(right, np.ndarray | tuple) and _close(left, right, rtol=0.0)
+
+
+def _close(left: Any, right: Any, rtol: float = 1e-6) -> bool:
+    """Equal up to six digits: far above rounding, far below what a mistake changes."""
+    lefts, rights = _leaves(left), _leaves(right)
+    return len(lefts) == len(rights) and all(map(partial(_close_arrays, rtol), lefts, rights))
+
+
+def _close_arrays(rtol: float, a: Any, b: Any) -> bool:
+    arrays = isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape
+    return arrays and bool(np.all(np.abs(a - b) <= rtol * np.abs(b).max(initial=0)))
+
+
+def untampered() -> None:
+    """Raise where NumPy's comparisons have been replaced: they must tell 0 from 1, and agree on 1 = 1."""
+    tools = {"np.allclose": np.allclose, "np.isclose": np.isclose, "np.array_equal": np.array_equal}
+    for name, tool in tools.items():
+        if np.any(tool(np.zeros(2), np.ones(2))) or not np.all(tool(np.ones(2), np.ones(2))):
+            raise LawBroken(
+                f"{name} does not tell 0 from 1 in this notebook: it has been replaced. Take that out."
+            )
+    try:
+        np.testing.assert_allclose(np.zeros(2), np.ones(2))
+    except AssertionError:
+        pass
+    else:
+        raise LawBroken(
+            "np.testing.assert_allclose accepts that 0 is 1: it has been replaced. Take that out."
+        )
+    if np.linalg.norm(np.array([3.0, 4.0])) != 5 or not bool(np.abs(np.float64(-1.0)) == 1):
+        raise LawBroken("np.linalg.norm or np.abs has been replaced in this notebook. Take that out.")
+
+
+def laws(namespace: Mapping[str, Any], *names: str, examples: int = 40, seed: int | None = None) -> None:
+    """Hold the functions of a notebook to laws, given by name.
+
+    Args:
+        namespace: ``globals()`` of the notebook.
+        names: names of checks of the suite, or of :data:`kfqn_ref.course.tasks.TASKS`.
+        examples: how many cases to try a law.
+        seed: another one tries other cases; None tries the same ones every time.
+
+    Raises:
+        LawBroken: a law does not hold; the message is what a student reads.
+    """
+    assert all_checks(), "importing the runner registers the checks"
+    provided, watches = tasks.with_adapters(namespace), {}
+    checks = [tasks.TASKS.get(name) or REGISTRY[name] for name in names]
+    for needed in dict.fromkeys(name for check in checks for name in check.requires):
+        if not callable(provided.get(needed)):
+            raise LawBroken(f"✗ {SHOWN.get(needed, needed)} is not defined yet: write it, and run its cell.")
+        watches[needed] = Watch(SHOWN.get(needed, needed), provided[needed], needed)
+    for check in checks:
+        result = run_check(check, tasks.Student(watches), Effort(examples, seed))
+        if result.failure is not None:
+            raise LawBroken(_lesson(result, [watches[name] for name in check.requires]))
+    for watch in watches.values():
+        if reason := watch.empty_answer():
+            raise LawBroken(f"✗ {reason}. No law is checked by that.")
+    print("✓ " + ", ".join(names))
+
+
+def raises(error: type[Exception], function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """State that a call is refused with this class of error.
+
+    Raises:
+        LawBroken: it returns, or raises something else.
+    """
+    call = f"{getattr(function, '__name__', 'function')}({', '.join(map(_short, [*args, *kwargs.values()]))})"
+    try:
+        result = function(*args, **kwargs)
+    except error:
+        return
+    except NotImplementedError as stub:
+        raise LawBroken(_STUB.format(getattr(function, "__name__", "the function"))) from stub
+    except Exception as other:
+        raise LawBroken(
+            f"✗ {call} must raise {error.__name__}, got {type(other).__name__}: {other}"
+        ) from other
+    likely = "Likeliest mistake: no test of the arguments, or one that NaN passes."
+    raise LawBroken(f"✗ {call} must raise {error.__name__}, got the result {_short(result)}\n\n{likely}")
+
+
+def _short(value: Any) -> str:
+    return " ".join(readable(value).split())
+
+
+def _lesson(result: CheckResult, watches: Sequence[Watch]) -> str:
+    """The text of a failure."""
+    failure, functions = result.failure, ", ".join(watch.name for watch in watches)
+    assert failure is not None, "only a failure teaches"
+    if failure.lhs.startswith("NotImplementedError"):
+        return _STUB.format(functions)
+    lines = [f"✗ This law does not hold for your {functions}.", ""]
+    for label, text in explain(CheckResult(result.check, "failed", result.examples, failure)):
+        if label != "looks like":
+            lines.append(f"{label:<14} {text}".replace("\n", "\n" + " " * 15))
+    stopped = failure.left == "the call"
+    likely = () if stopped else tuple(mistake for watch in watches for mistake in watch.mistakes())
+    if likely:
+        lines += ["", f"Likeliest mistake: {'; or '.join(likely)}. (It gives the same numbers as yours.)"]
+    elif hint := _hint(failure):
+        lines += ["", f"Likeliest mistake: {hint}"]
+    return "\n".join(lines)
+
+
+def _hint(failure: Failure) -> str:
+    """What the shape of a failure says when no known mistake gives the same numbers."""
+    if "off by" in failure.lhs or "shape" in failure.left:
+        return f"the result has another shape: {failure.left}, wanted {failure.right}."
+    if failure.law:
+        return "the function writes into its argument; make a new array instead (H = H + … and not H += …)."
+    if failure.left == "the call":
+        return f"the function stops with an error on valid input: {failure.lhs}"
+    if "nan" in failure.lhs.lower() or "inf" in failure.lhs.lower():
+        return "a division by zero, or a root of a negative number: the result is not finite."
+    return ""

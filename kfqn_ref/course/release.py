@@ -1,0 +1,77 @@
+"""From the script of an assignment to what students get: ``source/``, then ``release/`` without answers."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbgrader.converters import GenerateAssignment
+
+from kfqn_ref.course.classroom import CONFIG, Classroom, CourseError, run, write_whole
+
+HERE = Path(__file__).resolve().parents[2] / "notebooks" / "assignments"
+
+
+def available(sources: Path = HERE) -> dict[str, Path]:
+    """The assignments of a folder of percent scripts, by name.
+
+    Raises:
+        CourseError: there are none; they come with a clone of the repository, not with the installed package.
+    """
+    found = {path.stem: path for path in sorted(sources.glob("*.py"))}
+    if not found:
+        raise CourseError(
+            f"no assignments (*.py) in {sources}: clone the repository, or name their folder with --sources"
+        )
+    return found
+
+
+def master_notebook(path: Path) -> Any:
+    """Read a percent script, and complete the nbgrader marks of its cells."""
+    notebook = jupytext.read(path, fmt="py:percent")
+    for number, cell in enumerate(notebook.cells):
+        mark = cell.metadata.get("nbgrader")
+        if mark is not None:
+            solution, grade = bool(mark.get("solution")), "points" in mark
+            complete = {
+                "schema_version": 3,
+                "solution": solution,
+                "grade": grade,
+                "locked": not solution,
+                "task": False,
+            }
+            cell.metadata["nbgrader"] = complete | dict(mark) | {"cell_type": cell.cell_type}
+            if grade:
+                cell.metadata["nbgrader"]["points"] = float(mark["points"])
+        cell["id"] = (
+            f"cell-{number}"  # the same every time, as ids drawn at random would make every release differ
+        )
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata.pop("jupytext", None)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def release(classroom: Classroom, assignment: str, sources: Path = HERE) -> Path:
+    """Write ``source/`` and ``release/`` of one assignment; return the student's notebook.
+
+    Raises:
+        CourseError: there is no such assignment, or it is not well formed.
+    """
+    scripts = available(sources)
+    if assignment not in scripts:
+        raise CourseError(f"assignment must be one of {', '.join(scripts)}, got {assignment!r}")
+    notebook = master_notebook(scripts[assignment])
+    place = classroom.root / "source" / assignment / f"{assignment}.ipynb"
+    write_whole(place, nbformat.writes(notebook))
+    if not (classroom.root / "nbgrader_config.py").exists():
+        write_whole(classroom.root / "nbgrader_config.py", CONFIG)
+    (classroom.root / "submitted").mkdir(exist_ok=True)
+    coursedir = classroom.coursedir(assignment)
+    converter = GenerateAssignment(coursedir=coursedir, config=coursedir.config)
+    converter.force, converter.create_assignment = True, True
+    run(converter)
+    released = classroom.root / "release" / assignment / f"{assignment}.ipynb"
+    os.chmod(released, 0o644)
+    return released

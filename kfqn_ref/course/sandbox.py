@@ -1,0 +1,206 @@
+"""The box in which foreign code runs: bubblewrap, no network, no home, nothing writable but a small /tmp.
+
+Processes in it have a user of their own, a process tree that dies with the box, and limits on time, memory,
+number of processes and size of files. Without bubblewrap nothing runs, unless ``Limits.unsafe`` says so.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import psutil
+
+import kfqn_ref
+
+PACKAGE = Path(kfqn_ref.__file__).resolve().parent
+MB = 2**20
+
+MISSING = (
+    "bubblewrap is missing: grading runs foreign code and needs its box. Install it (Debian, Ubuntu: "
+    "apt-get install bubblewrap), or pass --unsafe to run submissions as yourself, with all that you may do."
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use.
+
+    Args:
+        seconds: wall time of a whole box.   cell_seconds: wall time of one cell, or of one call.
+        memory_mb: memory of all processes of a box together.   file_mb: size of a file, and of /tmp.
+        processes: processes and threads.
+        unsafe: run without a box; only the time limits remain.
+    """
+
+    seconds: float = 150.0
+    cell_seconds: float = 30.0
+    memory_mb: int = 2048
+    file_mb: int = 64
+    processes: int = 64
+    unsafe: bool = False
+
+
+class NoBox(RuntimeError):
+    """There is no box to run foreign code in; the message says what to do."""
+
+
+@cache
+def require_box() -> None:
+    """Raise ``NoBox`` where bubblewrap is missing or the kernel does not let it work."""
+    if shutil.which("bwrap") is None:
+        raise NoBox(MISSING)
+    trial = subprocess.run(
+        [*_box(Limits()), "true"], capture_output=True, text=True, env=_environment(), timeout=60
+    )
+    if trial.returncode != 0:
+        raise NoBox(
+            f"bubblewrap cannot make a box here ({trial.stderr.strip() or trial.returncode}). In containers, "
+            "allow user namespaces or CAP_SYS_ADMIN; or pass --unsafe."
+        )
+
+
+_slots = count()
+
+
+def _box(limits: Limits) -> list[str]:
+    """The command line in front of a command: namespaces, mounts, the user, the limits."""
+    as_root = os.geteuid() == 0
+    size = str(limits.file_mb * MB)
+    box = "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try".split()
+    box += "--die-with-parent --new-session --hostname box --cap-drop ALL".split()
+    if as_root:  # limits on processes do not bind root, so the command gets a user of its own
+        box += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
+    else:
+        box += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+    box += ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64", "lib32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            box += ["--symlink", os.readlink(path), str(path)]
+        elif path.exists():
+            box += ["--ro-bind", str(path), str(path)]
+    for path in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/fonts"):
+        box += ["--ro-bind-try", path, path]
+    box += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    box += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
+    for path in (Path(sys.base_prefix), Path(sys.prefix), PACKAGE):
+        if not path.is_relative_to("/usr"):
+            for parent in [*path.parents][-2::-1]:  # made here, as bubblewrap would make them for root alone
+                box += ["--perms", "0755", "--dir", str(parent)]
+            box += ["--ro-bind", str(path), str(path)]
+    box += ["--remount-ro", "/", "--chdir", "/tmp", "--"]
+    if as_root:  # one user a box, as the limit counts the processes of a user
+        user = 60000 + (os.getpid() * 7 + next(_slots)) % 5000
+        box += f"setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs".split()
+        box += ["--inh-caps=-all", "--bounding-set=-all"]
+    memory, cpu = limits.memory_mb * MB, int(limits.seconds)
+    box += f"prlimit --nproc={limits.processes} --as={memory} --fsize={size} --cpu={cpu}".split()
+    return [*box, "--core=0", "--nofile=256", "--"]
+
+
+def _environment(home: str = "/tmp") -> dict[str, str]:
+    """A cleared environment: nothing of the teacher's own."""
+    folders = ("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR")
+    one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    fixed = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "MPLBACKEND": "agg"}
+    fixed |= {"PYTHONDONTWRITEBYTECODE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PYTHONHASHSEED": "0"}
+    return fixed | dict.fromkeys(one, "1") | dict.fromkeys(folders, home)
+
+
+class Box:
+    """One run of a Python module in a box, with pipes to its stdin and stdout. Use it in a ``with`` block."""
+
+    def __init__(self, module: str, *arguments: str, limits: Limits):
+        self.limits, self.ended = limits, ""
+        self._home = tempfile.mkdtemp(prefix="kfqn-unsafe-") if limits.unsafe else "/tmp"
+        if not limits.unsafe:
+            require_box()
+        front = [] if limits.unsafe else _box(limits)
+        self.process = subprocess.Popen(
+            [*front, sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(self._home),
+            cwd=self._home,
+            start_new_session=True,
+        )
+        self._guard = threading.Thread(target=self._watch, daemon=True)
+        self._guard.start()
+
+    def __enter__(self) -> "Box":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill("closed")
+        self.process.wait()
+        self._guard.join()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None, "both are pipes"
+            try:
+                stream.close()
+            except BrokenPipeError:
+                pass  # what was not yet sent to a dead box is not needed
+        if self.limits.unsafe:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    def kill(self, reason: str) -> None:
+        """End every process of the box; the first reason is kept."""
+        self.ended = self.ended or reason
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has already ended
+
+    def _watch(self) -> None:
+        """Kill the box when it is out of time, or when its processes together are out of memory."""
+        deadline = time.monotonic() + self.limits.seconds
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                self.kill(f"the time limit of {self.limits.seconds:g} s")
+            elif not self.limits.unsafe and _memory(self.process.pid) > self.limits.memory_mb * MB:
+                self.kill(f"the memory limit of {self.limits.memory_mb} MB")
+            try:
+                self.process.wait(0.3)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def communicate(self, data: bytes) -> bytes:
+        """Send all data, close stdin, and return what comes out until the box ends."""
+        assert self.process.stdin is not None, "it is a pipe"
+        assert self.process.stdout is not None, "it is a pipe"
+        out = []
+        reader = threading.Thread(target=lambda: out.append(self.process.stdout.read()))  # type: ignore[union-attr]  # asserted above
+        reader.start()
+        try:
+            self.process.stdin.write(data)
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended before it had read everything; what came out says the rest
+        reader.join()
+        return out[0]
+
+
+def _memory(pid: int) -> int:
+    """Resident memory of a process and all its descendants, in bytes."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    for member in family:
+        try:
+            total += member.memory_info().rss
+        except psutil.Error:
+            continue  # it has just ended
+    return total

@@ -1,0 +1,85 @@
+"""What a graded notebook says at a glance: the record for the teacher, the first cell for the student."""
+
+import re
+from typing import Any
+
+import nbformat
+from nbgrader.utils import determine_grade, is_grade, is_solution
+
+from kfqn_ref.course.classroom import Classroom, Record
+from kfqn_ref.course.regrade import is_test
+
+ADVICE = (
+    "Where several parts fail, the first failure often explains the others. Below, every failed test shows "
+    "the law, the smallest example that breaks it, and both sides of the equation on that example: compute "
+    "it by hand."
+)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def record(classroom: Classroom, assignment: str, student: str, notebook: Any, ran: Any) -> Record:
+    """The record of a notebook whose points nbgrader has taken."""
+    tests = [cell for cell in notebook.cells if is_test(cell)]
+    points = {cell.metadata.nbgrader.grade_id: float(determine_grade(cell)[0] or 0) for cell in tests}
+    most = sum(float(cell.metadata.nbgrader.points) for cell in tests)
+    with classroom.gradebook() as gradebook:
+        grades = gradebook.find_submission(assignment, student).notebooks[0].grades
+        by_hand = sum(float(grade.max_score) for grade in grades if grade.needs_manual_grade)
+    notes = [f"the box was ended by {ran.ended}"] if ran.ended else []
+    for cell in tests:
+        passed = ran.again.get(cell.metadata.nbgrader.grade_id, {}).get("passed", False)
+        if passed and not points[cell.metadata.nbgrader.grade_id]:
+            notes.append(f"{cell.metadata.nbgrader.grade_id}: passes alone, fails in the notebook")
+    score = sum(points.values())
+    return Record(student, "graded", score, most, by_hand, round(ran.seconds, 2), points, tuple(notes))
+
+
+def reason(cell: Any) -> str:
+    """The failure of a test cell in full, without colours; nothing where it passed."""
+    texts = [
+        "\n".join(output.get("traceback", [])) for output in cell.outputs if output.output_type == "error"
+    ]
+    return ANSI.sub("", "\n".join(texts)).strip()
+
+
+def likeliest(text: str) -> str:
+    """The most telling line of a failure."""
+    for line in text.splitlines():
+        if line.startswith("Likeliest mistake:"):
+            return line.removeprefix("Likeliest mistake:").strip()
+    wanted = [line.strip() for line in text.splitlines() if line.strip().startswith("✗")]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (wanted or lines or [""])[0 if wanted else -1].removeprefix("✗").strip()
+
+
+def first_cell(notebook: Any, result: Record) -> Any:
+    """The cell on top: points, what to fix first, and a line for every test."""
+    lines = [f"## Your result: {result.score:g} of {result.max_score:g} points", ""]
+    if result.by_hand:
+        lines += [f"{result.by_hand:g} more points are given by a person, who reads your answers.", ""]
+    failed = [cell for cell in notebook.cells if is_test(cell) and reason(cell)]
+    if failed:
+        first = failed[0].metadata.nbgrader.grade_id
+        lines += [f"Start with **{first}**: {_plain(likeliest(reason(failed[0])))}", ""]
+        lines += [ADVICE, ""]
+    else:
+        lines += ["All tests pass, in your notebook and in a fresh process with other examples.", ""]
+    lines += ["| test | points | what it says |", "|---|---|---|"]
+    for cell in notebook.cells:
+        if is_test(cell):
+            name, most = cell.metadata.nbgrader.grade_id, cell.metadata.nbgrader.points
+            text = _plain(likeliest(reason(cell))) if reason(cell) else "passed"
+            lines.append(f"| {name} | {result.cells[name]:g} / {most:g} | {text} |")
+        elif is_grade(cell) and is_solution(cell):
+            lines.append(
+                f"| {cell.metadata.nbgrader.grade_id} | … / {cell.metadata.nbgrader.points:g} | by hand |"
+            )
+    if result.notes:
+        lines += ["", *[f"Note: {_plain(note)}" for note in result.notes]]
+    return nbformat.v4.new_markdown_cell("\n".join(lines))
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown leaves alone, short enough for a table."""
+    text = text if len(text) <= 300 else text[:297] + "…"
+    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", text)
