@@ -138,6 +138,11 @@ def test_the_kfqn_commands_of_the_readme_exist():
     assert named <= COMMANDS.keys()
 
 
+def test_the_readme_names_every_preset():
+    named = set(re.findall(r"`(\w+)`", read("README.md")))
+    assert kfqn_ref.PRESETS.keys() <= named
+
+
 def test_the_paths_that_the_readme_maps_exist():
     named = re.findall(r"^\| `([^`]+)`", read("README.md"), re.MULTILINE)
     assert len(named) >= 10

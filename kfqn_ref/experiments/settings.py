@@ -9,16 +9,19 @@ from kfqn_ref.presets import PRESETS
 
 KFQN_OPTIONS = frozenset({"lr", "damping", "momentum", "weight_decay", "memory", "curvature_interval"})
 
+# the theorem behind 'convergent' has no momentum
+OF_PRESETS = {name: KFQN_OPTIONS - {"momentum"} if name == "convergent" else KFQN_OPTIONS for name in PRESETS}
+
 # engine -> optimizer -> the hyper-parameters it takes; those not given keep the optimizer's own default
 OPTIMIZERS: dict[str, dict[str, frozenset[str]]] = {
     "torch": {
-        **dict.fromkeys(PRESETS, KFQN_OPTIONS),
+        **OF_PRESETS,
         "sgd": frozenset({"lr", "momentum", "weight_decay"}),
         "adam": frozenset({"lr", "weight_decay"}),
         "adamw": frozenset({"lr", "weight_decay"}),
     },
     "reference": {
-        **dict.fromkeys(PRESETS, KFQN_OPTIONS),
+        **OF_PRESETS,
         "sgd": frozenset({"lr", "momentum", "weight_decay"}),
         "adam": frozenset({"lr", "weight_decay"}),
         "kfac": KFQN_OPTIONS - {"memory"},

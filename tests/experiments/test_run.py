@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kfqn_ref.experiments.checkpoint import CheckpointError, load
 from kfqn_ref.experiments.data import digits
+from kfqn_ref.experiments.engines import ReferenceEngine
 from kfqn_ref.experiments.run import CHECKPOINT, CURVES, METRICS, Diverged, Run, Stopped, epoch_batches
 from kfqn_ref.experiments.settings import Settings
 from kfqn_ref.presets import PRESETS
@@ -138,6 +139,7 @@ def test_evaluation_in_chunks_equals_evaluation_at_once(tmp_path):
     data = digits().first(1103)  # two whole chunks and a rest
     run = Run(settings_of("reference", "sgd", {"batch_size": 100}), data, tmp_path)
     engine = run.engine
+    assert isinstance(engine, ReferenceEngine)
     value = engine.network.value(engine.params, *data.train)
     outputs = engine.network.predict(engine.params, data.train.x)
     score = engine.evaluate(data.train)

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import kfqn_ref.bfgs
+import kfqn_ref.factors
 import kfqn_ref.kfqn
 import kfqn_ref.optim.inverse
 import kfqn_ref.optim.presets
@@ -128,14 +130,15 @@ def test_the_same_mistake_on_both_sides_breaks_the_secant_bound(monkeypatch):
     ],
 )
 def test_each_bound_is_enforced_and_nan_is_no_pass(change, text):
-    good = side_by_side.Comparison(
-        **{name: [0.0] for name in ("deviation_W", "deviation_H_a", "deviation_H_g")},
-        **{name: 0.0 for name in ("rounding", "secant", "secant_over_bound")},
-        **{name: 1 for name in ("smallest_H_a", "smallest_H_g", "damped", "skipped", "updates")},
-        **{name: [2.0, 1.0] for name in ("reference_loss", "torch_loss")},
-        eigenvalues_positive=True,
-        preset="x",
-    )
+    values: dict[str, Any] = {
+        **dict.fromkeys(("deviation_W", "deviation_H_a", "deviation_H_g"), [0.0]),
+        **dict.fromkeys(("rounding", "secant", "secant_over_bound"), 0.0),
+        **dict.fromkeys(("smallest_H_a", "smallest_H_g", "damped", "skipped", "updates"), 1),
+        **dict.fromkeys(("reference_loss", "torch_loss"), [2.0, 1.0]),
+        "eigenvalues_positive": True,
+        "preset": "x",
+    }
+    good = side_by_side.Comparison(**values)
     assert broken_bounds(good, 30) == []
     broken = broken_bounds(side_by_side.Comparison(**{**asdict(good), **change}), 30)
     assert len(broken) == 1
