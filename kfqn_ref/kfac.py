@@ -41,7 +41,7 @@ def fisher_output_factor(Dh: Float[Array, "N T d_g"]) -> Float[Array, "d_g d_g"]
     Args:
         Dh: per-sample gradients on targets drawn from the model.
 
-    Source: grosse2016kfc; for |T| = 1 martens2015kfac.
+    Source: grosse2016kfc; for ``|T|`` = 1 martens2015kfac.
     """
     return np.tensordot(Dh, Dh, axes=([0, 1], [0, 1])) / (Dh.shape[0] * Dh.shape[1])
 

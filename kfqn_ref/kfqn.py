@@ -87,7 +87,7 @@ class KFQN:
         mu1: threshold of Powell's damping, in (0, 1).
         memory: pairs p that L-BFGS keeps, at least 1.
         curvature_interval: iterations from one curvature update to the next, at least 1.
-        split: (λ, |T|) to (λ_A, λ_G).
+        split: ``(λ, |T|)`` to ``(λ_A, λ_G)``.
         damp: damping of the output pair; returns the pair and whether it was changed.
         first_factor: ``A_0`` from the inputs of the first mini-batch, where there was no warm start.
         start_H_a: first ``H_a`` from ``A_0``, λ_A and the memory.

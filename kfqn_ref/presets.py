@@ -31,7 +31,7 @@ def preset(name: str, **overrides: Any) -> KFQN:
     ``kbfgs_l_2020``        K-BFGS(L): the same with L-BFGS for ``H_g``
     ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
     ``kfqn_cnn_l``          KF-BFGS(L)-CNN: the same with L-BFGS for ``H_g``
-    ``kbfgs_2022``          (√(λ|T|), √(λ/|T|)) damping, curvature every 10 iterations (ren2022kfqn)
+    ``kbfgs_2022``          ``(√(λ|T|), √(λ/|T|))``, curvature every 10 iterations (ren2022kfqn)
     ``convergent``          the variant with a convergence theorem (derived here): a ``Convergent``
     ======================  ===============================================================================
 

@@ -43,7 +43,7 @@ def sqrt_split(lam: float, T: int) -> tuple[float, float]:
 
 
 def location_split(lam: float, T: int) -> tuple[float, float]:
-    """Return (λ_A, λ_G) = (√(λ|T|), √(λ/|T|)). Source: ren2022kfqn."""
+    """Return ``(λ_A, λ_G) = (√(λ|T|), √(λ/|T|))``. Source: ren2022kfqn."""
     return sqrt(lam * T), sqrt(lam / T)
 
 

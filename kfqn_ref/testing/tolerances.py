@@ -45,7 +45,7 @@ def cond(H: np.ndarray) -> float:
 
 
 def cosine(s: np.ndarray, y: np.ndarray) -> float:
-    """κ = ‖s‖‖y‖ / |sᵀy|, the condition number of the inner product and the norm of I − ρ s yᵀ less one."""
+    """``κ = ‖s‖‖y‖ / |sᵀy|``, the condition number of the inner product and the norm of I − ρ s yᵀ less one."""
     return norm(s) * norm(y) / abs(float(s @ y))
 
 
