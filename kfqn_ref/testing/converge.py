@@ -12,16 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from kfqn_ref import convergent, theorem
+from kfqn_ref.bfgs import bfgs_direct_update
 from kfqn_ref.convergent import LEAN_INPUT, Bounds, Convergent
 from kfqn_ref.factors import input_factor
-from kfqn_ref.kfqn import State
-from kfqn_ref.layers import AvgPool2d, Blocks, Conv2d, Flatten, Linear, Sigmoid, Tanh
+from kfqn_ref.kfqn import BlockState, State
+from kfqn_ref.layers import AvgPool2d, Blocks, Conv2d, Flatten, Linear, Record, Sigmoid, Tanh
 from kfqn_ref.lbfgs import lbfgs_dense
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.network import Network, forward_backward
 from kfqn_ref.smoothness import Smoothness, smoothness
 from kfqn_ref.testing.law import at_most, equal
-from kfqn_ref.testing.tolerances import FLOAT64, rounding
+from kfqn_ref.testing.tolerances import FLOAT64, norm, powell, rounding
 
 Array = np.ndarray
 
@@ -81,25 +82,37 @@ OPTIONS = {"damping": 4.0, "gamma": 0.5, "mu1": 0.5, "memory": 2}
 
 
 def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
-    """(7.1): ``(ỹ − λ s̃)ᵀ(M_g s̃ − ỹ) >= 0``; M_g and κ̂ are attained."""
+    """(7.1): ``(ỹ − λ s̃)ᵀ(M_g s̃ − ỹ) >= 0``, so ``λ s̃ᵀs̃ <= s̃ᵀỹ`` and ``ỹᵀỹ <= M_g s̃ᵀỹ``."""
     rng = np.random.default_rng(0)
     for trial in range(200):
         d = 1 + trial % 4
-        gamma, mu1, lam = 10.0 ** rng.integers(-1, 2), rng.choice([0.1, 0.2, 0.5, 0.9]), 10.0 ** rng.integers(-1, 2)
-        M = variant.pair_bound(gamma, mu1, lam)
-        H = variant.method(gamma=gamma).start_H_g(d, 3)
-        s, y = rng.standard_normal((2, d)) * 10.0 ** rng.integers(-2, 3, (2, 1))
-        (s, y), _ = variant.method(gamma=gamma).damp(H, s, y, mu1, lam)
-        u = rounding(FLOAT64.u, d, (y @ y) + M * (s @ s))
-        at_most("λ s̃ᵀs̃", lam * (s @ s), "s̃ᵀỹ", s @ y, u)
-        at_most("ỹᵀỹ", y @ y, "M_g s̃ᵀỹ", M * (s @ y), u)
-        at_most("0", 0.0, "(ỹ − λ s̃)ᵀ(M_g s̃ − ỹ)", (y - lam * s) @ (M * s - y), M * u)
-        (s, y), _ = variant.method(gamma=gamma).damp(H, mu1 * gamma * np.eye(d)[0], np.eye(d)[0], mu1, lam)
-        equal("ỹᵀỹ at s = mu1 gamma y", y @ y, "M_g s̃ᵀỹ", M * (s @ y), rounding(FLOAT64.u, 4, y @ y))
-        s, y = extremal_pair(mu1, gamma, lam, np.eye(2)[0], np.eye(2)[1])
-        (s, y), _ = variant.method(gamma=gamma).damp(variant.method(gamma=gamma).start_H_g(2, 3), s, y, mu1, lam)
-        ratio, bound = (s @ s) * (y @ y) / (s @ y) ** 2, variant.kantorovich(lam, M)
-        equal("‖s̃‖²‖ỹ‖²/(s̃ᵀỹ)² at its largest", ratio, "κ̂", bound, rounding(FLOAT64.u, 4, ratio**2))
+        gamma, mu1, lam = (
+            10.0 ** rng.integers(-1, 2),
+            rng.choice([0.1, 0.5, 0.9]),
+            10.0 ** rng.integers(-1, 2),
+        )
+        M, method = variant.pair_bound(gamma, mu1, lam), variant.method(gamma=gamma)
+        drawn, y = rng.standard_normal((2, d)) * 10.0 ** rng.integers(-2, 3, (2, 1))
+        (s, y_), _ = method.damp(method.start_H_g(d, 3), drawn, y, mu1, lam)
+        slope = M * norm(y) + 2 * M * lam * norm(s) + 2 * lam * norm(y_)  # of the three, as functions of s̃
+        u = powell(FLOAT64.u, gamma * np.eye(d), drawn, y) * slope + rounding(
+            FLOAT64.u, d, M * norm(s) * norm(y_)
+        )
+        at_most("λ s̃ᵀs̃", lam * (s @ s), "s̃ᵀỹ", s @ y_, u)
+        at_most("ỹᵀỹ", y_ @ y_, "M_g s̃ᵀỹ", M * (s @ y_), u)
+        at_most("0", 0.0, "(ỹ − λ s̃)ᵀ(M_g s̃ − ỹ)", (y_ - lam * s) @ (M * s - y_), u)
+
+
+def bounds_of_pairs_are_attained(variant: Variant) -> None:
+    """M_g by ``s = mu1 gamma y``, κ̂ by the pair of :func:`extremal_pair`."""
+    for mu1, gamma, lam in product((0.1, 0.5), (0.1, 1.0, 10.0), (0.1, 1.0, 10.0)):
+        M, method = variant.pair_bound(gamma, mu1, lam), variant.method(gamma=gamma)
+        H, e, f = method.start_H_g(2, 3), *np.eye(2)
+        (s, y), _ = method.damp(H, mu1 * gamma * e, e, mu1, lam)
+        equal("ỹᵀỹ", y @ y, "M_g s̃ᵀỹ", M * (s @ y), rounding(FLOAT64.u, 2, y @ y))
+        (s, y), _ = method.damp(H, *extremal_pair(mu1, gamma, lam, e, f), mu1, lam)
+        ratio = (s @ s) * (y @ y) / (s @ y) ** 2
+        equal("‖s̃‖²‖ỹ‖²/(s̃ᵀỹ)²", ratio, "κ̂", variant.kantorovich(lam, M), rounding(FLOAT64.u, 2, ratio**2))
 
 
 def extremal_pair(mu1: float, gamma: float, lam: float, e: Array, f: Array) -> tuple[Array, Array]:
@@ -140,12 +153,73 @@ def exponent_of_kappa_is_attained(variant: Variant) -> None:
         at_most("the bound without its sum", hi - sum(kappa**i for i in range(p)) / lam, "‖H‖", H, u)
 
 
+def flattening_pair(mu1: float, gamma: float, lam: float, e: Array, f: Array) -> tuple[Array, Array, float]:
+    """Return (s, y) with s = f and ỹ almost along e, and the share δ of M_g that it fails to add along e.
+
+    ``eᵀB⁺e >= eᵀBe + (1 − δ) M_g`` where f is an eigenvector of B: s removes nothing along e, and ỹ adds
+    ``(eᵀỹ)²/sᵀỹ``. The pair has ``sᵀy = 1/r`` and ``‖y‖² = c/r`` as :func:`extremal_pair`, with r = 1/√(λ c).
+    """
+    c = 1 / (mu1 * gamma)
+    r = 1 / np.sqrt(lam * c)
+    y = f / r + np.sqrt(c / r - 1 / r**2) * e
+    y_ = y + lam * f
+    return f, y, 1 - (e @ y_) ** 2 / (f @ y_) / (lam + c)
+
+
+def number_of_M_is_attained(variant: Variant) -> None:
+    """Lemma A is sharp below too: for small λ, p pairs bring ``‖B‖`` to ``1/gamma + p M_g`` up to a share δ."""
+    for p, mu1, gamma in product((1, 2, 3), (0.1, 0.5), (0.1, 1.0, 10.0)):
+        lam = 1e-6 / gamma
+        M = variant.pair_bound(gamma, mu1, lam)
+        lo = variant.lbfgs_bounds(lam, M, gamma=gamma, memory=p, d=2).lo
+        B, missing = np.eye(2) / gamma, 0.0
+        for _ in range(p):
+            f, e = np.linalg.eigh(B)[1].T
+            s, y, delta = flattening_pair(mu1, gamma, lam, e, f)
+            B, missing = bfgs_direct_update(B, s, y + lam * s), missing + M * delta
+        size = np.linalg.norm(B, 2)
+        at_most("‖B‖", size, "1/κ_lo", 1 / lo, rounding(FLOAT64.u, 2 * p, 1 / lo))
+        at_most(
+            "1/κ_lo without what δ misses", 1 / lo - missing, "‖B‖", size, rounding(FLOAT64.u, 2 * p, 1 / lo)
+        )
+
+
+def negative_curvature_repeats(method: Convergent, n: int) -> list[float]:
+    """Return ``‖B‖`` of ``H_g`` after each of n updates along one direction of negative curvature.
+
+    Outputs move by −1, their gradients by +1, again and again, as on a concave stretch of the loss. With one
+    output every damped pair alone makes the next ``H_g``.
+    """
+    ones, zero = np.ones((1, 1, 1)), np.zeros(1)
+    H_a, H_g = method.start_H_a(np.zeros((1, 1)), 1.0, method.memory), method.start_H_g(1, method.memory)
+    state = State(
+        0, (BlockState(ones[0], H_a, H_g, zero, zero, None, *map(float, method.split(method.damping, 1)), 1),)
+    )
+    norms = []
+    for _ in range(n):
+        first = Record(ones, ones, -ones)
+        state = method.update(state, (first,), (Record(ones, 0 * ones, 0 * ones),))
+        norms.append(1 / float(state.blocks[0].H_g.dense()[0, 0]))
+    return norms
+
+
+def negative_curvature_leaves_B_bounded(variant: Variant) -> None:
+    """Against ``H_0`` every ``‖B‖ = M_g``; against H_k each would be the last one over mu1, plus λ."""
+    for gamma, mu1, memory in product((0.5, 2.0), (0.1, 0.5), (1, 3)):
+        method = variant.method(gamma=gamma, mu1=mu1, memory=memory, damping=4.0)
+        M = variant.pair_bound(gamma, mu1, 2.0)
+        norms = negative_curvature_repeats(method, 12)
+        equal("‖B‖ of 12 updates", norms, "M_g", [M] * 12, rounding(FLOAT64.u, 4, 12 * M))
+
+
 def batches(D: int, m: int) -> Iterator[list[int]]:
     """Every mini-batch of m different samples, each equally likely."""
     return map(list, combinations(range(D), m))
 
 
-def after(variant: Variant, problem: Problem, steps: int, **options: object) -> tuple[Convergent, Blocks, State]:
+def after(
+    variant: Variant, problem: Problem, steps: int, **options: object
+) -> tuple[Convergent, Blocks, State]:
     """Return the method, and parameters and state after some iterations from one seed."""
     method = variant.method(**(OPTIONS | options))
     rng = np.random.default_rng(5)
@@ -222,22 +296,19 @@ def constants_of_the_loss_hold(variant: Variant) -> None:
 
 
 def constants_of_the_loss_are_attained(variant: Variant) -> None:
-    """Two classes at W = 0 have the Hessian with norm L; opposite samples, hopelessly wrong, have variance σ²."""
-    rng = np.random.default_rng(4)
-    network = Network((Linear(3, 2),), SoftmaxCrossEntropy())
-    x = np.repeat(rng.standard_normal((1, 3)), 2, axis=0)
-    problem = Problem(network, x, np.array([0, 1]))
-    L, sigma2, _ = variant.smoothness(network, x, problem.target)
-    eps, a_bar = 1e-4, np.append(x[0], 1.0)
-    V = np.outer([1, -1], a_bar) / np.linalg.norm(np.outer([1, -1], a_bar))
+    """Softmax regression: ``‖∇²f(0)‖ = L`` for two classes; D orthogonal inputs, all wrong, vary by ``σ² (1 − 1/D)``."""
+    x, target = np.random.default_rng(4).standard_normal((6, 3)), np.array([0, 1, 0, 0, 1, 1])
+    problem = Problem(Network((Linear(3, 2),), SoftmaxCrossEntropy()), x, target)
+    L = variant.smoothness(*problem).L
+    A = input_factor(np.pad(x, ((0, 0), (0, 1)), constant_values=1.0)[:, None])
+    V, eps = np.outer([1, -1], np.linalg.eigh(A)[1][:, -1]) / np.sqrt(2), 1e-4
     change = np.linalg.norm(problem.gradient((eps * V,)) - problem.gradient((-eps * V,))) / (2 * eps)
-    equal("‖∇²f(0)‖", change, "L", L, L * eps**2 * (a_bar @ a_bar) + 1e-10)
-    # one sample of each class, both outputs decided for class 0 and then for class 1, half of the bound each
-    spread = max(
-        ((problem.sample_gradients((t * V,)) - problem.gradient((t * V,))) ** 2).sum(axis=(1, 2)).mean()
-        for t in (0.0, 50.0)
-    )
-    equal("mean ‖∇f_n − ∇f‖² of two opposite samples", spread, "σ² / 4", sigma2 / 4, 1e-9 * sigma2)
+    equal("‖∇²f(0)‖", change, "L", L, L * eps)
+    problem = Problem(Network((Linear(6, 2, bias=False),), SoftmaxCrossEntropy()), np.eye(6), target)
+    W = 50.0 * np.array([target == 1, target == 0])
+    g = problem.sample_gradients((W,))
+    spread = ((g - g.mean(axis=0)) ** 2).sum(axis=(1, 2)).mean()
+    equal("mean ‖∇f_n − ∇f‖²", spread, "σ² (1 − 1/D)", variant.smoothness(*problem).sigma2 * 5 / 6, 1e-9)
 
 
 def variance_of_a_mini_batch_is_exact(variant: Variant) -> None:
@@ -256,7 +327,15 @@ def variance_of_a_mini_batch_is_exact(variant: Variant) -> None:
 def input_radius_bounds_every_factor(variant: Variant) -> None:
     """AS.3: ``‖A‖ <= R_a`` for every mini-batch at any weights, with equality where all activations saturate."""
     rng = np.random.default_rng(8)
-    layers = (Conv2d(1, 2, 2, padding=1), Tanh(), AvgPool2d(2), Conv2d(2, 3, 2), Sigmoid(), Flatten(), Linear(3, 2))
+    layers = (
+        Conv2d(1, 2, 2, padding=1),
+        Tanh(),
+        AvgPool2d(2),
+        Conv2d(2, 3, 2),
+        Sigmoid(),
+        Flatten(),
+        Linear(3, 2),
+    )
     network = Network(layers, SoftmaxCrossEntropy())
     x, target = rng.uniform(-1, 1, (4, 1, 4, 4)), rng.integers(0, 2, 4)
     radii = variant.input_radii(network, x)
@@ -267,7 +346,9 @@ def input_radius_bounds_every_factor(variant: Variant) -> None:
             for (R_a, T), record in zip(radii, records, strict=True):
                 equal("|T|", T, "the locations seen", record.a_bar.shape[1], 0.0)
                 at_most("‖A‖", np.linalg.norm(input_factor(record.a_bar), 2), "R_a", R_a, 1e-12 * R_a)
-    saturated = tuple(np.pad(np.zeros((a, b - 1)), ((0, 0), (0, 1)), constant_values=99.0) for a, b in network.block_shapes)
+    saturated = tuple(
+        np.pad(np.zeros((a, b - 1)), ((0, 0), (0, 1)), constant_values=99.0) for a, b in network.block_shapes
+    )
     records = forward_backward(network, saturated, x, target).records
     for (R_a, _), record in zip(radii[1:], records[1:], strict=True):
         equal("‖A‖, saturated", np.linalg.norm(input_factor(record.a_bar), 2), "R_a", R_a, 1e-9 * R_a)
@@ -287,7 +368,9 @@ def bound_is_the_worst_that_one_step_allows(variant: Variant) -> None:
         grad2 = f / (0.5 * kappa.lo * c * N**-b)  # the last gradient brings it back to f_low = 0
         at = np.array([N])
         equal("the adversary's mean", grad2 / N, "the bound", rate.running_mean(at)[0], 1e-12 * grad2)
-        at_most("the bound", rate.running_mean(at)[0], "that by parts", rate.running_mean_by_parts(at)[0], 1e-9)
+        at_most(
+            "the bound", rate.running_mean(at)[0], "that by parts", rate.running_mean_by_parts(at)[0], 1e-9
+        )
 
 
 def theorem_holds_along_runs(variant: Variant) -> None:
@@ -314,3 +397,20 @@ def _running_mean(problem: Problem, method: Convergent, params: Blocks, seed: in
         rows = rng.choice(len(problem.x), 2, replace=False)
         params, state, _ = method.step(problem.network, params, state, problem.x[rows], problem.target[rows])
     return np.cumsum(grad2) / np.arange(1, 41)
+
+
+CHECKS: tuple[Callable[[Variant], None], ...] = (
+    pairs_of_h0_damping_are_bounded,
+    bounds_of_pairs_are_attained,
+    exponent_of_kappa_is_attained,
+    number_of_M_is_attained,
+    negative_curvature_leaves_B_bounded,
+    direction_is_unbiased,
+    one_step_inequality_holds,
+    constants_of_the_loss_hold,
+    constants_of_the_loss_are_attained,
+    variance_of_a_mini_batch_is_exact,
+    input_radius_bounds_every_factor,
+    bound_is_the_worst_that_one_step_allows,
+    theorem_holds_along_runs,
+)

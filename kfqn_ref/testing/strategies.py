@@ -67,7 +67,9 @@ def scales(precision: Precision) -> SearchStrategy[float]:
     return st.one_of(st.just(1.0), st.integers(-decades, decades).map(lambda k: 10.0**k))
 
 
-_DECADES = {limit: st.one_of(st.integers(0, 1), st.integers(0, limit)) for limit in range(8)}
+@cache
+def _decades(limit: int) -> SearchStrategy[int]:
+    return st.sampled_from([0, 1, 0, 3, 0, limit, 1])
 
 
 @cache
@@ -75,8 +77,9 @@ _DECADES = {limit: st.one_of(st.integers(0, 1), st.integers(0, limit)) for limit
 def spd(draw: DrawFn, precision: Precision, n: int) -> np.ndarray:
     """Read-only symmetric positive definite matrices with a drawn condition number, near-singular ones included."""
     limit = int(np.log10(precision.max_cond))
-    decades = draw(_DECADES[limit])
+    decades = draw(_decades(limit))
     exponents = np.abs(draw(digits(n, decades)))
+    exponents[n - 1] = decades if n > 1 else 0
     L = draw(unit_triangles(n))
     H = (L * 10.0**-exponents) @ L.T
     return frozen((H + H.T) / 2 * draw(scales(precision)))

@@ -1,5 +1,6 @@
 """The NumPy reference: its functions have the names already; only whole runs need an adapter."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,3 +35,7 @@ def optimizer_steps(
 def names() -> dict[str, Any]:
     """All names the reference provides."""
     return vars(kfqn_ref) | {"optimizer_steps": optimizer_steps}
+
+
+REFERENCE = SimpleNamespace(**names())
+"""All of it as one object: ``kfqn check kfqn_ref.testing.adapters.reference:REFERENCE``."""
