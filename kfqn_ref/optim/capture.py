@@ -19,51 +19,47 @@ from kfqn_ref.optim.layer import Layer
 
 
 class Record:
-    """The sums of one layer over the micro-batches of one pass; vectors are ``(groups, d)``."""
+    """What one layer leaves over the micro-batches of one pass; vectors are ``(groups, d)``."""
 
-    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
-        self.layer, self.dtype = layer, dtype
+    def __init__(self, layer: Layer) -> None:
+        self.layer, self.geometry, self.dtype = layer, layer.geometry, layer.dtype
         self.a: list[Tensor] = []
-        self.h_sums: list[Tensor] = []
+        self.batch_sums: list[tuple[Tensor, int]] = []  # sum of the inputs, rows in it
         self.Dh_sums: list[Tensor] = []  # each divided by the locations T of its call
         self.N, self.rows, self.T = 0, 0, 0
         self.waits = False  # a call was made whose gradient has not come yet
 
     def see(self, a: Tensor, h: Tensor, *, keep_input: bool) -> None:
         """Take note of one call."""
-        N, T = self.layer.geometry.counts(h)
-        self.N, self.rows, self.T = self.N + N, self.rows + N * T, self.T or T
-        self.waits = True
+        a, (N, T) = a.detach(), self.geometry.counts(h)
+        self.N, self.rows, self.T, self.waits = self.N + N, self.rows + N * T, self.T or T, True
+        self.batch_sums.append((self.geometry.batch_sum(a, self.dtype), N * T))
         if keep_input:
-            self.a.append(a.detach())
-        self.h_sums.append(self.layer.geometry.output_sum(h.detach(), self.dtype))
+            self.a.append(a)
 
     def see_gradient(self, Dh: Tensor) -> None:
         """Take note of the gradient with respect to the output of the latest call."""
-        _, T = self.layer.geometry.counts(Dh)
+        _, T = self.geometry.counts(Dh)
         self.waits = False
-        self.Dh_sums.append(self.layer.geometry.output_sum(Dh.detach(), self.dtype) / max(T, 1))
-
-    def h_mean(self) -> Tensor:
-        """Return the mean of ``h`` over samples and locations, ``(groups, d_g)``."""
-        return total(self.h_sums) / max(self.rows, 1)
+        self.Dh_sums.append(self.geometry.output_sum(Dh.detach()) / max(T, 1))
 
     def Dh_mean(self, scale: float) -> Tensor:
-        """Return the mean of ``Dh``; ``scale`` is 1 for a loss that is a mean, 1/N for a sum."""
-        return total(self.Dh_sums) * scale if self.Dh_sums else torch.zeros_like(self.h_sums[0])
+        """Return the mean of ``Dh`` in wide arithmetic; ``scale`` is 1 for a mean loss, 1/N for a sum."""
+        return total(self.Dh_sums) * scale
 
     def a_mean(self) -> Tensor:
         """Return ``ā̄``, ``(groups, d_a)``."""
-        return total([self.layer.geometry.input_sum(a, self.dtype) for a in self.a]) / max(self.rows, 1)
+        return total([self.geometry.input_sum(*each) for each in self.batch_sums]) / max(self.rows, 1)
 
     def input_factor(self) -> Tensor:
         """Return ``A`` of the mini-batch (2.2), ``(groups, d_a, d_a)``."""
-        return total([self.layer.geometry.input_factor(a, self.dtype) for a in self.a]) / max(self.N, 1)
+        return total([self.geometry.input_factor(a, self.dtype) for a in self.a]) / max(self.N, 1)
 
     def input_diagonal(self) -> Tensor:
         """Return the diagonal of ``A``, ``(groups, d_a)``, from one pass over the squared input."""
-        squares = [self.layer.geometry.input_sum(a.to(self.dtype).square(), self.dtype) for a in self.a]
-        return total(squares) / max(self.N, 1)
+        sums = [self.geometry.batch_sum(a.to(self.dtype).square(), self.dtype) for a in self.a]
+        calls = zip(sums, self.batch_sums, strict=True)
+        return total([self.geometry.input_sum(each, rows) for each, (_, rows) in calls]) / max(self.N, 1)
 
     def first_factor(self, input_factor: str) -> Tensor:
         """Return what ``H_a`` starts from: ``A``, or only its diagonal for the lean form."""
@@ -71,7 +67,7 @@ class Record:
 
     def action(self, v: Tensor) -> Tensor:
         """Return ``A v`` without forming ``A``, ``(groups, d_a)``."""
-        return total([self.layer.geometry.action(a, v) for a in self.a]) / max(self.N, 1)
+        return total([self.geometry.action(a, v) for a in self.a]) / max(self.N, 1)
 
 
 class _Root(torch.autograd.Function):
@@ -124,7 +120,7 @@ class Capture:
             return None
         rooted = h if h.requires_grad else _Root.apply(h, h.new_zeros((), requires_grad=True))
         if torch._C._current_graph_task_id() == -1:  # not inside a backward pass
-            record = self.records.setdefault(layer, Record(layer, layer.dtype))
+            record = self.records.setdefault(layer, Record(layer))
             if record.waits:
                 raise ValueError(
                     f"a layer must be used once a forward pass, but {layer.name!r} was called twice before "

@@ -5,13 +5,17 @@ patches are stored: a product with the input factor is a convolution with one ou
 weight gradient.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+FEWEST_CHANNELS = 4
+"""From so many input channels a group on, a CPU is faster by offsets than by convolutions."""
 
 PATCH_FLOATS = 1 << 24
 """Patches are formed once, for the first input factor, in slices of at most this many numbers."""
@@ -29,12 +33,16 @@ class Geometry(Protocol):
         """Return the number of samples ``N`` and of locations ``T`` of an output."""
         ...
 
-    def output_sum(self, h: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the sum of ``h`` over samples and locations, ``(groups, d_g)``."""
+    def output_sum(self, Dh: Tensor) -> Tensor:
+        """Return the sum over samples and locations in wide arithmetic, ``(groups, d_g)``."""
         ...
 
-    def input_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the sum of ``ā`` over samples and locations, ``(groups, d_a)``."""
+    def batch_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the sum of the inputs of all samples, itself the input of one sample."""
+        ...
+
+    def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
+        """Return the sum of ``ā`` over ``rows`` pairs of a sample and a location, ``(groups, d_a)``."""
         ...
 
     def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
@@ -44,6 +52,21 @@ class Geometry(Protocol):
     def action(self, a: Tensor, v: Tensor) -> Tensor:
         """Return the sum of ``ā (āᵀ v)`` over samples and locations, ``(groups, d_a)``."""
         ...
+
+
+def wide_sum(x: Tensor) -> Tensor:
+    """Return the sum over the first axis in float64: ``y`` of (5.2) is a small difference of two sums."""
+    return x.sum(0, dtype=wide(x))
+
+
+def wide(x: Tensor) -> torch.dtype:
+    """Return float64, or what there is instead."""
+    return x.dtype if x.device.type == "mps" else torch.float64  # mps has none
+
+
+def narrow(x: Tensor) -> torch.dtype:
+    """Return the dtype of short sums: at least float32."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class LinearGeometry:
@@ -56,13 +79,16 @@ class LinearGeometry:
     def counts(self, h: Tensor) -> tuple[int, int]:
         return (h.shape[0], prod(h.shape[1:-1])) if h.ndim > 1 else (1, 1)
 
-    def output_sum(self, h: Tensor, dtype: torch.dtype) -> Tensor:
-        return h.reshape(-1, self.d_g).sum(0, keepdim=True, dtype=dtype)
+    def output_sum(self, Dh: Tensor) -> Tensor:
+        locations = tuple(range(1, Dh.ndim - 1))
+        Dh = Dh.sum(locations, dtype=narrow(Dh)) if locations else Dh.reshape(-1, self.d_g)
+        return wide_sum(Dh)[None]
 
-    def input_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
-        rows = a.reshape(-1, a.shape[-1])
-        total = rows.sum(0, keepdim=True, dtype=dtype)
-        return F.pad(total, (0, 1), value=rows.shape[0]) if self.bias else total
+    def batch_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        return a.reshape(-1, a.shape[-1]).sum(0, keepdim=True, dtype=dtype)
+
+    def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
+        return F.pad(batch_sum, (0, 1), value=rows) if self.bias else batch_sum
 
     def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
         a_bar = a.reshape(1, -1, a.shape[-1]).to(dtype)
@@ -102,17 +128,21 @@ class ConvGeometry:
         axes = len(self.kernel)
         return (h.shape[0] if h.ndim > axes + 1 else 1), prod(h.shape[-axes:])
 
-    def output_sum(self, h: Tensor, dtype: torch.dtype) -> Tensor:
-        total = self._batched(h).sum((0, *range(2, len(self.kernel) + 2)), dtype=dtype)
-        return total.reshape(self.groups, self.d_g)
+    def output_sum(self, Dh: Tensor) -> Tensor:
+        Dh = self._batched(Dh).sum(tuple(range(2, len(self.kernel) + 2)), dtype=narrow(Dh))
+        return wide_sum(Dh).reshape(self.groups, self.d_g)
 
-    def input_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
-        total = self._padded(a).sum(
-            0, keepdim=True, dtype=dtype
-        )  # (1, C, *space): patches of a sum = sum of patches
-        ones = total.new_ones(1, self.groups, *self._locations(total))
-        columns = self._weight_gradient(total, ones)
-        return columns if not self.bias else torch.cat((columns[:, :-1], columns[:, -1:] * a.shape[0]), 1)
+    def batch_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._batched(a).sum(0, keepdim=True, dtype=dtype)
+
+    def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
+        a = self._padded(batch_sum)  # the patches of a sum are the sum of the patches
+        columns = self._weight_gradient(a, a.new_ones(1, self.groups, *self._locations(a)))
+        return (
+            torch.cat((columns[:, :-1], columns.new_full((self.groups, 1), rows)), 1)
+            if self.bias
+            else columns
+        )
 
     def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
         a = self._padded(a)
@@ -128,9 +158,47 @@ class ConvGeometry:
         a = self._padded(a).to(v.dtype)
         weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
         weight = weight.reshape(self.groups, self.channels, *self.kernel)
+        if a.device.type == "cpu" and self.channels >= FEWEST_CHANNELS:
+            return self._action_by_offsets(a, weight.flatten(2).mT, bias)
         zeros = (0,) * len(self.kernel)
         conv = (self.stride, self.padding, self.dilation, False, zeros, self.groups)
         return self._weight_gradient(a, torch.convolution(a, weight, bias, *conv))
+
+    def _action_by_offsets(self, a: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the sum of ``ā (āᵀ v)`` by one matrix product for all offsets of the kernel, and shifts.
+
+        A CPU's convolution with one output channel computes sixteen.
+
+        Args:
+            a: padded input.   weight: ``(groups, offsets, channels)``.   bias: ``(groups,)`` or none.
+        """
+        rows = a.reshape(len(a), self.groups, self.channels, -1)  # (N, groups, channels, places)
+        z = (weight @ rows).unflatten(-1, a.shape[2:])  # what each offset adds to u, at the place it reads
+        u = z.new_zeros(len(a), self.groups, *self._locations(a))
+        U = torch.zeros_like(z)
+        for k, (there, here) in enumerate(self._offsets(a)):
+            u[(..., *there)] += z[(slice(None), slice(None), k, *here)]
+        u = u if bias is None else u + bias.reshape(-1, *(1 for _ in self.kernel))
+        for k, (there, here) in enumerate(self._offsets(a)):
+            U[(slice(None), slice(None), k, *here)] = u[(..., *there)]
+        columns = (U.flatten(3) @ rows.mT).sum(0).mT.reshape(self.groups, -1)
+        return columns if bias is None else torch.cat((columns, u.sum((0, *range(2, u.ndim)))[:, None]), 1)
+
+    def _offsets(self, a: Tensor) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+        """Yield, per offset of the kernel, the locations it serves and the places of ``a`` it reads."""
+        sizes = zip(
+            a.shape[2:],
+            self._locations(a),
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            strict=True,
+        )
+        axes = [[_served(n, T, s, d * i - p) for i in range(k)] for n, T, k, s, p, d in sizes]
+        for offset in itertools.product(*axes):
+            there, here = zip(*offset, strict=True)
+            yield there, here
 
     def _batched(self, x: Tensor) -> Tensor:
         return x if x.ndim == len(self.kernel) + 2 else x[None]
@@ -165,6 +233,14 @@ class ConvGeometry:
         places, kernel = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)
         a = a.permute(1, 2, *kernel, 0, *places).reshape(self.groups, self.channels * prod(self.kernel), -1)
         return F.pad(a, (0, 0, 0, 1), value=1.0) if self.bias else a
+
+
+def _served(n: int, T: int, stride: int, shift: int) -> tuple[slice, slice]:
+    """Return the t in [0, T) with ``stride t + shift`` in [0, n), and those places."""
+    first = max(0, -(shift // stride))
+    last = max(first, min(T, (n - 1 - shift) // stride + 1))
+    start = stride * first + shift
+    return slice(first, last), slice(start, start + stride * (last - first), stride)
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

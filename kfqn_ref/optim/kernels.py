@@ -6,7 +6,6 @@ tensor back to the host: a decision is a mask, and what is masked out is replace
 estimate.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -121,22 +120,16 @@ def damped_inverse(A: Tensor, lam: float, accept: Tensor) -> Tensor:
 
 def momentum_(M: Tensor, g: Tensor, W: Tensor, *, beta: float, tau: float, ok: Tensor) -> None:
     r"""Move ``M`` to :math:`\beta M + (1 - \beta)(g + \tau W)` if ``ok``. Source: goldfarb2020kbfgs."""
-    if tau:
-        g = g + tau * W
-    average_(M, g, beta, ok)
+    average_(M, g.add(W, alpha=tau) if tau else g, beta, ok)
 
 
-def descend_(W: Tensor, P: Tensor, *, lr: float, shrink: float, ok: Tensor) -> None:
-    r"""Move ``W`` to :math:`(1 - \mathrm{shrink}) W - \mathrm{lr}\, P` if ``ok``."""
-    ok = ok.to(P.dtype)
-    if shrink:
-        W.mul_(1 - shrink * ok)
-    W.sub_(P * (lr * ok))
+def descend_(W: Tensor, P: Tensor, alpha: Tensor) -> None:
+    r"""Move ``W`` to :math:`W - \alpha P`; ``alpha`` has no axes."""
+    W.addcmul_(P, alpha, value=-1)
 
 
-def all_finite(values: Sequence[Tensor | float]) -> Tensor:
+def all_finite(values: Sequence[Tensor]) -> Tensor:
     """Return whether every entry of every value is finite, a mask without axes."""
-    tensors = [v for v in values if isinstance(v, Tensor)]
-    largest = torch._foreach_norm([t.detach() for t in tensors], torch.inf)  # type: ignore[reportPrivateImportUsage]  # torch.optim's own way, without a public name
-    finite = torch.isfinite(torch.stack([x.to(torch.float64) for x in largest])).all()
-    return finite & all(math.isfinite(v) for v in values if not isinstance(v, Tensor))
+    largest = torch._foreach_max(torch._foreach_abs([v.detach() for v in values]))  # type: ignore[reportPrivateImportUsage]  # torch.optim's own way
+    dtype = max((x.dtype for x in largest), key=lambda d: torch.finfo(d).max)
+    return torch.isfinite(torch.stack([x.to(dtype) for x in largest])).all()

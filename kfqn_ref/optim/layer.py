@@ -1,12 +1,11 @@
 """A covered layer: its module, and its weights and gradients as matrices, bias column last."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim.geometry import Geometry
+from kfqn_ref.optim.geometry import Geometry, wide
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -51,19 +50,16 @@ class Layer:
         """What a checkpoint must agree on: name, kind of module, shape, bias."""
         return [self.name, type(self.module).__name__, list(self.shape), self.geometry.bias]
 
-    def matrix(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """Return tensors shaped like the parameters as one matrix; ``None`` stands for zeros."""
-        groups, d_g, d_a = self.shape
-        columns = [d_a - 1, 1] if self.geometry.bias else [d_a]
-        zeros = self.weight.new_zeros
-        parts = [
-            (zeros(groups, d_g, n) if x is None else x.reshape(groups, d_g, n)).to(self.dtype)
-            for x, n in zip(tensors, columns, strict=True)
-        ]
-        return torch.cat(parts, -1)
-
     def split(self, matrix: Tensor) -> list[Tensor]:
-        """Return a matrix as tensors shaped like the parameters: the inverse of :meth:`matrix`."""
+        """Return a matrix in parts shaped like the parameters: views, if the matrix is contiguous."""
         if not self.geometry.bias:
             return [matrix.reshape(self.weight.shape)]
         return [matrix[..., :-1].reshape(self.weight.shape), matrix[..., -1].reshape(-1)]
+
+    def output_mean(self, a_mean: Tensor) -> Tensor:
+        """Return the mean of ``h`` in wide arithmetic: ``W ā̄``, for ``h`` is linear in ``ā``."""
+        groups, d_g, _ = self.shape
+        a_mean = a_mean.to(wide(a_mean))
+        W = self.weight.detach().to(a_mean.dtype).reshape(groups, d_g, -1)
+        h = (W @ a_mean[:, : W.shape[-1], None])[..., 0]
+        return h if self.bias is None else h + self.bias.detach().reshape(groups, d_g)

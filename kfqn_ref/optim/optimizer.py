@@ -1,6 +1,7 @@
 """The optimizer: order of an iteration, options, errors, checkpoints. It contains no formula."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,16 @@ from kfqn_ref.optim.kernels import all_finite, descend_, momentum_
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import PRESETS
 from kfqn_ref.optim.replay import Replay
-from kfqn_ref.optim.update import Method, direction, start_, update_input_, update_output_
+from kfqn_ref.optim.update import (
+    Method,
+    Pairs,
+    act,
+    compare,
+    direction,
+    start_,
+    update_input_,
+    update_output_,
+)
 
 Closure = Callable[[], Any]
 
@@ -130,9 +140,9 @@ class KFQN(torch.optim.Optimizer):
         ``skipped_steps``.
 
         Raises:
-            TypeError: there is no closure. ValueError: the closure did not call ``backward`` or did not
-            return the loss, or used a layer twice
-                before a backward pass. The weights and the state are then as they were.
+            TypeError: there is no closure.
+            ValueError: the closure did not call ``backward`` or did not return the loss, or used a layer
+                twice before a backward pass. The weights and the state are then as they were.
         """
         if not callable(closure):
             raise TypeError(f"step needs a closure, got {type(closure).__name__}")
@@ -141,17 +151,14 @@ class KFQN(torch.optim.Optimizer):
         loss, first = self._first_pass(closure, updates)
         scale = 1 / max(first.N, 1) if self.method.loss_reduction == "sum" else 1.0
         with plain_arithmetic(self.layers):
-            ok = all_finite([loss, *(grad for _, grad in self._moving())])
-            if updates:
-                self._start_new(first, ok)
-            self._move_(ok, scale)
-            for record in first.usable if updates else ():
-                state = self.state[record.layer.weight]
-                update_input_(state, record, self.method, ok, keep_A=self._k == 0)
-                record.a.clear()  # the second pass does without them
+            ok = self._sound(loss)
+            pairs = self._begin_pairs(first, ok) if updates else {}
+            self._move_(ok, scale, pairs)
+            for layer, pair in pairs.items():
+                act(self.state[layer.weight], pair, self.method, ok, keep_A=self._k == 0)
         self._k += 1
         if updates:
-            self._second_pass(closure, replay, first, ok, scale)
+            self._second_pass(closure, replay, pairs, ok, scale)
         return loss
 
     def _first_pass(self, closure: Closure, updates: bool) -> tuple[Any, Capture]:
@@ -167,31 +174,44 @@ class KFQN(torch.optim.Optimizer):
             raise ValueError("the closure must call backward, but no gradient was left by it")
         return loss, capture
 
-    def _second_pass(
-        self, closure: Closure, replay: Replay, first: Capture, ok: Tensor, scale: float
-    ) -> None:
-        """Call the closure at the new weights, and update every ``H_g`` from the two passes."""
-        second = Capture([record.layer for record in first.usable], keep_input=False)
-        with torch.enable_grad(), replay.again(), second.watching():
-            closure()
-        with plain_arithmetic(self.layers):
-            for record in first.usable:
-                if record.layer in second.records:
-                    state = self.state[record.layer.weight]
-                    update_output_(state, record, second.records[record.layer], self.method, ok, scale)
+    def _sound(self, loss: Any) -> Tensor:
+        """Return the mask of a finite loss and gradient."""
+        if not isinstance(loss, Tensor):
+            loss = torch.tensor(loss, dtype=torch.float64, device=self._skipped_steps.device)
+        return all_finite([loss, *(grad for _, grad in self._moving())])
 
-    def _start_new(self, capture: Capture, ok: Tensor) -> None:
+    def _begin_pairs(self, capture: Capture, ok: Tensor) -> dict[Layer, Pairs]:
+        """Start the layers that are new, and return what their curvature pairs begin with."""
+        pairs = {}
         for record in capture.usable:
             if "H_a" not in self.state[record.layer.weight]:
                 past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
                 self._start(record, record.first_factor(self.method.input_factor), ok & past)
+            a_mean = record.a_mean()
+            pairs[record.layer] = Pairs(record, a_mean, record.layer.output_mean(a_mean))
+        return pairs
 
     def _start(self, record: Record, A: Tensor, ok: Tensor) -> None:
         weight = record.layer.weight
         damping = self.param_groups[self._group_of[weight]]["damping"]
         start_(self.state[weight], record, self.method, damping, A, ok)
 
-    def _move_(self, ok: Tensor, scale: float) -> None:
+    def _second_pass(
+        self, closure: Closure, replay: Replay, pairs: dict[Layer, Pairs], ok: Tensor, scale: float
+    ) -> None:
+        """Call the closure at the new weights, and update every ``H_a`` and ``H_g``."""
+        second = Capture([*pairs], keep_input=False)
+        with torch.enable_grad(), replay.again(), second.watching():
+            closure()
+        with plain_arithmetic(self.layers):
+            for record in second.usable:
+                compare(pairs[record.layer], record, scale)
+            for layer, pair in pairs.items():
+                update_input_(self.state[layer.weight], pair, self.method, ok)
+                if pair.compared:
+                    update_output_(self.state[layer.weight], pair, self.method, ok)
+
+    def _move_(self, ok: Tensor, scale: float, pairs: dict[Layer, Pairs]) -> None:
         """Average the gradients and move all parameters that have one."""
         self._skipped_steps += ~ok
         for group in self.param_groups:
@@ -200,35 +220,46 @@ class KFQN(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 if layer is None or layer.weight.grad is None:
-                    self._move_plain_(p, p.grad * scale, group, ok)
+                    M = self.state[p].setdefault("M", torch.zeros_like(p))
+                    self._move_together_([p], [M], lambda M=M: [M], group, ok, scale)
                 elif p is layer.weight:
-                    self._move_layer_(layer, group, ok, scale)
+                    state, pair = self.state[p], pairs.get(layer)
+                    M = state.setdefault("M", p.new_zeros(layer.shape, dtype=layer.dtype))
+                    P = partial(direction, state, pair)
+                    self._move_together_(
+                        layer.parameters,
+                        layer.split(M),
+                        lambda P=P, layer=layer: layer.split(P()),
+                        group,
+                        ok,
+                        scale,
+                    )
 
-    def _move_layer_(self, layer: Layer, group: dict[str, Any], ok: Tensor, scale: float) -> None:
-        state, moving = (
-            self.state[layer.weight],
-            [p if p.grad is not None else None for p in layer.parameters],
-        )
-        g = layer.matrix([None if p is None else p.grad * scale for p in moving])
+    def _move_together_(
+        self,
+        parameters: Sequence[nn.Parameter],
+        Ms: Sequence[Tensor],
+        direction: Callable[[], Sequence[Tensor]],
+        group: dict[str, Any],
+        ok: Tensor,
+        scale: float,
+    ) -> None:
+        """Average the gradients of some parameters into ``Ms``, then move them along their direction."""
         tau = 0.0 if group["decoupled"] else group["weight_decay"]
-        W = layer.matrix(moving) if tau else g
-        M = state.setdefault("M", torch.zeros_like(g))
-        momentum_(M, g, W, beta=group["momentum"], tau=tau, ok=ok)
-        for p, P in zip(moving, layer.split(direction(state)), strict=True):
-            if p is not None:
-                descend_(p, P, lr=self._alpha(group), shrink=self._shrink(group), ok=ok)
-
-    def _move_plain_(self, p: Tensor, g: Tensor, group: dict[str, Any], ok: Tensor) -> None:
-        M = self.state[p].setdefault("M", torch.zeros_like(p))
-        tau = 0.0 if group["decoupled"] else group["weight_decay"]
-        momentum_(M, g, p, beta=group["momentum"], tau=tau, ok=ok)
-        descend_(p, M, lr=self._alpha(group), shrink=self._shrink(group), ok=ok)
+        for p, M in zip(parameters, Ms, strict=True):
+            if p.grad is not None:
+                g = p.grad if scale == 1 else p.grad * scale
+                momentum_(M, g, p, beta=group["momentum"], tau=tau, ok=ok)
+        alpha = ok.to(Ms[0].dtype) * self._alpha(group)
+        shrink = group["weight_decay"] if group["decoupled"] else 0.0
+        for p, P in zip(parameters, direction(), strict=True):
+            if p.grad is not None:
+                if shrink:
+                    p.mul_(1 - alpha * shrink)
+                descend_(p, P, alpha)
 
     def _alpha(self, group: dict[str, Any]) -> float:
         return group["lr"] * (self._k + 1) ** -group["step_decay"]
-
-    def _shrink(self, group: dict[str, Any]) -> float:
-        return self._alpha(group) * group["weight_decay"] if group["decoupled"] else 0.0
 
     def _moving(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Return the parameters that have a gradient, with it."""
@@ -252,17 +283,18 @@ class KFQN(torch.optim.Optimizer):
         if self._k:
             raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
         sums: dict[Layer, tuple[Record, Tensor]] = {}
-        count = 0
+        count, replay = 0, Replay(self.model)
         for batch in batches:
             count += 1
-            capture, random = Capture(self.layers, keep_input=True), Replay(self.model)
-            with random.again(), capture.watching(), torch.enable_grad():
+            capture = Capture(self.layers, keep_input=True)
+            with replay.again(), capture.watching(), torch.enable_grad():
                 (forward or self.model)(batch)
             with plain_arithmetic(self.layers):
                 for layer, record in capture.records.items():
                     A = record.first_factor(self.method.input_factor)
                     sums[layer] = (record, A + sums[layer][1] if layer in sums else A)
                     record.a.clear()
+        replay.rewind()
         if not count:
             raise ValueError("warm_start needs at least one mini-batch, got none")
         with plain_arithmetic(self.layers):

@@ -19,6 +19,12 @@ class Replay:
         self.random = torch.get_rng_state()
         self.cuda_random = {device: torch.cuda.get_rng_state(device) for device in devices}
 
+    def rewind(self) -> None:
+        """Put the random state back."""
+        torch.set_rng_state(self.random)
+        for device, state in self.cuda_random.items():
+            torch.cuda.set_rng_state(state, device)
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """Run inside with the remembered random state and frozen weights; put buffers, gradients back after.
@@ -29,9 +35,7 @@ class Replay:
         parameters = list(self.model.parameters())
         kept = [(p, p.requires_grad, p.grad) for p in parameters]
         buffers = _buffers(self.model)
-        torch.set_rng_state(self.random)
-        for device, state in self.cuda_random.items():
-            torch.cuda.set_rng_state(state, device)
+        self.rewind()
         torch.clear_autocast_cache()  # it may hold casts of the old weights
         try:
             for p in parameters:

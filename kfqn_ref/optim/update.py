@@ -5,14 +5,14 @@
 ``T``, and ``counts`` ``(5, groups)``. ``ok`` is a mask without axes: the iteration is sound.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kfqn_ref.optim.capture import Record
-from kfqn_ref.optim.inverse import Inverse, inverse_of
+from kfqn_ref.optim.inverse import inverse_of
 from kfqn_ref.optim.kernels import average_, damped_inverse, dot
 from kfqn_ref.optim.presets import INPUT_STARTS, Preset
 
@@ -61,6 +61,11 @@ class Method:
             if not holds:
                 raise ValueError(f"{rule}, got {got!r}")
 
+    @property
+    def renews_H_a(self) -> bool:
+        """Whether ``H_a`` is the exact inverse of every mini-batch's ``A + λ_A I``."""
+        return self.preset.convergent and self.input_factor == "dense"
+
 
 def start_(state: State, record: Record, method: Method, damping: float, A: Tensor, ok: Tensor) -> None:
     """Set λ_A, λ_G, T and the first ``H_a`` and ``H_g``; with ``A = 0`` where not ``ok``."""
@@ -75,59 +80,101 @@ def start_(state: State, record: Record, method: Method, damping: float, A: Tens
         state["A"] = torch.where(ok, A, 0.0)
 
 
-def direction(state: State) -> Tensor:
-    """Return ``P = H_g M H_a``, ``(groups, d_g, d_a)``; ``M`` itself before the layer has started."""
+@dataclass
+class Pairs:
+    """What one layer gathers for its two curvature pairs in the course of an iteration, ``(groups, d)`` each.
+
+    Args:
+        record: what the first pass left.
+        a_mean: ``ā̄`` of the first pass.   h_mean: mean of ``h`` at the old weights.
+        s_a: ``H_a ā̄``.   As: ``A s_a``, or the matrix ``A`` where ``H_a`` is to be exact.
+        s, y: changes of the means of ``h`` and ``Dh`` (5.2).   g: mean of ``Dh`` of the first pass.
+        compared: whether the second pass has reached the layer, so that there are ``s``, ``y`` and ``g``.
+    """
+
+    record: Record
+    a_mean: Tensor
+    h_mean: Tensor
+    s_a: Tensor = field(init=False)
+    As: Tensor = field(init=False)
+    s: Tensor = field(init=False)
+    y: Tensor = field(init=False)
+    g: Tensor = field(init=False)
+    compared: bool = False
+
+
+def direction(state: State, pairs: Pairs | None) -> Tensor:
+    """Return ``P = H_g M H_a``, ``(groups, d_g, d_a)``; ``M`` itself before the layer has started.
+
+    ``H_a`` is read once: ``s_a`` of the pairs comes out of the same product.
+    """
     if "H_a" not in state:
         return state["M"]
-    return inverse_of(state["H_a"]).right(inverse_of(state["H_g"]).left(state["M"]))
+    H_a, rows = inverse_of(state["H_a"]), inverse_of(state["H_g"]).left(state["M"])
+    if pairs is None:
+        return H_a.right(rows)
+    product = H_a.right(torch.cat((rows, pairs.a_mean[:, None]), 1))  # (groups, d_g + 1, d_a)
+    pairs.s_a = product[:, -1]
+    return product[:, :-1]
 
 
-def update_input_(state: State, record: Record, method: Method, ok: Tensor, *, keep_A: bool) -> None:
-    """Update ``H_a`` by the Hessian action (5.1) on the inputs of the first pass, or make it exact."""
+def act(state: State, pairs: Pairs, method: Method, ok: Tensor, *, keep_A: bool) -> None:
+    """Do the Hessian action on the inputs of the first pass (5.1), and let go of them."""
+    record = pairs.record
+    if method.renews_H_a:
+        pairs.As = record.input_factor()
+    elif "A" in state:
+        if not keep_A:
+            average_(state["A"], record.input_factor(), method.pair_decay, ok)
+        pairs.As = (state["A"] @ pairs.s_a[..., None])[..., 0]
+    else:
+        pairs.As = record.action(pairs.s_a)
+    record.a.clear()
+
+
+def compare(pairs: Pairs, second: Record, scale: float) -> None:
+    """Set the output pair (5.2) from the two passes."""
+    pairs.compared = True
+    g = pairs.record.Dh_mean(scale)
+    dtype = pairs.a_mean.dtype
+    pairs.s = (second.layer.output_mean(second.a_mean()) - pairs.h_mean).to(dtype)
+    pairs.y, pairs.g = (second.Dh_mean(scale) - g).to(dtype), g.to(dtype)
+
+
+def update_input_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> None:
+    """Update ``H_a`` from its pair (5.1), or make it exact."""
     H_a = inverse_of(state["H_a"])
-    if method.preset.convergent and method.input_factor == "dense":
-        exact = damped_inverse(record.input_factor(), state["lambda_a"], ok)
+    if method.renews_H_a:
+        exact = damped_inverse(pairs.As, state["lambda_a"], ok)
         state["H_a"]["H"].copy_(torch.where(ok, exact, state["H_a"]["H"]))
         return _count(state, UPDATES_A, ok)
-    if "A" in state and not keep_A:
-        average_(state["A"], record.input_factor(), method.pair_decay, ok)
-    a_mean = record.a_mean()
-    s = H_a.apply(a_mean)
-    As = (state["A"] @ s[..., None])[..., 0] if "A" in state else record.action(s)
-    y = As + state["lambda_a"] * s
-    accepted = H_a.update_(s, y, ok & _curved(s, y, a_mean, method.preset))
+    s, y = pairs.s_a, pairs.As + state["lambda_a"] * pairs.s_a
+    accepted = H_a.update_(s, y, _curved(s, y, pairs.a_mean, method.preset, ok))
     _count(state, UPDATES_A, accepted)
     _count(state, SKIPPED_A, ok & ~accepted)
 
 
-def update_output_(
-    state: State, first: Record, second: Record, method: Method, ok: Tensor, scale: float
-) -> None:
-    """Average the output pair (5.2)-(5.3), damp it, and update ``H_g``."""
-    s, y = second.h_mean() - first.h_mean(), second.Dh_mean(scale) - first.Dh_mean(scale)
-    finite = ok & torch.isfinite(torch.cat((s, y), -1)).all(-1)
-    for mean, new in ((state["s_g"], s), (state["y_g"], y)):
+def update_output_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> None:
+    """Average the output pair (5.3), damp it, and update ``H_g``."""
+    finite = ok & torch.isfinite(torch.cat((pairs.s, pairs.y), -1)).all(-1)
+    for mean, new in ((state["s_g"], pairs.s), (state["y_g"], pairs.y)):
         average_(mean, new, method.pair_decay, finite[:, None])
     H_g = inverse_of(state["H_g"])
     s, y = state["s_g"].clone(), state["y_g"].clone()
     curved = finite & (y != 0).any(-1)
     theta = method.preset.damp(H_g, s, y, method.mu1, state["lambda_g"])
-    curved &= _curved(s, y, first.Dh_mean(scale), method.preset)
-    accepted = H_g.update_(s, y, curved)
+    accepted = H_g.update_(s, y, _curved(s, y, pairs.g, method.preset, curved))
     _count(state, UPDATES_G, accepted)
     _count(state, DAMPED_G, accepted & (theta < 1))
     _count(state, SKIPPED_G, ok & ~accepted)
 
 
-def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset) -> Tensor:
-    """Return where ``sᵀy > skip_below ‖s‖² ‖ḡ‖``."""
-    return dot(s, y) > preset.skip_below * dot(s, s) * torch.linalg.vector_norm(g, dim=-1)
+def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset, among: Tensor) -> Tensor:
+    """Return where, ``among`` the groups, ``sᵀy > skip_below ‖s‖² ‖ḡ‖``; the update itself asks for > 0."""
+    if not preset.skip_below:
+        return among
+    return among & (dot(s, y) > preset.skip_below * dot(s, s) * torch.linalg.vector_norm(g, dim=-1))
 
 
 def _count(state: State, event: int, where: Tensor) -> None:
     state["counts"][event] += where
-
-
-def estimates(state: State) -> tuple[Inverse, Inverse]:
-    """Return ``H_a`` and ``H_g`` of a layer that has started."""
-    return inverse_of(state["H_a"]), inverse_of(state["H_g"])

@@ -1,0 +1,154 @@
+"""Every wrong use is refused with the class and the words that are promised, and changes nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kfqn_ref.optim import KFQN
+
+from .models import closure_of, cnn, data, equal, mlp, weights
+
+NAN = float("nan")
+
+WRONG_VALUES = [
+    ({"preset": "kfqn"}, "preset must be one of"),
+    ({"lr": -0.1}, "lr must not be negative, got -0.1"),
+    ({"lr": NAN}, "lr must not be negative, got nan"),
+    ({"damping": 0.0}, "damping must be in"),
+    ({"damping": -1.0}, "damping must be in"),
+    ({"damping": NAN}, "damping must be in"),
+    ({"momentum": 1.0}, "momentum must be in"),
+    ({"momentum": -0.1}, "momentum must be in"),
+    ({"weight_decay": -1e-4}, "weight_decay must not be negative"),
+    ({"pair_decay": 1.0}, "pair_decay must be in"),
+    ({"mu1": 0.0}, r"mu1 must be in \(0, 1\), got 0.0"),
+    ({"mu1": 1.0}, r"mu1 must be in \(0, 1\), got 1.0"),
+    ({"mu1": NAN}, "mu1 must be in"),
+    ({"memory": 0}, "memory must be at least 1"),
+    ({"curvature_interval": 0}, "curvature_interval must be at least 1"),
+    ({"loss_reduction": "none"}, "loss_reduction must be 'mean' or 'sum'"),
+    ({"input_factor": "sparse"}, "input_factor must be one of"),
+    ({"exclude": ["nothing"]}, "exclude must name modules of the model, got .'nothing'."),
+    ({"preset": "kbfgs_2020"}, "kbfgs_2020 takes linear layers only, got '0'"),
+    ({"preset": "kbfgs_l_2020"}, "kbfgs_l_2020 takes linear layers only"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), WRONG_VALUES, ids=lambda v: str(v)[:40])
+def test_wrong_values_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        KFQN(cnn(), **options)
+
+
+def test_double_damping_needs_damping_below_one() -> None:
+    with pytest.raises(ValueError, match=r"damping must be in \(0, 1.0\), got 1.5"):
+        KFQN(mlp(), "kbfgs_2020", damping=1.5)
+    KFQN(cnn(), "kfqn_cnn", damping=1.5)
+
+
+def test_a_model_that_is_not_a_module_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, got list"):
+        KFQN(list(cnn().parameters()))  # type: ignore[arg-type]  # the wrong kind is the point
+
+
+def test_a_model_without_a_supported_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="must have a Linear or Conv layer"):
+        KFQN(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()))
+
+
+def test_shared_weights_are_refused_by_name_unless_excluded() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    model = nn.Sequential(first, nn.Tanh(), second, nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="those of '0' are shared"):
+        KFQN(model)
+    with pytest.warns(UserWarning, match="take the momentum step"):
+        opt = KFQN(model, exclude=["0", "2"])
+    assert [layer.name for layer in opt.layers] == ["3"]
+
+
+def test_weight_and_bias_in_different_groups_are_refused() -> None:
+    model = cnn()
+    with pytest.raises(ValueError, match="weight and bias must be in one parameter group, but not so in '0'"):
+        KFQN(model, groups=[{"params": [model[0].weight], "lr": 0.1}])
+
+
+@pytest.mark.parametrize("key", ["lr", "damping", "momentum", "weight_decay"])
+def test_a_group_with_a_wrong_value_is_refused(key: str) -> None:
+    model = cnn()
+    with pytest.raises(ValueError, match=key):
+        KFQN(model, groups=[{"params": model[5].parameters(), key: -1.0}])
+
+
+class Twice(nn.Module):
+    """A model that uses one layer twice in a forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(72, 72, dtype=torch.float64)
+        self.outer = nn.Linear(72, 5, dtype=torch.float64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        return self.outer(self.inner(torch.tanh(self.inner(x))))
+
+
+def no_backward(model: nn.Module) -> Callable[[], Any]:
+    return lambda: model(data()[0]).sum()
+
+
+def no_loss(model: nn.Module) -> Callable[[], Any]:
+    return lambda: closure_of(model, *data())() and None
+
+
+@pytest.mark.parametrize(
+    ("build", "closure", "error", "words"),
+    [
+        (Twice, lambda m: closure_of(m, *data()), ValueError, "'inner' was called twice"),
+        (cnn, no_backward, ValueError, "closure must call backward"),
+        (cnn, no_loss, ValueError, "closure must return the loss, got NoneType"),
+        (cnn, lambda m: None, TypeError, "step needs a closure, got NoneType"),
+    ],
+)
+def test_a_wrong_closure_is_refused_and_changes_nothing(
+    build: Callable[[], nn.Module], closure: Callable, error: type[Exception], words: str
+) -> None:
+    model = build()
+    opt, before = KFQN(model), weights(model)
+    for _ in range(2):
+        with pytest.raises(error, match=words):
+            opt.step(closure(model))
+    assert equal(weights(model), before)
+    assert not opt.state
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_module_used_twice_can_be_excluded() -> None:
+    model = Twice()
+    with pytest.warns(UserWarning, match="inner.weight, inner.bias"):
+        opt = KFQN(model, exclude=["inner"])
+    before = weights(model)
+    opt.step(closure_of(model, *data()))
+    assert not any(torch.equal(a, b) for a, b in zip(weights(model), before, strict=True))
+
+
+def test_curvature_is_refused_before_the_first_iteration_and_for_foreign_modules() -> None:
+    model = cnn()
+    opt = KFQN(model)
+    with pytest.raises(ValueError, match="'0' must have been through one iteration"):
+        opt.curvature(model[0])
+    with pytest.raises(ValueError, match="module must be one of"):
+        opt.curvature(model[1])
+
+
+def test_warm_start_is_refused_without_batches_and_after_the_first_iteration() -> None:
+    model = cnn()
+    opt = KFQN(model)
+    with pytest.raises(ValueError, match="at least one mini-batch, got none"):
+        opt.warm_start([])
+    opt.step(closure_of(model, *data()))
+    with pytest.raises(ValueError, match="before the first iteration, got k = 1"):
+        opt.warm_start([data()[0]])

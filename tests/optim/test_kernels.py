@@ -1,0 +1,119 @@
+"""Every in-place kernel against its twin in the reference, and what its masks promise."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kfqn_ref import bfgs, damping, lbfgs
+from kfqn_ref.optim import kernels
+from kfqn_ref.testing import strategies as cases
+from kfqn_ref.testing import tolerances
+from kfqn_ref.testing.tolerances import FLOAT64
+
+U = FLOAT64.u
+ALL = torch.ones(1, dtype=torch.bool)
+
+
+def t(x: np.ndarray) -> Tensor:
+    """A copy with a leading axis of one group."""
+    return torch.from_numpy(np.array(x))[None]
+
+
+def hy(case: dict) -> Tensor:
+    return (t(case["H"]) @ t(case["y"])[..., None])[..., 0]
+
+
+@given(cases.damping_cases(FLOAT64))
+def test_powell_damping(case: dict) -> None:
+    H, s, y, mu1 = case["H"], case["s"], case["y"], case["mu1"]
+    damped = t(s)
+    theta = kernels.powell_damp_(damped, t(y), hy(case), mu1=mu1)
+    expected = damping.powell_damp(H, s, y, mu1=mu1)
+    assert np.linalg.norm(damped[0].numpy() - expected) <= tolerances.powell(U, H, s, y)
+    assert 0 < float(theta) <= 1
+
+
+@given(cases.identity_cases(FLOAT64))
+def test_identity_damping(case: dict) -> None:
+    s, y, mu2 = case["s"], case["y"], case["mu2"]
+    damped = t(y)
+    kernels.identity_damp_(t(s), damped, mu2=mu2)
+    expected = damping.identity_damp(s, y, mu2=mu2)
+    assert np.linalg.norm(damped[0].numpy() - expected) <= tolerances.identity(U, s, y)
+
+
+@given(cases.triples(FLOAT64))
+def test_bfgs_update(case: dict) -> None:
+    H, s, y = case["H"], case["s"], case["y"]
+    updated = t(H)
+    address = updated.data_ptr()
+    accepted = kernels.bfgs_inverse_update_(updated, t(s), t(y), hy(case), ALL)
+    expected = bfgs.bfgs_inverse_update(H, s, y)
+    assert accepted.all()
+    assert updated.data_ptr() == address
+    assert tolerances.norm(updated[0].numpy() - expected) <= tolerances.inverse_update(U, H, s, y)
+
+
+@given(cases.triples(FLOAT64), st.sampled_from(["masked", "negative", "zero", "nan", "inf"]))
+def test_bfgs_update_leaves_what_it_does_not_accept_bit_for_bit(case: dict, why: str) -> None:
+    s = {
+        "masked": case["s"],
+        "negative": -case["s"],
+        "zero": 0 * case["s"],
+        "nan": np.full_like(case["s"], np.nan),
+        "inf": np.full_like(case["s"], np.inf),
+    }[why]
+    H = t(case["H"])
+    accepted = kernels.bfgs_inverse_update_(H, t(s), t(case["y"]), hy(case), ALL & (why != "masked"))
+    assert not accepted.any()
+    assert np.array_equal(H[0].numpy(), case["H"])
+
+
+@given(cases.lbfgs_cases(FLOAT64), st.integers(1, 6))
+def test_lbfgs_push_and_product(case: dict, memory: int) -> None:
+    S, Y, q, gamma = case["S"], case["Y"], case["q"], case["gamma"]
+    m, n = S.shape
+    rows, kept = (np.zeros((1, memory, n)) for _ in range(2))
+    S_, Y_, R_ = torch.from_numpy(rows), torch.from_numpy(kept), torch.zeros(1, memory, memory).double()
+    for s, y in zip(S, Y, strict=True):
+        assert kernels.lbfgs_push_(S_, Y_, R_, t(s), t(y), ALL).all()
+    S, Y = S[-memory:], Y[-memory:]
+    assert np.array_equal(S_[0, memory - len(S) :].numpy(), S)
+    product = kernels.lbfgs_apply(S_, Y_, R_, t(q)[..., None], gamma=gamma)[0, :, 0].numpy()
+    bound = tolerances.lbfgs(U, S, Y, gamma) * np.linalg.norm(q)
+    assert np.linalg.norm(product - lbfgs.lbfgs_two_loop(S, Y, q, gamma=gamma)) <= bound
+
+
+@given(cases.lbfgs_cases(FLOAT64), st.sampled_from([-1.0, 0.0, np.nan, np.inf]))
+def test_lbfgs_push_leaves_what_it_does_not_accept_bit_for_bit(case: dict, factor: float) -> None:
+    n = case["S"].shape[1]
+    S, Y, R = (torch.zeros(shape, dtype=torch.float64) for shape in ((1, 3, n), (1, 3, n), (1, 3, 3)))
+    y = np.ones(n)
+    kernels.lbfgs_push_(S, Y, R, t(y), t(2 * y), ALL)
+    before = [S.clone(), Y.clone(), R.clone()]
+    assert not kernels.lbfgs_push_(S, Y, R, t(factor * y), t(y), ALL).any()
+    assert not kernels.lbfgs_push_(S, Y, R, t(y), t(y), ~ALL).any()
+    assert all(torch.equal(a, b) for a, b in zip((S, Y, R), before, strict=True))
+
+
+def test_groups_do_not_mix() -> None:
+    rng = np.random.default_rng(0)
+    H = np.stack([np.eye(4), 2 * np.eye(4), 3 * np.eye(4)])
+    s = rng.standard_normal((3, 4))
+    y = s + 0.1 * rng.standard_normal((3, 4))
+    together, accept = torch.from_numpy(H.copy()), torch.tensor([True, False, True])
+    Hy = (together @ torch.from_numpy(y)[..., None])[..., 0]
+    kernels.bfgs_inverse_update_(together, torch.from_numpy(s), torch.from_numpy(y), Hy, accept)
+    for g in range(3):
+        alone = bfgs.bfgs_inverse_update(H[g], s[g], y[g]) if accept[g] else H[g]
+        np.testing.assert_allclose(together[g].numpy(), alone, rtol=1e-13)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_all_finite_sees_one_bad_entry_and_no_large_one(bad: float) -> None:
+    fine = [torch.full((3,), 1e30), torch.full((2, 2), 1e300, dtype=torch.float64)]
+    assert kernels.all_finite(fine)  # a norm of squares would overflow
+    assert not kernels.all_finite([*fine, torch.tensor([0.0, bad])])
