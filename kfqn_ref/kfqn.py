@@ -87,6 +87,7 @@ class KFQN:
         mu1: threshold of Powell's damping, in (0, 1).
         memory: pairs p that L-BFGS keeps, at least 1.
         curvature_interval: iterations from one curvature update to the next, at least 1.
+        eager_steps: so many iterations at the start update the curvature whatever the interval.
         split: ``(λ, |T|)`` to ``(λ_A, λ_G)``.
         damp: damping of the output pair; returns the pair and whether it was changed.
         first_factor: ``A_0`` from the inputs of the first mini-batch, where there was no warm start.
@@ -111,6 +112,7 @@ class KFQN:
     mu1: float = 0.2
     memory: int = 100
     curvature_interval: int = 1
+    eager_steps: int = 0
     step_decay: float = 0.0
     split: Callable[[float, int], tuple[float, float]] = sqrt_split
     damp: Callable[[InverseEstimate, Array, Array, float, float], tuple[Pair, bool]] = dp_dlm
@@ -133,6 +135,7 @@ class KFQN:
             (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
             (self.memory >= 1, "memory must be at least 1", self.memory),
             (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
+            (self.eager_steps >= 0, "eager_steps must not be negative", self.eager_steps),
             (self.skip_below >= 0, "skip_below must not be negative", self.skip_below),
             (
                 self.damp is not dd or self.damping < 1,
@@ -272,7 +275,7 @@ class KFQN:
         P, moved = self.direction(params, state, first.grads)
         alpha = self.lr * (state.k + 1) ** -self.step_decay
         new = tuple(W - alpha * p for W, p in zip(params, P, strict=True))
-        if state.k % self.curvature_interval == 0:
+        if state.k < self.eager_steps or state.k % self.curvature_interval == 0:
             second: Pass = forward_backward(network, new, x, target)
             moved = self.update(moved, first.records, second.records)
         return Step(new, replace(moved, k=state.k + 1), first.loss)

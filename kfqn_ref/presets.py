@@ -18,6 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "kbfgs_l_2020": _KBFGS_2020 | {"start_H_g": lbfgs_output_start},
     "kfqn_cnn": {},
     "kfqn_cnn_l": {"start_H_g": lbfgs_output_start},
+    "kfqn_eager": {"curvature_interval": 10, "eager_steps": 20},
     "kbfgs_2022": {"split": location_split, "curvature_interval": 10},
     "convergent": {},
 }
@@ -31,6 +32,7 @@ def preset(name: str, **overrides: Any) -> KFQN:
     ``kbfgs_l_2020``        K-BFGS(L): the same with L-BFGS for ``H_g``
     ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
     ``kfqn_cnn_l``          KF-BFGS(L)-CNN: the same with L-BFGS for ``H_g``
+    ``kfqn_eager``          KF-BFGS-CNN, every iteration up to the 20th, then every 10 (derived here)
     ``kbfgs_2022``          ``(√(λ|T|), √(λ/|T|))``, curvature every 10 iterations (ren2022kfqn)
     ``convergent``          the variant with a convergence theorem (derived here): a ``Convergent``
     ======================  ===============================================================================

@@ -329,3 +329,17 @@ def test_what_a_preset_refuses():
     optimizer = kf.preset("kbfgs_l_2020")
     with pytest.raises(ValueError, match="linear layers only, got a Conv2d"):
         optimizer.step(CNN, params, optimizer.init(params), *batch(CNN))
+
+
+def test_eager_updates_at_the_start_and_then_at_the_interval():
+    """With 3 eager iterations and interval 5, pairs are seen at iterations 0, 1, 2 and 5 only."""
+    optimizer = kf.preset("kfqn_eager", eager_steps=3, curvature_interval=5)
+    params = CNN.init(np.random.default_rng(2))
+    state, seen = optimizer.init(params), []
+    for k in range(7):
+        params, state, _ = optimizer.step(CNN, params, state, *batch(CNN, seed=k))
+        counts = state.blocks[0].counts
+        seen.append(counts.updates_g + counts.skipped_g)
+    assert seen == [1, 2, 3, 3, 3, 4, 4]
+    with pytest.raises(ValueError, match="eager_steps must not be negative"):
+        kf.preset("kfqn_eager", eager_steps=-1)

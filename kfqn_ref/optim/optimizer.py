@@ -43,8 +43,8 @@ class KFQN(torch.optim.Optimizer):
 
     Args:
         model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered. preset:
-        ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``, ``kbfgs_2022``,
-        ``convergent`` (the one with a theorem).
+        ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``, ``kfqn_eager``
+        (ours: eager at the first 20 iterations), ``kbfgs_2022``, ``convergent`` (the one with a theorem).
         lr: step size, not negative. damping: λ, positive; λ_A λ_G = λ. momentum: decay of the gradient's
         moving average, in [0, 1); ``None`` is the preset's. weight_decay: factor of the L2 term, not
         negative; it enters the step, never a pair.
@@ -146,7 +146,8 @@ class KFQN(torch.optim.Optimizer):
         """
         if not callable(closure):
             raise TypeError(f"step needs a closure, got {type(closure).__name__}")
-        updates = self._k % self.method.curvature_interval == 0
+        eager = self._k < self.method.preset.eager_steps
+        updates = eager or self._k % self.method.curvature_interval == 0
         replay = Replay(self.model)
         loss, first = self._first_pass(closure, updates)
         scale = 1 / max(first.N, 1) if self.method.loss_reduction == "sum" else 1.0

@@ -86,6 +86,7 @@ class Preset:
         skip_below: a pair is skipped when ``sᵀy <= skip_below ‖s‖² ‖ḡ‖``.
         linear_only: convolutions are refused.
         curvature_interval: iterations from one curvature update to the next, unless the user says.
+        eager_steps: so many iterations at the start update the curvature whatever the interval.
         damping_below: λ must be below this.
         momentum: decay of the gradient's moving average, unless the user says.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``, unless the user says.
@@ -101,6 +102,7 @@ class Preset:
     skip_below: float = 0.0
     linear_only: bool = False
     curvature_interval: int = 1
+    eager_steps: int = 0
     damping_below: float = float("inf")
     momentum: float = 0.9
     step_decay: float = 0.0
@@ -116,6 +118,7 @@ PRESETS: dict[str, Preset] = {
         Preset("kbfgs_l_2020", output_start=lbfgs_output, **_YEAR_2020),
         Preset("kfqn_cnn"),
         Preset("kfqn_cnn_l", output_start=lbfgs_output),
+        Preset("kfqn_eager", curvature_interval=10, eager_steps=20),
         Preset("kbfgs_2022", split=location_split, curvature_interval=10),
         Preset("convergent", h0_, lbfgs_output, momentum=0.0, step_decay=0.7, convergent=True),
     )
