@@ -19,7 +19,7 @@ def main(name: str) -> int:
     toc.write_text(yaml.safe_dump({"format": "jb-book", "root": name}), encoding="utf-8")
     settings = folder / "_config.yml"
     settings.write_text(yaml.safe_dump(config), encoding="utf-8")
-    flags = ["--toc", toc, "--config", settings, "--path-output", folder, "--keep-going"]
+    flags = ["--toc", toc, "--config", settings, "--path-output", folder, "-n", "--keep-going"]
     return subprocess.run([Path(sys.executable).with_name("jupyter-book"), "build", BOOK, *flags]).returncode
 
 
