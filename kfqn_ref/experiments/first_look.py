@@ -136,7 +136,7 @@ def table(trials: list[Trial], chosen: list[Trial]) -> Any:
 def report(settings: Any, trials: list[Trial], chosen: list[Trial], out: Path) -> None:
     """Write ``first_look.json`` and ``first_look.png``."""
     from kfqn_ref.experiments.checkpoint import write_atomically
-    from kfqn_ref.experiments.plots import COLOURS, new_figure, save_figure
+    from kfqn_ref.experiments.plots import COLOURS, log_losses, new_figure, save_figure, whole_epochs
     from kfqn_ref.experiments.verify import finite
     from kfqn_ref.experiments.versions import versions
 
@@ -155,8 +155,11 @@ def report(settings: Any, trials: list[Trial], chosen: list[Trial], out: Path) -
     for colour, t in zip(COLOURS, chosen, strict=False):
         by_epoch.plot(t.train_loss, color=colour, marker="o", label=f"{t.optimizer}, lr {t.lr:g}")
         by_time.plot(t.seconds, t.train_loss, color=colour, marker="o", label=f"{t.optimizer}, lr {t.lr:g}")
-    for axis, label in ((by_epoch, "epoch"), (by_time, "seconds in steps")):
-        axis.set(xlabel=label, ylabel="training loss", yscale="log")
+    whole_epochs(by_epoch)
+    by_time.set_xlabel("seconds in steps")
+    for axis in (by_epoch, by_time):
+        log_losses(axis)
+        axis.set_ylabel("training loss")
         axis.legend()
         axis.grid(alpha=0.3, which="both")
     figure.suptitle(f"{settings.train_size} images of {settings.data}, batch {settings.batch_size}")

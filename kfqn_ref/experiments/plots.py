@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kfqn_ref.experiments.checkpoint import write_atomically
 
@@ -35,11 +36,24 @@ def plot_run(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
     _lines(axes[0], history, ("train_loss", "test_loss"), "loss")
     positive = [v for r in history for k in ("train_loss", "test_loss") if (v := r[k]) is not None and v > 0]
     if positive:
-        axes[0].set_yscale("log")
+        log_losses(axes[0])
     if errors:
         _lines(axes[1], history, ("train_error", "test_error"), "share of wrong classes")
     figure.suptitle(title)
     save_figure(figure, path)
+
+
+def log_losses(axis: Any) -> None:
+    """A logarithmic axis whose ticks read 0.3, not 3 x 10^-1."""
+    axis.set_yscale("log")
+    for formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def whole_epochs(axis: Any) -> None:
+    """An axis of epochs, with ticks at whole ones only."""
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _lines(axis: Any, history: Sequence[Mapping[str, Any]], names: Sequence[str], label: str) -> None:
@@ -47,7 +61,7 @@ def _lines(axis: Any, history: Sequence[Mapping[str, Any]], names: Sequence[str]
     for name, colour, marker in zip(names, COLOURS, "os", strict=False):
         values = [math.nan if record[name] is None else record[name] for record in history]
         axis.plot(epochs, values, color=colour, marker=marker, markersize=3, label=name.replace("_", " "))
-    axis.set_xlabel("epoch")
+    whole_epochs(axis)
     axis.set_ylabel(label)
     axis.legend()
     axis.grid(alpha=0.3)

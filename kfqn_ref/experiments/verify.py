@@ -140,6 +140,7 @@ def plot(comparisons: list[Any], baselines: dict[str, dict[str, list[float]]], p
     deviation.set(
         title="reference against torch", xlabel="step", ylabel="largest relative deviation", yscale="log"
     )
+    deviation.set_ylim(top=300 * DEVIATION)  # room for the legend
     for axis in (cnn, mlp, deviation):
         axis.legend(fontsize=7)
         axis.grid(alpha=0.3)
