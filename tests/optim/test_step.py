@@ -53,9 +53,7 @@ class Watched:
         return loss
 
 
-def test_the_second_pass_draws_the_same_dropout_masks_and_leaves_the_generator_where_one_pass_leaves_it() -> (
-    None
-):
+def test_the_second_pass_draws_the_same_dropout_masks() -> None:
     model = with_norm_and_dropout()
     opt = covering(model)
     watch = Watched(model, model[3])
