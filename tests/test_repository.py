@@ -92,16 +92,16 @@ def test_constraints_are_exact_and_from_no_place():
 
 
 def test_no_file_knows_a_machine():
-    # written in two parts, so that this file does not find itself
-    places = ["/" + "work/", "/" + "tmp/", "/" + "root/", "/" + "home/"]
-    offenders = [
-        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
-        for path in tracked()
-        if path.suffix in TEXT
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if any(re.search(rf"(?<![\w.}}]){place}", line) for place in places)
-    ]
-    assert not offenders, "\n".join(offenders)
+    # written in two parts, so that this file does not find itself; a submission's box has a folder of its own
+    places = ["/" + "work/", "/" + "root/", "/" + "home/"]
+    temporary = "/" + "tmp/"
+    offenders = []
+    for path in tracked():
+        wanted = places if "course" in path.parts else [*places, temporary]
+        pattern = re.compile(rf"(?<![\w.}}])({'|'.join(wanted)})")
+        if path.suffix in TEXT and pattern.search(path.read_text(encoding="utf-8")):
+            offenders.append(str(path.relative_to(ROOT)))
+    assert not offenders
 
 
 def make_targets() -> set[str]:
