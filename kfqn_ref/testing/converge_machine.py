@@ -1,4 +1,4 @@
-"""Lemmas A and B as a state machine: any pairs and mini-batches, memory dropped and refilled, bounds never left."""
+"""Lemmas A and B as a state machine: any pairs and batches, memory dropped and refilled, bounds kept."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,7 @@ def vectors(d: int) -> st.SearchStrategy[Array]:
 
 
 def eigenvalues_stay_bounded(variant: Variant, *, shrink: bool = False) -> None:
-    """Lemmas A, B: eigenvalues of ``H_a``, ``H_g`` and ``H_a ⊗ H_g`` after anything that can happen to them."""
+    """Lemmas A, B: eigenvalues of ``H_a``, ``H_g``, ``H_a ⊗ H_g`` after anything that can happen to them."""
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     run_state_machine_as_test(machine(variant), settings=settings(EFFORT, phases=phases))
 
@@ -62,17 +62,8 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
             lambda_a, lambda_g = method.split(damping, T)
             H_a = method.start_H_a(method.first_factor(self.samples), lambda_a, memory)
             zero = np.zeros(d_g)
-            block = BlockState(
-                np.zeros((d_g, d_a)),
-                H_a,
-                method.start_H_g(d_g, memory),
-                zero,
-                zero,
-                None,
-                lambda_a,
-                lambda_g,
-                T,
-            )
+            H_g, M = method.start_H_g(d_g, memory), np.zeros((d_g, d_a))
+            block = BlockState(M, H_a, H_g, zero, zero, lambda_a=lambda_a, lambda_g=lambda_g, T=T)
             self.state = State(0, (block,))
             M_g = variant.pair_bound(gamma, mu1, lambda_g)
             self.bound_g = variant.lbfgs_bounds(lambda_g, M_g, gamma=gamma, memory=memory, d=d_g)
@@ -84,20 +75,21 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
         def block(self) -> BlockState:
             return self.state.blocks[0]
 
+        @property
+        def pairs(self) -> LBFGSInverse:
+            assert isinstance(self.block.H_g, LBFGSInverse), "the variant keeps pairs"
+            return self.block.H_g
+
         def update(self, s: Array, y: Array, rows: list[int]) -> None:
             """Let the method see outputs that moved by s, their gradients by y, and these samples."""
             a_bar = self.samples[rows]
-            first = Record(
-                a_bar,
-                np.zeros((len(rows), self.block.T, s.size)),
-                np.zeros((len(rows), self.block.T, s.size)),
-            )
+            zeros = np.zeros((len(rows), self.block.T, s.size))
+            first = Record(a_bar, zeros, zeros)
             self.state = self.method.update(self.state, (first,), (Record(a_bar, first.h + s, first.Dh + y),))
 
         def keep(self, n: int) -> None:
             """Leave only the newest n pairs of ``H_g``."""
-            H = self.block.H_g
-            assert isinstance(H, LBFGSInverse), "the variant keeps pairs"
+            H = self.pairs
             kept = replace(H, S=H.S[len(H.S) - n :], Y=H.Y[len(H.Y) - n :])
             self.state = State(self.state.k, (replace(self.block, H_g=kept),))
 
@@ -128,7 +120,7 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
 
         @rule()
         def drop_the_oldest(self) -> None:
-            self.keep(max(len(self.block.H_g.S) - 1, 0))
+            self.keep(max(len(self.pairs.S) - 1, 0))
 
         @rule(row=st.integers(0, 2))
         def drop_all_and_refill(self, row: int) -> None:
@@ -140,6 +132,7 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
         def within_bounds(self) -> None:
             if not hasattr(self, "state"):  # hypothesis asks once before begin
                 return
+            assert self.block.H_a is not None, "begin sets it"
             H_a, H_g = self.block.H_a.dense(), self.block.H_g.dense()
             watch("H_g", H_g, self.bound_g, self.method.memory)
             watch("H_a", H_a, self.bound_a, self.method.memory)

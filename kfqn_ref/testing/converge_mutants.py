@@ -1,5 +1,6 @@
-"""Mistakes in the theorem's own machinery, each a :class:`~kfqn_ref.testing.converge.Variant` that the checks reject."""
+"""Mistakes in the theorem's machinery, each a ``Variant`` with one wrong field, and a check that rejects it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,20 +9,22 @@ from kfqn_ref import convergent, theorem
 from kfqn_ref._typing import InverseEstimate, Pair
 from kfqn_ref.convergent import Bounds, Convergent
 from kfqn_ref.factors import input_factor
-from kfqn_ref.kfqn import State, Step
+from kfqn_ref.kfqn import KFQN, State, Step
 from kfqn_ref.layers import Blocks
 from kfqn_ref.lbfgs import LBFGSInverse
 from kfqn_ref.network import Network, forward_backward
 from kfqn_ref.smoothness import Smoothness, smoothness
 from kfqn_ref.strategies import dp_dlm, lbfgs_output_start
+from kfqn_ref.testing import converge_checks as c
 from kfqn_ref.testing.converge import Array, Variant
 
 
 class Mutant(NamedTuple):
-    """A mistake in words, and the variant that makes it."""
+    """A mistake in words, the variant that makes it, and a check that rejects it."""
 
     mistake: str
     variant: Variant
+    rejected_by: Callable[[Variant], None]
 
 
 def _without_checks(**values: Any) -> type[Convergent]:
@@ -30,9 +33,11 @@ def _without_checks(**values: Any) -> type[Convergent]:
     @dataclass(frozen=True)
     class Unchecked(Convergent):
         def __post_init__(self) -> None:
+            for field in fields(Convergent):  # 'replace' copies the wrong value: it must pass the checks
+                if field.name in values:
+                    object.__setattr__(self, field.name, field.default)
             super().__post_init__()
             for name, value in values.items():
-                assert name in {f.name for f in fields(self)}, "a mutant changes what exists"
                 object.__setattr__(self, name, value)
 
     return Unchecked
@@ -48,6 +53,7 @@ class _GammaInverted(Convergent):
 @dataclass(frozen=True)
 class _StepGrows(Convergent):
     def __post_init__(self) -> None:
+        object.__setattr__(self, "step_decay", abs(self.step_decay))
         super().__post_init__()
         object.__setattr__(self, "step_decay", -self.step_decay)
 
@@ -84,19 +90,22 @@ def _swapped_weights(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: fl
     sy, yHy = s @ y, H.gamma * (y @ y)
     theta = 1.0 if sy >= mu1 * yHy else mu1 * yHy / (yHy - sy)
     s = theta * s + (1 - theta) * H.gamma * y
-    return Pair(s, y + lam * s), theta < 1
+    return Pair(s, y + lam * s), bool(theta < 1)
 
 
 def _lbfgs_bounds(mu: float, M: float, *, gamma: float, memory: int, d: int, mistake: str) -> Bounds:
-    right = convergent.lbfgs_bounds(mu, M, gamma=gamma, memory=memory, d=d)
+    def right(gamma: float = gamma, memory: int = memory) -> Bounds:
+        return convergent.lbfgs_bounds(mu, M, gamma=gamma, memory=memory, d=d)
+
+    root = convergent.kantorovich(mu, M) ** (memory / 2)
     wrong = {
-        "exponent p − 1": Bounds(right.lo, convergent.lbfgs_bounds(mu, M, gamma=gamma, memory=memory - 1, d=d).hi),
-        "exponent p + 1": Bounds(right.lo, convergent.lbfgs_bounds(mu, M, gamma=gamma, memory=memory + 1, d=d).hi),
-        "gamma inverted": Bounds(right.lo, convergent.lbfgs_bounds(mu, M, gamma=1 / gamma, memory=memory, d=d).hi),
-        "gamma inverted below": Bounds(1 / (gamma + memory * M), right.hi),
-        "one M instead of p": Bounds(1 / (1 / gamma + M), right.hi),
-        "√κ̂ instead of κ̂": Bounds(right.lo, convergent.kantorovich(mu, M) ** (memory / 2) * gamma + memory / mu),
-    }  # fmt: skip  # one mistake a line
+        "exponent p - 1": Bounds(right().lo, right(memory=memory - 1).hi),
+        "exponent p + 1": Bounds(right().lo, right(memory=memory + 1).hi),
+        "gamma inverted above": Bounds(right().lo, right(gamma=1 / gamma).hi),
+        "gamma inverted below": Bounds(right(gamma=1 / gamma).lo, right().hi),
+        "one M": Bounds(1 / (1 / gamma + M), right().hi),
+        "root of kappa": Bounds(right().lo, root * gamma + memory / mu),
+    }
     return wrong[mistake]
 
 
@@ -112,13 +121,39 @@ def _loss(network: Network, x: Array, target: Array, *, L: float = 1.0, sigma2: 
     return Smoothness(L * right.L, sigma2 * right.sigma2, right.f_low)
 
 
+def _M_g(wrong: Callable[[float, float], float]) -> Variant:
+    return Variant(pair_bound=lambda gamma, mu1, lam: wrong(mu1 * gamma, lam))
+
+
+def _kappa(mu: float, M: float) -> float:
+    return M / mu
+
+
+def _long(L: float, kappa: Bounds) -> float:
+    return 1 / (L * kappa.lo)
+
+
+def _infinite(sigma2: float, m: int, population: int | None = None) -> float:
+    return sigma2 / m
+
+
+def _not_divided(sigma2: float, m: int, population: int | None = None) -> float:
+    return sigma2
+
+
+def _above(method: KFQN, R_a: float, lam: float, d: int) -> Bounds:
+    return Bounds(1 / lam, convergent.input_bounds(method, R_a, lam, d).hi)
+
+
 class _Unchecked(theorem.Rate):
     def __post_init__(self) -> None:
         pass
 
 
 class _NoNoise(_Unchecked):
-    noise = property(lambda self: 0.0)
+    @property
+    def noise(self) -> float:
+        return 0.0
 
 
 class _RatioInverted(_Unchecked):
@@ -146,48 +181,58 @@ def _bounds(mistake: str) -> Variant:
     return Variant(lbfgs_bounds=partial(_lbfgs_bounds, mistake=mistake))
 
 
+def _radii(mistake: str) -> Variant:
+    return Variant(input_radii=partial(_input_radii, mistake=mistake))
+
+
+def _method(**values: Any) -> Variant:
+    return Variant(method=_without_checks(**values))
+
+
 MUTANTS = (
-    Mutant("the exponent of κ̂ is p − 1", _bounds("exponent p − 1")),
-    Mutant("the exponent of κ̂ is p + 1: true, and not the lemma", _bounds("exponent p + 1")),
-    Mutant("√κ̂ where the norm is squared", _bounds("√κ̂ instead of κ̂")),
-    Mutant("gamma inverted in the upper bound", _bounds("gamma inverted")),
-    Mutant("gamma inverted in the lower bound", _bounds("gamma inverted below")),
-    Mutant("M counted once, not once a pair", _bounds("one M instead of p")),
-    Mutant("gamma inverted in H_0", Variant(method=_GammaInverted)),
-    Mutant("damping against H_k, not against H_0", Variant(method=_without_checks(damp=dp_dlm))),
-    Mutant("the pair is not damped", Variant(method=_without_checks(damp=_undamped))),
-    Mutant("Levenberg-Marquardt damping left out", Variant(method=_without_checks(damp=_without_lm))),
-    Mutant("mu1 and 1 − mu1 swapped in θ", Variant(method=_without_checks(damp=_swapped_weights))),
-    Mutant("the memory drops nothing", Variant(method=_NothingDropped)),
-    Mutant("momentum left on", Variant(method=_without_checks(momentum=0.9))),
+    Mutant("the exponent of κ̂ is p − 1", _bounds("exponent p - 1"), c.eigenvalues_stay_bounded),
     Mutant(
-        "H_a starts from the first mini-batch", Variant(method=_without_checks(first_factor=input_factor))
+        "exponent p + 1: true, and not the lemma", _bounds("exponent p + 1"), c.exponent_of_kappa_is_attained
     ),
-    Mutant("H_a is that of the step's own mini-batch", Variant(method=_OwnFactor)),
-    Mutant("the steps grow", Variant(method=_StepGrows)),
+    Mutant("√κ̂ where the norm is squared", _bounds("root of kappa"), c.exponent_of_kappa_is_attained),
+    Mutant("gamma inverted in κ_hi", _bounds("gamma inverted above"), c.eigenvalues_stay_bounded),
+    Mutant("gamma inverted in κ_lo", _bounds("gamma inverted below"), c.number_of_M_is_attained),
+    Mutant("M once, not once a pair", _bounds("one M"), c.number_of_M_is_attained),
+    Mutant("gamma inverted in H_0", Variant(method=_GammaInverted), c.bounds_of_pairs_are_attained),
+    Mutant("damping against H_k, not H_0", _method(damp=dp_dlm), c.negative_curvature_leaves_B_bounded),
+    Mutant("the pair is not damped", _method(damp=_undamped), c.eigenvalues_stay_bounded),
+    Mutant("no Levenberg-Marquardt damping", _method(damp=_without_lm), c.pairs_of_h0_damping_are_bounded),
+    Mutant("mu1 and 1 − mu1 swapped in θ", _method(damp=_swapped_weights), c.pairs_of_h0_damping_are_bounded),
+    Mutant("the memory drops nothing", Variant(method=_NothingDropped), c.eigenvalues_stay_bounded),
+    Mutant("momentum left on", _method(momentum=0.9), c.direction_is_unbiased),
+    Mutant("H_a starts from batch 0", _method(first_factor=input_factor), c.direction_is_unbiased),
+    Mutant("H_a is that of the step's own batch", Variant(method=_OwnFactor), c.direction_is_unbiased),
+    Mutant("the steps grow", Variant(method=_StepGrows), c.direction_is_unbiased),
     Mutant(
-        "M_g with mu1 gamma, not its inverse", Variant(pair_bound=lambda gamma, mu1, lam: lam + mu1 * gamma)
+        "M_g with mu1 gamma, not its inverse", _M_g(lambda m, lam: lam + m), c.bounds_of_pairs_are_attained
     ),
-    Mutant("M_g without λ", Variant(pair_bound=lambda gamma, mu1, lam: 1 / (mu1 * gamma))),
-    Mutant("κ where κ̂ is meant: true, and not sharp", Variant(kantorovich=lambda mu, M: M / mu)),
-    Mutant("R_a is a mean over locations", Variant(input_radii=partial(_input_radii, mistake="mean over t"))),
-    Mutant("R_a without the bias", Variant(input_radii=partial(_input_radii, mistake="no bias"))),
-    Mutant("half of L", Variant(smoothness=partial(_loss, L=0.5))),
-    Mutant("half of σ²", Variant(smoothness=partial(_loss, sigma2=0.5))),
-    Mutant("twice L: true, and not sharp", Variant(smoothness=partial(_loss, L=2.0))),
+    Mutant("M_g without λ", _M_g(lambda m, lam: 1 / m), c.pairs_of_h0_damping_are_bounded),
+    Mutant("κ for κ̂: true, and not sharp", Variant(kantorovich=_kappa), c.bounds_of_pairs_are_attained),
+    Mutant("R_a is a mean over locations", _radii("mean over t"), c.input_radius_bounds_every_factor),
+    Mutant("R_a without the bias", _radii("no bias"), c.input_radius_bounds_every_factor),
+    Mutant("half of L", Variant(smoothness=partial(_loss, L=0.5)), c.constants_of_the_loss_hold),
     Mutant(
-        "the step is 1/(L κ_lo)", Variant(largest_step=lambda L, kappa: 1 / (L * kappa.lo), rate=_Unchecked)
+        "half of σ²", Variant(smoothness=partial(_loss, sigma2=0.5)), c.constants_of_the_loss_are_attained
     ),
     Mutant(
-        "no factor (D − m)/(D − 1)", Variant(sampling_variance=lambda sigma2, m, population=None: sigma2 / m)
+        "twice L: not sharp", Variant(smoothness=partial(_loss, L=2.0)), c.constants_of_the_loss_are_attained
     ),
-    Mutant("σ² instead of σ²/m", Variant(sampling_variance=lambda sigma2, m, population=None: sigma2)),
-    Mutant("the noise forgotten", Variant(rate=_NoNoise)),
-    Mutant("κ_lo/κ_hi inverted in the rate", Variant(rate=_RatioInverted)),
-    Mutant("the noise of the first step only", Variant(rate=_NoiseNotSummed)),
-    Mutant("N^(−b) where N^(b − 1) is meant", Variant(rate=_WrongRate)),
-    Mutant("2 κ_hi where ½ κ_lo is meant", Variant(rate=_NoHalf)),
     Mutant(
-        "1/λ instead of 1/(R + λ)", Variant(input_bounds=lambda method, R_a, lam, d: Bounds(1 / lam, 1 / lam))
+        "the step is 1/(L κ_lo)", Variant(largest_step=_long, rate=_Unchecked), c.one_step_inequality_holds
     ),
+    Mutant(
+        "no factor (D − m)/(D − 1)", Variant(sampling_variance=_infinite), c.variance_of_a_mini_batch_is_exact
+    ),
+    Mutant("σ² for σ²/m", Variant(sampling_variance=_not_divided), c.variance_of_a_mini_batch_is_exact),
+    Mutant("the noise forgotten", Variant(rate=_NoNoise), c.one_step_inequality_holds),
+    Mutant("2 κ_hi for ½ κ_lo", Variant(rate=_NoHalf), c.one_step_inequality_holds),
+    Mutant("κ_hi/κ_lo inverted in the rate", Variant(rate=_RatioInverted), c.theorem_holds_along_runs),
+    Mutant("noise of step 1 only", Variant(rate=_NoiseNotSummed), c.bound_is_the_worst_that_one_step_allows),
+    Mutant("N^(−b) for N^(b − 1)", Variant(rate=_WrongRate), c.bound_is_the_worst_that_one_step_allows),
+    Mutant("H_a above 1/λ", Variant(input_bounds=_above), c.eigenvalues_stay_bounded),
 )
