@@ -45,7 +45,7 @@ class Data(NamedTuple):
         """CRC-32 of all arrays, by which a resumed run knows its data again."""
         crc = 0
         for array in (*self.train, *self.test):
-            crc = zlib.crc32(array.tobytes(), crc)
+            crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
         return crc
 
     def first(self, size: int) -> "Data":
@@ -57,6 +57,8 @@ class Data(NamedTuple):
 
 def load_data(name: str, data_dir: Path | None = None) -> Data:
     """Load ``digits`` (bundled) or ``fashion-mnist`` (from ``data_dir``, else where Debian installs it)."""
+    if name == "digits" and data_dir is not None:
+        raise DataError(f"the digits come with scikit-learn and need no folder, got {data_dir}")
     if name == "digits":
         return digits()
     if name == "fashion-mnist":

@@ -14,6 +14,7 @@ INTERRUPTED = 130
 
 
 def command(
+    context: typer.Context,
     out: Annotated[
         Path, typer.Option(help="Directory of the run: checkpoint, metrics, curves.", file_okay=False)
     ],
@@ -54,12 +55,8 @@ def command(
 
     Defaults: kfqn_cnn, torch, digits, cnn, 10 epochs, batch 100, float32, seed 0.
     """
-    names = (
-        "optimizer engine data model epochs batch_size train_size lr damping momentum weight_decay memory "
-        "curvature_interval dtype seed"
-    ).split()
-    values = locals()
-    given = {name: values[name] for name in names if values[name] is not None}
+    own = ("out", "data_dir", "resume")
+    given = {name: value for name, value in context.params.items() if name not in own and value is not None}
     run = _start(given, data_dir, out, resume)
     _train(run)
 
@@ -117,7 +114,7 @@ def _train(run: Any) -> None:
         except Diverged as error:
             console.print(f"[red]{error}[/red]: lower --lr or raise --damping")
             raise typer.Exit(1) from None
-    console.print(f"written to {run.out}", highlight=False, soft_wrap=True)
+    console.print(f"{run.position.epoch} epochs in {run.out}", highlight=False, soft_wrap=True)
 
 
 def line(record: dict[str, Any]) -> str:

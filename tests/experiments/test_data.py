@@ -142,6 +142,8 @@ def test_an_unreadable_path_is_named(tmp_path):
 def test_names_and_sizes_are_checked():
     with pytest.raises(DataError, match="'digits' or 'fashion-mnist', got 'cifar'"):
         load_data("cifar")
+    with pytest.raises(DataError, match="need no folder, got somewhere"):
+        load_data("digits", Path("somewhere"))
     for size in (0, 1501):
         with pytest.raises(DataError, match=rf"1\.\.1500, got {size}"):
             digits().first(size)

@@ -231,3 +231,24 @@ def test_muon_leaves_nothing_out() -> None:
     step = ENTRANTS["muon"].start(TASK, model, {"lr": 0.1, "adamw_lr": 0.1}, 0)
     step(torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1]))
     assert all(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+
+
+def test_a_race_can_be_narrowed_and_sgd_stays() -> None:
+    part = SUITES["full"].narrowed(["vgg"], ["adam", "kfqn_eager"])
+    assert [task.name for task in part.tasks] == ["vgg"]
+    assert part.entrants == ("sgd", "adam", "kfqn_eager")
+    assert SUITE.narrowed([], []) == SUITE
+    with pytest.raises(ValueError, match="the entrant must be one of sgd, adam, kfqn_cnn, got 'lion'"):
+        SUITE.narrowed([], ["lion"])
+    result = CliRunner().invoke(app, ["race", "smoke", "--tasks", "gpt"])
+    assert result.exit_code == 2
+
+
+def test_only_entrants_that_ran_are_reported_and_new_ones_are_timed(raced: Path, tmp_path: Path) -> None:
+    (tmp_path / "smoke.jsonl").write_bytes((raced / "smoke.jsonl").read_bytes())
+    store = Store(tmp_path / "smoke.jsonl")
+    wider = replace(SUITE, entrants=("sgd", "adam", "kfqn_cnn", "kfac"))
+    assert "kfac" not in report.task_summary(wider, TASK, store)["rows"]
+    run_suite(wider.narrowed([], ["kfac"]), store)
+    rows = report.task_summary(wider, TASK, store)["rows"]
+    assert all(rows[name]["time"]["mean_ratio"] > 0 for name in wider.entrants)

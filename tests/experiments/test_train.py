@@ -31,6 +31,9 @@ def test_a_run_writes_its_files_and_goes_on_with_the_options_it_had(tmp_path):
     assert [record["epoch"] for record in records] == [1, 2]
     settings = load(out / "checkpoint.pt")["settings"]
     assert (settings["optimizer"], settings["lr"], settings["epochs"]) == ("kbfgs_2020", 0.2, 2)
+    result = kfqn("train", "--out", out, "--resume")
+    assert result.exit_code == 0
+    assert result.output.startswith("2 epochs in")
 
 
 def test_results_are_never_overwritten(tmp_path):
@@ -61,6 +64,7 @@ WRONG = {
     "interval": (["--curvature-interval", "0"], "curvature_interval must be"),
     "convolutions in 2020": (["--optimizer", "kbfgs_2020", "--model", "cnn"], "linear"),
     "data folder": (["--data", "fashion-mnist", "--data-dir", "no/such"], "no/such does not exist; to get"),
+    "digits in a folder": (["--data-dir", "somewhere"], "need no folder"),
     "nothing to resume": (["--resume"], "there is no checkpoint"),
     "unknown option": (["--speed", "9"], "No such option: --speed"),
 }  # fmt: skip  # one case a line
