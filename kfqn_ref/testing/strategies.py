@@ -119,11 +119,11 @@ def triples(draw: DrawFn, precision: Precision) -> Case:
 @cache
 @st.composite
 def damping_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(H, s, y, mu1) for (4.1), any sᵀy: s = z + t Hy with t on both sides of mu1 (and on it), on its own scale."""
+    """(H, s, y, mu1) for (4.1), any sᵀy: s = z + t Hy with t on both sides of 0 and mu1, and on them, on its own scale."""
     n = draw(dimensions())
     H, y, z = draw(spd(precision, n)), draw(vectors(n)), draw(vectors(n, nonzero=False))
     mu1 = draw(thresholds())
-    t = draw(st.sampled_from([0.0, 1.0, -1.0, 2.0, mu1]))
+    t = draw(st.sampled_from([0.0, 1.0, -1.0, 2.0, mu1, mu1 / 2]))
     with_z = draw(st.booleans())
     s = t * (H @ y) + (z * np.linalg.norm(H, 2) if with_z else 0)
     scale = draw(scales(precision))
@@ -142,7 +142,7 @@ def identity_cases(draw: DrawFn, precision: Precision) -> Case:
     """(s, y, mu2) for (4.2): y = z + t s, both signs of sᵀy, θ = 1 and θ < 1."""
     n = draw(dimensions())
     s, z, mu2 = draw(vectors(n)), draw(vectors(n, nonzero=False)), draw(thresholds())
-    t = draw(st.sampled_from([0.0, 1.0, -1.0, 2.0, mu2]))
+    t = draw(st.sampled_from([0.0, 1.0, -1.0, 2.0, mu2, mu2 / 2]))
     y = t * s + (z if draw(st.booleans()) else 0)
     scale = draw(scales(precision))
     return {"s": frozen(s * scale), "y": frozen(y * scale), "mu2": mu2}

@@ -94,7 +94,7 @@ class TorchKFQN:
                 seen = optimizer.curvature(module)
                 H_a, H_g = (H if groups == 1 else H[group] for H in (seen.H_a, seen.H_g))
                 counts = seen.counts if group == 0 else (0,) * 5
-                dense = (np.array(H, dtype=float) for H in (H_a, H_g))
+                dense = (np.array(H.double().numpy()) for H in (H_a, H_g))  # copies: updates write into them
                 yield BlockView(*dense, seen.lambda_a, seen.lambda_g, seen.T, *counts)
 
 

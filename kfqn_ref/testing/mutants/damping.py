@@ -64,6 +64,12 @@ def only_negative(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
     return theta * s + (1 - theta) * (H @ y)
 
 
+@mutant("powell_damp", "damps only where sᵀy is not positive")
+def only_not_positive(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
+    theta = 1.0 if s @ y > 0 else _theta(s @ y, y @ H @ y, mu1)
+    return theta * s + (1 - theta) * (H @ y)
+
+
 @mutant("powell_damp", "an absolute threshold: sᵀy ≥ mu1 instead of sᵀy ≥ mu1 yᵀHy")
 def absolute(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
     sy, q = s @ y, y @ H @ y
