@@ -119,7 +119,7 @@ def triples(draw: DrawFn, precision: Precision) -> Case:
 @cache
 @st.composite
 def damping_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(H, s, y, mu1) for (4.1), any sᵀy: s = z + t Hy t on both sides of 0 and of mu1, and on them."""
+    """(H, s, y, mu1) for (4.1), any sᵀy: s = z + t Hy, t on both sides of 0 and of mu1, and on them."""
     n = draw(dimensions())
     H, y, z = draw(spd(precision, n)), draw(vectors(n)), draw(vectors(n, nonzero=False))
     mu1 = draw(thresholds())
