@@ -36,7 +36,7 @@ def run(notebook: Any, *, cell_seconds: float, seconds: float) -> Any:
     client = NotebookClient(notebook, kernel_name="python3", timeout=int(cell_seconds), startup_timeout=60,
                             allow_errors=True, interrupt_on_timeout=True)  # fmt: skip  # as one types it
     client.iopub_timeout, client.raise_on_iopub_timeout = 2, False
-    deadline, why = time.monotonic() + seconds, ""
+    deadline, why, late = time.monotonic() + seconds, "", 0
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type != "code":
@@ -47,6 +47,9 @@ def run(notebook: Any, *, cell_seconds: float, seconds: float) -> Any:
             if why and not any(output.output_type == "error" for output in cell.outputs):
                 cell.outputs.append(_message("NotRun", f"this cell did not run to its end: {why}"))
             cell.outputs = [_shortened(output) for output in cell.outputs]
+            late += any(output.get("ename") == "TimeLimit" for output in cell.outputs)
+            if late == 2:
+                why = why or f"two cells before it took more than {cell_seconds:g} s each"
     return notebook
 
 

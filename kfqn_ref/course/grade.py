@@ -85,7 +85,7 @@ def grade(
         running = {}
         for student in chosen:
             try:
-                prepared = _prepare(classroom, assignment, student, work)
+                prepared = _prepare(classroom, assignment, student, master, work)
                 running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = student, prepared
             except Exception as problem:
                 done(_not_graded(classroom, assignment, student, master, problem))
@@ -98,12 +98,17 @@ def grade(
     return {student: records[student] for student in chosen}
 
 
-def _prepare(classroom: Classroom, assignment: str, student: str, work: Path) -> Path:
+def _prepare(classroom: Classroom, assignment: str, student: str, master: Any, work: Path) -> Path:
     """Step 1: a copy of the notebook alone, with the master's tests. Returns its place in the workspace."""
+    if set(student) & set("[]*?+"):  # nbgrader takes them for patterns
+        raise NotGraded(
+            "wrong name", "the name of the student's folder must not have any of [ ] * ? +: rename it"
+        )
     folder = classroom.root / "submitted" / student / assignment
     clean = work / "submitted" / student / assignment
     clean.mkdir(parents=True)
-    (clean / f"{assignment}.ipynb").write_text(nbformat.writes(_read(folder, assignment)), encoding="utf-8")
+    notebook = _complete(_read(folder, assignment), master)
+    (clean / f"{assignment}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
     stamp = folder / "timestamp.txt"
     if stamp.is_file() and not stamp.is_symlink():
         shutil.copyfile(stamp, clean / "timestamp.txt")
@@ -121,7 +126,9 @@ def _read(folder: Path, assignment: str) -> Any:
     path = folder / f"{assignment}.ipynb"
     if not folder.is_dir():
         raise NotGraded("missing", f"nothing was handed in: there is no folder {assignment}/")
-    if not path.is_file() or path.is_symlink():
+    if path.is_symlink():
+        raise NotGraded("wrong name", f"{assignment}.ipynb is a link and not a file: hand in the file itself")
+    if not path.is_file():
         names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
         raise NotGraded(
             "wrong name", f"the notebook must be named {assignment}.ipynb, found {names}: rename it"
@@ -134,10 +141,35 @@ def _read(folder: Path, assignment: str) -> Any:
         notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
         nbformat.validate(notebook)
     except Exception as error:
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        first = (
+            str(error).strip().splitlines()[0].split(":")[0][:100]
+            if str(error).strip()
+            else type(error).__name__
+        )
         raise NotGraded(
             "corrupt", f"the file is not a notebook ({first}): save it in Jupyter and hand it in again"
         ) from error
+    return notebook
+
+
+def _complete(notebook: Any, master: Any) -> Any:
+    """The notebook with the marked cells that it lost, each after the one before it."""
+    notebook.nbformat_minor = 5
+    place = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
+    after = -1
+    for cell in master.cells:
+        mark = cell.metadata.get("nbgrader")
+        if mark is None:
+            continue
+        if mark.grade_id in place:
+            after = next(i for i, own in enumerate(notebook.cells) if own is place[mark.grade_id])
+            continue
+        new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        source = "# This cell was missing." if mark.solution else cell.source
+        after += 1
+        notebook.cells.insert(after, new(source, metadata={"nbgrader": dict(mark)}))
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # one each, whatever was handed in
     return notebook
 
 

@@ -153,7 +153,11 @@ def laws(namespace: Mapping[str, Any], *names: str, examples: int = 40, seed: in
     for check in checks:
         result = run_check(check, tasks.Student(watches), Effort(examples, seed))
         if result.failure is not None:
-            raise LawBroken(_lesson(result, [watches[name] for name in check.requires]))
+            known = (
+                seed is not None
+                and run_check(check, tasks.Student(watches), Effort(examples)).failure is None
+            )
+            raise LawBroken(_lesson(result, [watches[name] for name in check.requires], holds_in_sight=known))
     for watch in watches.values():
         if reason := watch.empty_answer():
             raise LawBroken(f"✗ {reason}. No law is checked by that.")
@@ -185,8 +189,8 @@ def _short(value: Any) -> str:
     return " ".join(readable(value).split())
 
 
-def _lesson(result: CheckResult, watches: Sequence[Watch]) -> str:
-    """The text of a failure."""
+def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bool) -> str:
+    """The text of a failure; ``holds_in_sight``: the law holds for the examples that a student can see."""
     failure, functions = result.failure, ", ".join(watch.name for watch in watches)
     assert failure is not None, "only a failure teaches"
     if failure.lhs.startswith("NotImplementedError"):
@@ -199,6 +203,11 @@ def _lesson(result: CheckResult, watches: Sequence[Watch]) -> str:
     likely = () if stopped else tuple(mistake for watch in watches for mistake in watch.mistakes())
     if likely:
         lines += ["", f"Likeliest mistake: {'; or '.join(likely)}. (It gives the same numbers as yours.)"]
+    elif holds_in_sight:
+        lines += [
+            "",
+            "Likeliest mistake: an answer made for the examples that you see; it fails on other ones.",
+        ]
     elif hint := _hint(failure):
         lines += ["", f"Likeliest mistake: {hint}"]
     return "\n".join(lines)

@@ -1,6 +1,8 @@
 """From the script of an assignment to what students get: ``source/``, then ``release/`` without answers."""
 
 import os
+import re
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,19 @@ def master_notebook(path: Path) -> Any:
     return notebook
 
 
-def release(classroom: Classroom, assignment: str, sources: Path = HERE) -> Path:
+def with_fresh_seeds(notebook: Any) -> Any:
+    """The notebook with other examples in its hidden tests: the seeds of the scripts are public."""
+    for cell in notebook.cells:
+        head, mark, hidden = cell.source.partition("### BEGIN HIDDEN TESTS")
+        cell.source = head + mark + re.sub(r"(?<=seed=)\d+", lambda _: str(secrets.randbelow(2**31)), hidden)
+    return notebook
+
+
+def release(classroom: Classroom, assignment: str, sources: Path = HERE, *, fresh_seeds: bool = True) -> Path:
     """Write ``source/`` and ``release/`` of one assignment; return the student's notebook.
+
+    Args:
+        fresh_seeds: draw the hidden examples of this course; no other course, and no student, has them.
 
     Raises:
         CourseError: there is no such assignment, or it is not well formed.
@@ -63,6 +76,8 @@ def release(classroom: Classroom, assignment: str, sources: Path = HERE) -> Path
     if assignment not in scripts:
         raise CourseError(f"assignment must be one of {', '.join(scripts)}, got {assignment!r}")
     notebook = master_notebook(scripts[assignment])
+    if fresh_seeds:
+        notebook = with_fresh_seeds(notebook)
     place = classroom.root / "source" / assignment / f"{assignment}.ipynb"
     write_whole(place, nbformat.writes(notebook))
     if not (classroom.root / "nbgrader_config.py").exists():

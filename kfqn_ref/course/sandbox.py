@@ -167,8 +167,10 @@ class Box:
         while self.process.poll() is None:
             if time.monotonic() > deadline:
                 self.kill(f"the time limit of {self.limits.seconds:g} s")
-            elif not self.limits.unsafe and _memory(self.process.pid) > self.limits.memory_mb * MB:
-                self.kill(f"the memory limit of {self.limits.memory_mb} MB")
+            elif not self.limits.unsafe:
+                used, count = _memory(self.process.pid)
+                if used > self.limits.memory_mb * MB:
+                    self.kill(f"the memory limit of {self.limits.memory_mb} MB, with {count} processes")
             try:
                 self.process.wait(0.3)
             except subprocess.TimeoutExpired:
@@ -190,17 +192,17 @@ class Box:
         return out[0]
 
 
-def _memory(pid: int) -> int:
-    """Resident memory of a process and all its descendants, in bytes."""
+def _memory(pid: int) -> tuple[int, int]:
+    """Resident memory, in bytes, of a process and all its descendants, and how many they are."""
     total = 0
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
     except psutil.Error:
-        return 0
+        return 0, 0
     for member in family:
         try:
             total += member.memory_info().rss
         except psutil.Error:
             continue  # it has just ended
-    return total
+    return total, len(family)

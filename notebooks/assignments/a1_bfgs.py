@@ -24,7 +24,8 @@
 # | `definite` | $H^+$ is symmetric and positive definite | 2 |
 # | `invariance` | idempotence, scale, affine covariance | 2 |
 # | `refusal` | a pair with $s^\top y \le 0$ is refused, not used | 2 |
-# | `direct` | the direct update, and $B^+ H^+ = I$ | 3 |
+# | `direct` | the direct update | 2 |
+# | `twins` | $B^+ H^+ = I$ | 1 |
 # | `inverse` | the inverse of a matrix from its products alone | 3 |
 #
 # Every part is graded by itself, twice: here, and in a fresh process with other examples. The tests that you see call the
@@ -124,11 +125,18 @@ def bfgs_direct_update(B, s, y):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "direct", "points": 3}
-laws(globals(), "bfgs.direct_formula", "bfgs.direct_secant", "bfgs.inverse_pair")
+# %% nbgrader={"grade_id": "direct", "points": 2}
+laws(globals(), "bfgs.direct_formula", "bfgs.direct_secant")
 ### BEGIN HIDDEN TESTS
 untampered()
-laws(globals(), "bfgs.direct_formula", "bfgs.direct_secant", "bfgs.inverse_pair", seed=20216, examples=80)
+laws(globals(), "bfgs.direct_formula", "bfgs.direct_secant", seed=20216, examples=80)
+### END HIDDEN TESTS
+
+# %% nbgrader={"grade_id": "twins", "points": 1}
+laws(globals(), "bfgs.inverse_pair")
+### BEGIN HIDDEN TESTS
+untampered()
+laws(globals(), "bfgs.inverse_pair", seed=20218, examples=80)
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -1,0 +1,184 @@
+"""A small class from release to table: graded, reported, kept whole, and what each step says."""
+
+import csv
+import os
+import shutil
+import stat
+
+import nbformat
+import pytest
+
+from kfqn_ref.course import grade as grading
+from kfqn_ref.course import sandbox
+from kfqn_ref.course.classroom import Classroom, CourseError, put_in_place, write_whole
+from kfqn_ref.course.feedback import feedback
+from kfqn_ref.course.grade import NotGraded, grade
+from kfqn_ref.course.sandbox import NoBox, require_box
+
+from ..command import kfqn, words
+from . import answers
+from .boxes import needs_box
+from .classes import LIMITS, Graded, grade_all, plain
+from .corpus import Sample, bfgs, build, deleted, edited, emptied, linked, nothing, renamed, truncated, wrong
+
+CLASS = [
+    Sample("ada", "a1_bfgs", 20.0),
+    bfgs("=bob", answers.TRANSPOSED, "the transposed factor"),
+    Sample("[red]", "a1_bfgs", 0, "must not have any of", state="wrong name"),
+    Sample("cut", "a1_bfgs", 0, "the file is not a notebook", write=truncated, state="corrupt"),
+    Sample("dan", "a1_bfgs", 0, "must be named a1_bfgs.ipynb", write=renamed, state="wrong name"),
+    Sample("eve", "a1_bfgs", 0, "is a link and not a file", write=linked, state="wrong name"),
+    Sample("fay", "a1_bfgs", 0, "nothing was handed in", write=nothing, state="missing"),
+]
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory) -> Graded:
+    return grade_all(tmp_path_factory.mktemp("course"), CLASS)
+
+
+@needs_box
+@pytest.mark.parametrize("sample", CLASS, ids=lambda sample: sample.student)
+def test_each_is_graded_or_reported_and_told(graded, sample):
+    record = graded.records[sample.student, "a1_bfgs"]
+    assert record.state == sample.state
+    assert sample.told in graded.pages[sample.student, "a1_bfgs"]
+    if sample.student == "ada":
+        assert record.score == record.max_score == 20
+        assert record.notes == ()
+    else:
+        assert record.score < 20
+    if sample.state != "graded":
+        assert sample.told in record.notes[0]
+
+
+@needs_box
+def test_a_page_shows_the_example_and_hides_the_hidden_tests(graded):
+    page = graded.pages["=bob", "a1_bfgs"]
+    for wanted in ("Start with secant", "Likeliest mistake", "H⁺ y", "violation", "BFGS on an inverse"):
+        assert wanted in page
+    for secret in ("HIDDEN TESTS", "untampered()", "seed="):
+        assert secret not in page
+
+
+@needs_box
+def test_the_gradebook_and_the_table_agree_with_the_records(graded, tmp_path):
+    out = tmp_path / "grades.csv"
+    result = kfqn("course", "export", "--course", graded.classroom.root, "--out", out)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(out.open(encoding="utf-8")))
+    names = sorted(sample.student for sample in CLASS)
+    assert [row["student"] for row in rows] == ["'" + name if name[0] == "=" else name for name in names]
+    for row in rows:
+        record = graded.records[row["student"].removeprefix("'"), "a1_bfgs"]
+        assert float(row["score"]) == record.score
+        assert row["state"] == record.state
+        assert not row["waits_for_hand"]
+
+
+@needs_box
+def test_one_command_grades_one_student_again(graded):
+    before = graded.classroom.records("a1_bfgs")
+    root = graded.classroom.root
+    result = kfqn("course", "grade", "a1_bfgs", "--course", root, "--student", "=bob", "--cell-seconds", 30)
+    assert result.exit_code == 0, result.output
+    assert "=bob" in result.output
+    shown = kfqn("course", "grade", "a1_bfgs", "--course", root, "--student", "[red]")
+    assert "[red]" in shown.output  # a name, and no colour
+    assert "1 of 1 graded" in words(result)
+    after = graded.classroom.records("a1_bfgs")
+    assert after["=bob"].cells == before["=bob"].cells
+    assert {k: v for k, v in after.items() if k != "=bob"} == {k: v for k, v in before.items() if k != "=bob"}
+
+
+@needs_box
+def test_nothing_temporary_stays_and_nothing_is_half_written(graded):
+    left = [path for path in graded.classroom.root.rglob(".*") if path.name != ".ipynb_checkpoints"]
+    assert left == []
+
+
+@needs_box
+def test_an_error_of_the_grader_for_one_submission_does_not_stop_the_rest(graded, monkeypatch):
+    real = grading._run
+
+    def run(master, prepared, limits):
+        if "ada" in str(prepared):
+            raise RuntimeError("the disk is full")
+        raise NotGraded("not graded", "another reason") if prepared is None else StopIteration
+
+    monkeypatch.setattr(grading, "_run", run)
+    classroom = graded.classroom
+    keep = classroom.records("a1_bfgs")
+    records = grade(classroom, "a1_bfgs", students=["ada", "=bob"], limits=LIMITS)
+    assert records["ada"].notes == ("the disk is full",)
+    assert {record.state for record in records.values()} == {"not graded"}
+    assert real is not run
+    classroom.keep("a1_bfgs", keep)
+
+
+def test_without_a_box_no_submission_runs(tmp_path, monkeypatch):
+    classroom = Classroom(tmp_path)
+    assert kfqn("course", "release", "a1_bfgs", "--course", tmp_path).exit_code == 0
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    require_box.cache_clear()
+    try:
+        with pytest.raises(NoBox, match="bubblewrap is missing"):
+            grade(classroom, "a1_bfgs", students=[])
+        result = kfqn("course", "grade", "a1_bfgs", "--course", tmp_path)
+        assert result.exit_code == 2
+        assert "apt-get install bubblewrap" in words(result)
+        assert (
+            kfqn("course", "grade", "a1_bfgs", "--course", tmp_path, "--unsafe").exit_code == 0
+        )  # nobody is there
+    finally:
+        require_box.cache_clear()
+
+
+def test_commands_say_what_is_missing(tmp_path):
+    for arguments in (("grade", "a1_bfgs"), ("release", "a9")):
+        result = kfqn("course", *arguments, "--course", tmp_path)
+        assert result.exit_code == 2, result.output
+        assert "a1_bfgs" in words(result)
+    assert kfqn("course", "export", "--course", tmp_path).exit_code == 2
+    assert kfqn("course", "feedback", "a1_bfgs", "--course", tmp_path).exit_code == 1
+    with pytest.raises(CourseError, match="has not been graded"):
+        feedback(Classroom(tmp_path), "a1_bfgs", "ada")
+
+
+@pytest.mark.parametrize("change", [emptied, deleted, edited])
+def test_lost_cells_come_back_in_the_master_s_order(change):
+    master = nbformat.from_dict(build(Sample("m", "a1_bfgs", 0)))
+    notebook = grading._complete(build(wrong("s", change=change)), master)
+    order = [cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata]
+    assert order == [cell.metadata.nbgrader.grade_id for cell in master.cells if "nbgrader" in cell.metadata]
+    assert len({cell["id"] for cell in notebook.cells}) == len(notebook.cells)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file.json"
+    write_whole(path, "one")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "two")
+    assert path.read_text() == "one"
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for text in ("one", "two"):
+        new = tmp_path / "work" / "a"
+        new.mkdir(parents=True, exist_ok=True)
+        (new / "file").write_text(text)
+        put_in_place(new, tmp_path / "place")
+    assert (tmp_path / "place" / "file").read_text() == "two"
+    assert list((tmp_path / "work").iterdir()) == []
+    shutil.rmtree(tmp_path / "place")
+
+
+def test_a_page_in_words(tmp_path):
+    (tmp_path / "p.html").write_text("<style>x</style><p>a &lt; b</p>", encoding="utf-8")
+    assert plain(tmp_path / "p.html") == "a < b"

@@ -1,0 +1,117 @@
+"""The box: what foreign code finds in it, and that each way out is closed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kfqn_ref.course import sandbox
+from kfqn_ref.course.remote import Submission, SubmissionError
+from kfqn_ref.course.sandbox import Box, Limits, NoBox, require_box
+
+from .answers import HOGS, SENTINEL, calls, outside, writes
+from .boxes import needs_box
+from .classes import Server
+
+LIMITS = Limits(seconds=60, cell_seconds=30, memory_mb=1024)
+
+LOOK = """
+import io, contextlib
+def attempts():
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(CODE, {})
+    return out.getvalue()
+def look():
+    import os
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    home = os.path.exists("/home") or bool(os.listdir("/tmp"))
+    processes = sum(name.isdigit() for name in os.listdir("/proc"))
+    return {"environment": " ".join(sorted(os.environ)), "home": home, "uid": os.getuid(),
+            "capabilities": status["CapEff"].strip(), "processes": processes}
+def fork():
+    import os, time
+    children = 0
+    try:
+        while children < 1000:
+            if os.fork() == 0:
+                time.sleep(600)
+            children += 1
+    except OSError:
+        pass
+    return children
+def grab():
+    return float(bytearray(3 * 2**30)[0])
+"""
+
+
+@pytest.fixture
+def inside(tmp_path):
+    with Server() as server:
+        code = writes(tmp_path) + calls(server.port)
+        with Submission([f"CODE = {code!r}", LOOK], refuse=[], limits=LIMITS) as submission:
+            yield submission
+        assert server.visits == 0
+
+
+@needs_box
+def test_nothing_outside_can_be_written_or_reached(inside, tmp_path):
+    lines = [line for line in inside.function("attempts")().splitlines() if line.startswith("ATTEMPT")]
+    assert len(lines) == len(outside(tmp_path)) - 1 + 5 + 4
+    assert all(" : refused " in line for line in lines), lines
+    assert not [folder for folder in outside(tmp_path) if (folder / SENTINEL).exists()]
+
+
+@needs_box
+def test_the_box_is_bare(inside, monkeypatch):
+    found = inside.function("look")()
+    assert "HOME" in found["environment"].split()
+    assert not {"SSH_AUTH_SOCK", "USER", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST"} & set(
+        found["environment"].split()
+    )
+    assert not found["home"]
+    assert int(found["capabilities"], 16) == 0
+    assert found["uid"] != 0
+    assert found["processes"] < 10
+
+
+@needs_box
+def test_forks_and_memory_have_an_end(inside):
+    assert inside.function("fork")() < LIMITS.processes
+    with pytest.raises((MemoryError, SubmissionError)):
+        inside.function("grab")()
+
+
+@needs_box
+def test_children_that_hog_memory_together_end_the_box():
+    with pytest.raises(SubmissionError, match="the memory limit of 1024 MB"):
+        Submission([HOGS], refuse=[], limits=LIMITS)
+
+
+@needs_box
+def test_time_ends_the_box_and_all_in_it():
+    with Box("kfqn_ref.course.worker", limits=Limits(seconds=1)) as box:
+        box.process.wait(30)
+        assert box.ended == "the time limit of 1 s"
+
+
+def test_without_bubblewrap_nothing_runs_and_the_message_has_the_remedy(monkeypatch):
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    require_box.cache_clear()
+    try:
+        with pytest.raises(NoBox, match=r"apt-get install bubblewrap.*--unsafe"):
+            Box("kfqn_ref.course.worker", limits=Limits())
+    finally:
+        require_box.cache_clear()
+
+
+def test_where_the_kernel_refuses_a_box_the_message_says_so(monkeypatch):
+    refused = subprocess.CompletedProcess([], 1, "", "bwrap: No permissions to create new namespace")
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(sandbox.subprocess, "run", lambda *args, **options: refused)
+    require_box.cache_clear()
+    try:
+        with pytest.raises(NoBox, match="No permissions to create new namespace"):
+            require_box()
+    finally:
+        require_box.cache_clear()
