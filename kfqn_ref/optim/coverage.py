@@ -2,9 +2,8 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -58,25 +57,6 @@ def _warn(model: nn.Module, layers: Sequence[Layer]) -> None:
     others = [name for name, p in model.named_parameters() if p not in covered]
     if others:
         warnings.warn(f"these parameters take the momentum step: {', '.join(others)}", stacklevel=4)
-
-
-def complete_groups(model: nn.Module, groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the groups, with all parameters of the model that are in none of them as a last group."""
-    complete = [{**group, "params": list(group["params"])} for group in groups]
-    taken = {p for group in complete for p in group["params"]}
-    rest = [p for p in model.parameters() if p not in taken]
-    return [*complete, {"params": rest}] if rest else complete
-
-
-def check_groups(layers: Sequence[Layer], group_of: dict[nn.Parameter, int]) -> None:
-    """Refuse a layer whose weight and bias are in different groups.
-
-    Raises:
-        ValueError: there is one.
-    """
-    for layer in layers:
-        if len({group_of[p] for p in layer.parameters}) > 1:
-            raise ValueError(f"weight and bias must be in one parameter group, but not so in {layer.name!r}")
 
 
 @contextmanager

@@ -1,30 +1,23 @@
 """The optimizer: order of an iteration, options, errors, checkpoints. It contains no formula."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim import checkpoint
+from kfqn_ref.optim import checkpoint, diagnostics
 from kfqn_ref.optim.capture import Capture, Record
-from kfqn_ref.optim.coverage import check_groups, complete_groups, covered_layers, plain_arithmetic
+from kfqn_ref.optim.coverage import covered_layers, plain_arithmetic
 from kfqn_ref.optim.curvature import Curvature, curvature_of
-from kfqn_ref.optim.kernels import all_finite, descend_, momentum_
+from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
+from kfqn_ref.optim.kernels import all_finite
 from kfqn_ref.optim.layer import Layer
+from kfqn_ref.optim.move import Move
+from kfqn_ref.optim.options import check_group, check_groups, complete_groups
 from kfqn_ref.optim.presets import PRESETS
 from kfqn_ref.optim.replay import Replay
-from kfqn_ref.optim.update import (
-    Method,
-    Pairs,
-    act,
-    compare,
-    direction,
-    start_,
-    update_input_,
-    update_output_,
-)
+from kfqn_ref.optim.update import Method, Pairs, act, compare, start_, update_input_, update_output_
 
 Closure = Callable[[], Any]
 
@@ -42,23 +35,27 @@ class KFQN(torch.optim.Optimizer):
     there the gradients are ``None``.
 
     Args:
-        model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered. preset:
-        ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``, ``kfqn_eager``
-        (ours: eager at the first 20 iterations), ``kbfgs_2022``, ``convergent`` (the one with a theorem).
-        lr: step size, not negative. damping: λ, positive; λ_A λ_G = λ. momentum: decay of the gradient's
-        moving average, in [0, 1); ``None`` is the preset's. weight_decay: factor of the L2 term, not
-        negative; it enters the step, never a pair.
-        pair_decay: decay of the averaged output pair, in [0, 1). mu1:
-        threshold of Powell's damping, in (0, 1). memory: pairs that L-BFGS keeps, at least 1.
+        model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered. Wrapped in
+            DistributedDataParallel, the ranks must have equally many samples each.
+        preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
+            ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kbfgs_2022``, ``convergent``
+            (the one with a theorem).
+        lr: step size, not negative.
+        damping: λ, positive; λ_A λ_G = λ.
+        momentum: decay of the gradient's moving average, in [0, 1); ``None`` is the preset's.
+        weight_decay: factor of the L2 term, not negative; it enters the step, never a pair.
+        pair_decay: decay of the averaged output pair, in [0, 1).
+        mu1: threshold of Powell's damping, in (0, 1).
+        memory: pairs that L-BFGS keeps, at least 1.
         curvature_interval: iterations from one curvature update to the next; ``None`` is the preset's.
-        loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples. input_factor:
-        ``"dense"``, or ``"lbfgs"``: ``H_a`` as the last ``memory`` pairs. decoupled: take weight decay out
-        of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``. exclude: names of modules that are to take
-        the momentum step. groups: dictionaries with ``params`` and any of lr, damping, momentum,
-        weight_decay, decoupled, step_decay; all other
-            parameters form a last group with the values above.
+        loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples.
+        input_factor: ``"dense"``, or ``"lbfgs"``: ``H_a`` as the last ``memory`` pairs.
+        decoupled: take weight decay out of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``.
+        exclude: names of modules that are to take the momentum step.
+        groups: dictionaries with ``params`` and any of lr, damping, momentum, weight_decay, decoupled,
+            step_decay; all other parameters form a last group with the values above.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``; ``None`` is the preset's.
-        gamma: scale of the first ``H_g = gamma I``, positive.
+        gamma: ``H_g`` starts as ``gamma I``; positive.
 
     Raises:
         TypeError: ``model`` is not a module. ValueError: a value is outside its range, no layer is covered,
@@ -96,8 +93,9 @@ class KFQN(torch.optim.Optimizer):
         chosen = PRESETS[preset]
         interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
         self.method = Method(chosen, pair_decay, mu1, memory, interval, loss_reduction, input_factor, gamma)
-        self.model = model
-        self.layers = covered_layers(model, chosen, exclude)
+        self.reducer, self.model = Reducer(model), without_wrapper(model)
+        refuse_sharded(self.model)
+        self.layers = covered_layers(self.model, chosen, exclude)
         defaults = {
             "lr": lr,
             "damping": damping,
@@ -106,10 +104,11 @@ class KFQN(torch.optim.Optimizer):
             "decoupled": decoupled,
             "step_decay": chosen.step_decay if step_decay is None else step_decay,
         }
-        super().__init__(complete_groups(model, groups), defaults)
+        super().__init__(complete_groups(self.model, groups), defaults)
         self._of_parameter = {p: layer for layer in self.layers for p in layer.parameters}
         self._group_of = {p: i for i, group in enumerate(self.param_groups) for p in group["params"]}
         check_groups(self.layers, self._group_of)
+        self._latest: dict[Layer, Pairs] = {}
         self._k = 0
         self._skipped_steps = torch.zeros((), dtype=torch.int64, device=self.layers[0].weight.device)
 
@@ -119,18 +118,7 @@ class KFQN(torch.optim.Optimizer):
         Raises:
             ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range.
         """
-        group = {**self.defaults, **param_group}
-        below = self.method.preset.damping_below
-        rules = (
-            (group["lr"] >= 0, "lr must not be negative", "lr"),
-            (0 < group["damping"] < below, f"damping must be in (0, {below})", "damping"),
-            (0 <= group["momentum"] < 1, "momentum must be in [0, 1)", "momentum"),
-            (group["weight_decay"] >= 0, "weight_decay must not be negative", "weight_decay"),
-            (group["step_decay"] >= 0, "step_decay must not be negative", "step_decay"),
-        )
-        for holds, rule, key in (*rules, *(self.method.preset.convergent * _assumptions(group))):
-            if not holds:
-                raise ValueError(f"{rule}, got {group[key]}")
+        check_group({**self.defaults, **param_group}, self.method.preset)
         super().add_param_group(param_group)
 
     def step(self, closure: Closure | None = None) -> Any:
@@ -152,14 +140,14 @@ class KFQN(torch.optim.Optimizer):
         loss, first = self._first_pass(closure, updates)
         scale = 1 / max(first.N, 1) if self.method.loss_reduction == "sum" else 1.0
         with plain_arithmetic(self.layers):
-            ok = self._sound(loss)
-            pairs = self._begin_pairs(first, ok) if updates else {}
+            ok, pairs = self._begin_pairs(loss, first, updates)
             self._move_(ok, scale, pairs)
             for layer, pair in pairs.items():
                 act(self.state[layer.weight], pair, self.method, ok, keep_A=self._k == 0)
         self._k += 1
         if updates:
             self._second_pass(closure, replay, pairs, ok, scale)
+            self._latest |= pairs
         return loss
 
     def _first_pass(self, closure: Closure, updates: bool) -> tuple[Any, Capture]:
@@ -175,22 +163,25 @@ class KFQN(torch.optim.Optimizer):
             raise ValueError("the closure must call backward, but no gradient was left by it")
         return loss, capture
 
-    def _sound(self, loss: Any) -> Tensor:
-        """Return the mask of a finite loss and gradient."""
-        if not isinstance(loss, Tensor):
-            loss = torch.tensor(loss, dtype=torch.float64, device=self._skipped_steps.device)
-        return all_finite([loss, *(grad for _, grad in self._moving())])
-
-    def _begin_pairs(self, capture: Capture, ok: Tensor) -> dict[Layer, Pairs]:
-        """Start the layers that are new, and return what their curvature pairs begin with."""
-        pairs = {}
-        for record in capture.usable:
-            if "H_a" not in self.state[record.layer.weight]:
-                past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
-                self._start(record, record.first_factor(self.method.input_factor), ok & past)
-            a_mean = record.a_mean()
-            pairs[record.layer] = Pairs(record, a_mean, record.layer.output_mean(a_mean))
-        return pairs
+    def _begin_pairs(self, loss: Any, first: Capture, updates: bool) -> tuple[Tensor, dict[Layer, Pairs]]:
+        """Return the mask of a sound iteration and what the curvature pairs begin with; start new layers."""
+        device, dtype = self._skipped_steps.device, self.layers[0].dtype
+        loss = (
+            loss.detach().clone()
+            if isinstance(loss, Tensor)
+            else torch.tensor(loss, dtype=dtype, device=device)
+        )
+        records = first.usable if updates else []
+        new = [r for r in records if "H_a" not in self.state[r.layer.weight]]
+        factors = [record.first_factor(self.method.input_factor) for record in new]
+        means = [record.a_mean() for record in records]
+        self.reducer.mean_([loss, *factors, *means])
+        ok = all_finite([loss, *(grad for _, grad in self._moving())])
+        past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
+        for record, A in zip(new, factors, strict=True):
+            self._start(record, A, ok & past)
+        pairs = zip(records, means, strict=True)
+        return ok, {r.layer: Pairs(r, a_mean, r.layer.output_mean(a_mean)) for r, a_mean in pairs}
 
     def _start(self, record: Record, A: Tensor, ok: Tensor) -> None:
         weight = record.layer.weight
@@ -202,11 +193,12 @@ class KFQN(torch.optim.Optimizer):
     ) -> None:
         """Call the closure at the new weights, and update every ``H_a`` and ``H_g``."""
         second = Capture([*pairs], keep_input=False)
-        with torch.enable_grad(), replay.again(), second.watching():
+        with torch.enable_grad(), self.reducer.quiet(), replay.again(), second.watching():
             closure()
         with plain_arithmetic(self.layers):
             for record in second.usable:
                 compare(pairs[record.layer], record, scale)
+            self.reducer.mean_([x for pair in pairs.values() for x in pair.to_reduce(self.method.preset)])
             for layer, pair in pairs.items():
                 update_input_(self.state[layer.weight], pair, self.method, ok)
                 if pair.compared:
@@ -216,48 +208,15 @@ class KFQN(torch.optim.Optimizer):
         """Average the gradients and move all parameters that have one."""
         self._skipped_steps += ~ok
         for group in self.param_groups:
+            move = Move(group, self._alpha(group), scale, ok)
             for p in group["params"]:
                 layer = self._of_parameter.get(p)
                 if p.grad is None:
                     continue
                 if layer is None or layer.weight.grad is None:
-                    M = self.state[p].setdefault("M", torch.zeros_like(p))
-                    self._move_together_([p], [M], lambda M=M: [M], group, ok, scale)
+                    move.plain_(p, self.state[p])
                 elif p is layer.weight:
-                    state, pair = self.state[p], pairs.get(layer)
-                    M = state.setdefault("M", p.new_zeros(layer.shape, dtype=layer.dtype))
-                    P = partial(direction, state, pair)
-                    self._move_together_(
-                        layer.parameters,
-                        layer.split(M),
-                        lambda P=P, layer=layer: layer.split(P()),
-                        group,
-                        ok,
-                        scale,
-                    )
-
-    def _move_together_(
-        self,
-        parameters: Sequence[nn.Parameter],
-        Ms: Sequence[Tensor],
-        direction: Callable[[], Sequence[Tensor]],
-        group: dict[str, Any],
-        ok: Tensor,
-        scale: float,
-    ) -> None:
-        """Average the gradients of some parameters into ``Ms``, then move them along their direction."""
-        tau = 0.0 if group["decoupled"] else group["weight_decay"]
-        for p, M in zip(parameters, Ms, strict=True):
-            if p.grad is not None:
-                g = p.grad if scale == 1 else p.grad * scale
-                momentum_(M, g, p, beta=group["momentum"], tau=tau, ok=ok)
-        alpha = ok.to(Ms[0].dtype) * self._alpha(group)
-        shrink = group["weight_decay"] if group["decoupled"] else 0.0
-        for p, P in zip(parameters, direction(), strict=True):
-            if p.grad is not None:
-                if shrink:
-                    p.mul_(1 - alpha * shrink)
-                descend_(p, P, alpha)
+                    move.layer_(layer, self.state[p], pairs.get(layer))
 
     def _alpha(self, group: dict[str, Any]) -> float:
         return group["lr"] * (self._k + 1) ** -group["step_decay"]
@@ -313,9 +272,25 @@ class KFQN(torch.optim.Optimizer):
             raise ValueError(
                 f"module must be one of {[x.name for x in self.layers]}, got {type(module).__name__}"
             )
-        if "H_a" not in self.state[layer.weight]:
+        if "H_a" not in self.state.get(layer.weight, {}):
             raise ValueError(f"{layer.name!r} must have been through one iteration, got none")
         return curvature_of(self.state[layer.weight])
+
+    def diagnostics(self, *, eigenvalues: bool = False) -> dict[str, float]:
+        """Return numbers by name, ``layer/quantity``: counts, θ, sᵀy and norms of the latest pairs.
+
+        A line of JSON as it is; for TensorBoard, one scalar a name. Reads the device.
+
+        Args:
+            eigenvalues: also extreme eigenvalues and asymmetry of ``H_a`` and ``H_g``: O(d³) a layer.
+        """
+        numbers: dict[str, Tensor] = {"skipped_steps": self._skipped_steps}
+        for layer in self.layers:
+            state = self.state.get(layer.weight, {})
+            if "H_a" in state:
+                seen = diagnostics.of_layer(state, self._latest.get(layer), eigenvalues=eigenvalues)
+                numbers |= {f"{layer.name}/{name}": value for name, value in seen.items()}
+        return {"k": float(self._k), **diagnostics.on_host(numbers)}
 
     @property
     def skipped_steps(self) -> int:
@@ -356,17 +331,3 @@ class KFQN(torch.optim.Optimizer):
             "others": others,
             "groups": [len(group["params"]) for group in self.param_groups],
         }
-
-
-def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
-    """Return the rules (holds, what must hold, key) of the convergence theorem, with the assumption."""
-    return (
-        (group["lr"] > 0, "lr must be positive (AS.4: alpha_k > 0)", "lr"),
-        (
-            0.5 < group["step_decay"] < 1,
-            "step_decay b must be in (1/2, 1) (AS.4: sum alpha_k diverges, sum alpha_k² does not)",
-            "step_decay",
-        ),
-        (group["momentum"] == 0, "momentum must be 0 (AS.2: an unbiased gradient times H_k)", "momentum"),
-        (not group["decoupled"], "decoupled must be False (AS.2: the decay is part of f)", "decoupled"),
-    )

@@ -89,7 +89,9 @@ class Pairs:
         a_mean: ``ā̄`` of the first pass.   h_mean: mean of ``h`` at the old weights.
         s_a: ``H_a ā̄``.   As: ``A s_a``, or the matrix ``A`` where ``H_a`` is to be exact.
         s, y: changes of the means of ``h`` and ``Dh`` (5.2).   g: mean of ``Dh`` of the first pass.
+        theta, damped: weight that damping gave to ``s``, and the damped pair.
         compared: whether the second pass has reached the layer, so that there are ``s``, ``y`` and ``g``.
+        renewed: whether ``H_a`` is made exact, so that there is no input pair.
     """
 
     record: Record
@@ -100,7 +102,15 @@ class Pairs:
     s: Tensor = field(init=False)
     y: Tensor = field(init=False)
     g: Tensor = field(init=False)
+    theta: Tensor = field(init=False)
+    damped: tuple[Tensor, Tensor] = field(init=False)
     compared: bool = False
+    renewed: bool = False
+
+    def to_reduce(self, preset: Preset) -> list[Tensor]:
+        """Return what must be averaged over the ranks before the updates."""
+        output = [self.s, self.y] if self.compared else []
+        return [self.As, *output, *([self.g] if output and preset.skip_below else [])]
 
 
 def direction(state: State, pairs: Pairs | None) -> Tensor:
@@ -122,7 +132,7 @@ def act(state: State, pairs: Pairs, method: Method, ok: Tensor, *, keep_A: bool)
     """Do the Hessian action on the inputs of the first pass (5.1), and let go of them."""
     record = pairs.record
     if method.renews_H_a:
-        pairs.As = record.input_factor()
+        pairs.As, pairs.renewed = record.input_factor(), True
     elif "A" in state:
         if not keep_A:
             average_(state["A"], record.input_factor(), method.pair_decay, ok)
@@ -163,6 +173,7 @@ def update_output_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> No
     s, y = state["s_g"].clone(), state["y_g"].clone()
     curved = finite & (y != 0).any(-1)
     theta = method.preset.damp(H_g, s, y, method.mu1, state["lambda_g"])
+    pairs.theta, pairs.damped = theta, (s, y)
     accepted = H_g.update_(s, y, _curved(s, y, pairs.g, method.preset, curved))
     _count(state, UPDATES_G, accepted)
     _count(state, DAMPED_G, accepted & (theta < 1))

@@ -1,4 +1,4 @@
-"""Every known mistake, made on the torch side, is seen: by the trajectories, or by the named test of the step."""
+"""Every known mistake, made on the torch side, is seen: by the trajectories, or by a named test."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim import capture, geometry, inverse, kernels, optimizer, presets, replay, update
+from kfqn_ref.optim import capture, geometry, inverse, kernels, move, optimizer, presets, replay, update
 from kfqn_ref.optim.layer import Layer
 
 from ..trajectories import side_by_side
@@ -162,12 +162,12 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "1/T in A": ("kfqn_cnn", [(capture.Record, "action", A_divided_by_T)]),
     "Dh not times N": ("kfqn_cnn", [(capture.Record, "Dh_mean", gradient_not_times_N)]),
     "bias column first": ("kfqn_cnn", [(Layer, "split", bias_first)]),
-    "H_g left out": ("kfqn_cnn", [(optimizer, "direction", without_H_g)]),
-    "H_a twice": ("kfqn_cnn", [(optimizer, "direction", H_a_squared)]),
+    "H_g left out": ("kfqn_cnn", [(move, "direction", without_H_g)]),
+    "H_a twice": ("kfqn_cnn", [(move, "direction", H_a_squared)]),
     "λ in place of √λ": ("kfqn_cnn", [(presets, "sqrt_split", whole_lambda)]),
     "second pass at the old weights": (
         "kfqn_cnn",
-        [(optimizer, "descend_", old_weights), (optimizer, "compare", second_pass_then_step)],
+        [(move, "descend_", old_weights), (optimizer, "compare", second_pass_then_step)],
     ),
 }
 

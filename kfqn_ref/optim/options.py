@@ -1,0 +1,61 @@
+"""Parameter groups: their values and what they may hold."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from kfqn_ref.optim.layer import Layer
+from kfqn_ref.optim.presets import Preset
+
+
+def check_group(group: dict[str, Any], preset: Preset) -> None:
+    """Refuse a parameter group with a value outside its range.
+
+    Raises:
+        ValueError: there is one; for ``convergent`` the message names the assumption that it breaks.
+    """
+    below = preset.damping_below
+    rules = (
+        (group["lr"] >= 0, "lr must not be negative", "lr"),
+        (0 < group["damping"] < below, f"damping must be in (0, {below})", "damping"),
+        (0 <= group["momentum"] < 1, "momentum must be in [0, 1)", "momentum"),
+        (group["weight_decay"] >= 0, "weight_decay must not be negative", "weight_decay"),
+        (group["step_decay"] >= 0, "step_decay must not be negative", "step_decay"),
+    )
+    for holds, rule, key in (*rules, *(preset.convergent * _assumptions(group))):
+        if not holds:
+            raise ValueError(f"{rule}, got {group[key]}")
+
+
+def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
+    """Return the rules (holds, what must hold, key) of the convergence theorem, with the assumption."""
+    return (
+        (group["lr"] > 0, "lr must be positive (AS.4: alpha_k > 0)", "lr"),
+        (
+            0.5 < group["step_decay"] < 1,
+            "step_decay b must be in (1/2, 1) (AS.4: sum alpha_k diverges, sum alpha_k² does not)",
+            "step_decay",
+        ),
+        (group["momentum"] == 0, "momentum must be 0 (AS.2: an unbiased gradient times H_k)", "momentum"),
+        (not group["decoupled"], "decoupled must be False (AS.2: the decay is part of f)", "decoupled"),
+    )
+
+
+def complete_groups(model: nn.Module, groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups, with all parameters of the model that are in none of them as a last group."""
+    complete = [{**group, "params": list(group["params"])} for group in groups]
+    taken = {p for group in complete for p in group["params"]}
+    rest = [p for p in model.parameters() if p not in taken]
+    return [*complete, {"params": rest}] if rest else complete
+
+
+def check_groups(layers: Sequence[Layer], group_of: dict[nn.Parameter, int]) -> None:
+    """Refuse a layer whose weight and bias are in different groups.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for layer in layers:
+        if len({group_of[p] for p in layer.parameters}) > 1:
+            raise ValueError(f"weight and bias must be in one parameter group, but not so in {layer.name!r}")
