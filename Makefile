@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test coverage lint format fuzz notebooks course-test lab book chapter book-test pdf clean
+.PHONY: help verify test coverage lint format fuzz thorough notebooks course-test lab book chapter book-test pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,7 +46,10 @@ format: $(READY)  ## let ruff repair and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(READY)  ## the property tests with many more examples; hours on one core
+fuzz: $(READY)  ## random networks on reference and torch for SECONDS (300); failing cases become tests
+	$(BIN)/python -m kfqn_ref.testing.fuzz --seconds $(or $(SECONDS),300)
+
+thorough: $(READY)  ## the property tests with many more examples; hours on one core
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 $(ARGS)
 
 notebooks: $(READY)  ## run the read-along notebooks and keep their outputs

@@ -16,7 +16,7 @@ from kfqn_ref.bfgs import bfgs_direct_update
 from kfqn_ref.convergent import Bounds, Convergent
 from kfqn_ref.damping import h0_damp
 from kfqn_ref.factors import input_factor
-from kfqn_ref.kfqn import BlockState, State
+from kfqn_ref.kfqn import KFQN, BlockState, State
 from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, Record, Sigmoid, Tanh
 from kfqn_ref.lbfgs import lbfgs_dense
 from kfqn_ref.losses import SoftmaxCrossEntropy
@@ -59,7 +59,7 @@ def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
         (s, y_), _ = method.damp(method.start_H_g(d, 3), drawn, y, mu1, lam)
         slope = M * norm(y) + 2 * M * lam * norm(s) + 2 * lam * norm(y_)  # of the three, as functions of s̃
         u = powell(FLOAT64.u, gamma * np.eye(d), drawn, y) * slope + rounding(
-            FLOAT64.u, d, M * norm(s) * norm(y_)
+            FLOAT64.u, d, float(M * norm(s) * norm(y_))
         )
         at_most("λ s̃ᵀs̃", lam * (s @ s), "s̃ᵀỹ", s @ y_, u)
         at_most("ỹᵀỹ", y_ @ y_, "M_g s̃ᵀỹ", M * (s @ y_), u)
@@ -147,7 +147,7 @@ def number_of_M_is_attained(variant: Variant) -> None:
         )
 
 
-def negative_curvature_repeats(method: Convergent, n: int) -> list[float]:
+def negative_curvature_repeats(method: KFQN, n: int) -> list[float]:
     """Return ``‖B‖`` of ``H_g`` after each of n updates along one direction of negative curvature.
 
     Outputs move by −1, their gradients by +1, again and again, as on a concave stretch of the loss. With one

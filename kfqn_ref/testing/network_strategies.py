@@ -43,14 +43,14 @@ class Snapshot(NamedTuple):
 
 
 @cache
-def activations() -> st.SearchStrategy[Any]:
-    """Smooth ones: a kink would put a step's two points on different sides of it."""
-    return st.sampled_from([ref.Tanh(), ref.Sigmoid()])
+def activations(smooth: bool) -> st.SearchStrategy[Any]:
+    """Tanh and sigmoid; ReLU too where no law takes a finite difference over its kink."""
+    return st.sampled_from([ref.Tanh(), ref.Sigmoid()] if smooth else [ref.Tanh(), ref.Sigmoid(), ref.ReLU()])
 
 
 @cache
 @st.composite
-def chains(draw: DrawFn, linear_only: bool = False) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+def chains(draw: DrawFn, linear_only: bool, smooth: bool) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """Layers that fit together, and the shape of one sample."""
     kind = (
         "linear" if linear_only else draw(st.sampled_from(["linear", "convolution", "grouped", "positions"]))
@@ -59,7 +59,7 @@ def chains(draw: DrawFn, linear_only: bool = False) -> tuple[tuple[Any, ...], tu
     last = ref.Linear
     if kind in ("linear", "positions"):
         d_in, hidden = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-        first = (ref.Linear(d_in, hidden, bias), draw(activations()))
+        first = (ref.Linear(d_in, hidden, bias), draw(activations(smooth)))
         if kind == "linear":
             return (*first, last(hidden, d_out)), (d_in,)
         return (*first, ref.Flatten(), last(2 * hidden, d_out)), (2, d_in)
@@ -67,9 +67,10 @@ def chains(draw: DrawFn, linear_only: bool = False) -> tuple[tuple[Any, ...], tu
     size, groups = geometry.pop("size"), 2 if kind == "grouped" else 1
     conv = ref.Conv2d(2, 2, groups=groups, bias=bias, **geometry)
     shape = conv.forward(tuple(np.zeros(s) for s in conv.block_shapes), np.zeros((1, 2, *size)))[0].shape
-    pool = (ref.AvgPool2d(shape[2:]),) if draw(st.booleans()) else ()
+    pools = [(), (ref.AvgPool2d(shape[2:]),), (ref.MaxPool2d(shape[2:]),)]
+    pool = draw(st.sampled_from(pools[:2] if smooth else pools))
     features = 2 if pool else int(np.prod(shape[1:]))
-    return (conv, draw(activations()), *pool, ref.Flatten(), last(features, d_out)), (2, *size)
+    return (conv, draw(activations(smooth)), *pool, ref.Flatten(), last(features, d_out)), (2, *size)
 
 
 def _target(loss: Any, N: int, d_out: int, rng: np.random.Generator) -> np.ndarray:
@@ -80,9 +81,9 @@ def _target(loss: Any, N: int, d_out: int, rng: np.random.Generator) -> np.ndarr
 
 @cache
 @st.composite
-def problems(draw: DrawFn, precision: Precision, linear_only: bool = False) -> Case:
+def problems(draw: DrawFn, precision: Precision, linear_only: bool = False, smooth: bool = True) -> Case:
     """(network, params, x, target)."""
-    layers, shape = draw(chains(linear_only))
+    layers, shape = draw(chains(linear_only, smooth))
     loss = draw(
         st.sampled_from([ref.MeanSquaredError(), ref.SoftmaxCrossEntropy(), ref.BernoulliCrossEntropy()])
     )
@@ -112,7 +113,7 @@ def options(draw: DrawFn, preset: str) -> dict[str, Any]:
 def runs(draw: DrawFn, precision: Precision) -> Case:
     """(network, params, batches, options): three to four steps on two mini-batches that take turns."""
     preset = draw(st.sampled_from(PRESETS))
-    case = dict(draw(problems(precision, preset in LINEAR_ONLY)))
+    case = dict(draw(problems(precision, preset in LINEAR_ONLY, smooth=False)))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     x, target = case.pop("x"), case.pop("target")
     other = frozen(rng.normal(size=x.shape)), target[::-1]

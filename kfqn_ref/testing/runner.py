@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Flaky
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from kfqn_ref.testing import checks as _fills_the_registry
 from kfqn_ref.testing.implementation import Implementation, load
@@ -62,10 +61,21 @@ def run_checks(
     return Report(loaded.label, loaded.precision.name, tuple(results))
 
 
-def run_check(check: Check, implementation: Implementation, effort: Effort) -> CheckResult:
-    """Look for a case that breaks one law."""
-    if not implementation.provides(check.requires):
-        return CheckResult(check, "not provided", 0, None)
+@dataclass(frozen=True)
+class Search:
+    """What a search saw: how many cases it tried, and the smallest that broke the law, with its error."""
+
+    tried: int
+    case: Case | None = None
+    error: Exception | None = None
+
+
+def search(check: Check, implementation: Implementation, effort: Effort) -> Search:
+    """Look for the smallest case that breaks one law.
+
+    Raises:
+        Exception: not the implementation but the check or its strategy failed.
+    """
     tried: list[int] = []
     smallest: dict[str, Any] = {}
 
@@ -82,11 +92,20 @@ def run_check(check: Check, implementation: Implementation, effort: Effort) -> C
 
     try:
         _search(attempt, check, implementation, effort)
-    except (Exception, Flaky) as error:
+    except Exception:
         if not smallest:
-            raise  # no call of the implementation failed: the check or its strategy is broken
-        return CheckResult(check, "failed", len(tried), _failure(smallest["case"], smallest["error"], error))
-    return CheckResult(check, "passed", len(tried), None)
+            raise
+    return Search(len(tried), **smallest)
+
+
+def run_check(check: Check, implementation: Implementation, effort: Effort) -> CheckResult:
+    """Look for a case that breaks one law, and say what was found in words."""
+    if not implementation.provides(check.requires):
+        return CheckResult(check, "not provided", 0, None)
+    found = search(check, implementation, effort)
+    if found.case is None or found.error is None:
+        return CheckResult(check, "passed", found.tried, None)
+    return CheckResult(check, "failed", found.tried, _failure(found.case, found.error))
 
 
 def _search(
@@ -106,15 +125,12 @@ def _search(
     )
     test = bounded(given(check.given(implementation.precision))(attempt))
     if effort.seed is not None:
-        from hypothesis import seed
-
         test = seed(effort.seed)(test)
     test()
 
 
-def _failure(case: Case, error: Exception, final: BaseException) -> Failure:
+def _failure(case: Case, error: Exception) -> Failure:
     if isinstance(error, Violation):
         return Failure.of_violation(case, error)
     last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{last.name}, line {last.lineno}"
-    return Failure.of_exception(case, error, where)
+    return Failure.of_exception(case, error, f"{last.name}, line {last.lineno}")
