@@ -1,9 +1,9 @@
 """Readiness for a GPU, shown without one: whole steps on the tensors of a fake accelerator.
 
 A fake tensor has a shape, a dtype and a device but no values: a data-dependent operation, a host
-synchronisation or a mix of devices raises. The CPU build of torch cannot differentiate on fake CUDA tensors (its
-autograd asks for a device guard that is not linked), so the accelerator is torch's place for private backends,
-under the name ``fakegpu``. Autocast has no rules there; half precision is shown by a model in bfloat16.
+synchronisation or a mix of devices raises. The CPU build of torch cannot differentiate on fake CUDA tensors
+(its autograd asks for a device guard that is not linked), so the accelerator is torch's place for private
+backends, under the name ``fakegpu``. Autocast has no rules there: half precision is a model in bfloat16.
 """
 
 from typing import Any
