@@ -1,0 +1,74 @@
+"""Figures of the book: complete, small, the same at every build, and readable without eyes."""
+
+import re
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from kfqn_ref.experiments.break_it import break_it
+from kfqn_ref.experiments.figures import BLUE, explorable, figure, show
+
+
+def draw(step: int, name: str = "a") -> Figure:
+    fig, ax = figure(width=2, height=1.5)
+    ax.plot([0, step + 1], color=BLUE, label=name)
+    ax.set_title(f"{name} {step}")
+    return fig
+
+
+def data(picture: Any) -> dict[str, Any]:
+    return picture._repr_mimebundle_()
+
+
+def test_a_picture_is_svg_on_the_page_and_png_in_print() -> None:
+    picture = data(show(draw(1), 'a line that rises from 0 to "2"'))
+    assert picture["image/png"].startswith(b"\x89PNG")
+    assert picture["text/html"].count("<svg") == 1
+    assert 'aria-label="a line that rises from 0 to &quot;2&quot;"' in picture["text/html"]
+    assert picture["text/plain"] == 'a line that rises from 0 to "2"'
+
+
+def test_colours_are_the_pages() -> None:
+    html = data(show(draw(1), "a line"))["text/html"]
+    assert "var(--kfqn-0)" in html
+    assert BLUE not in html
+    assert "#000000" not in html
+
+
+def test_the_same_figure_is_the_same_page() -> None:
+    assert data(show(draw(1), "a line")) == data(show(draw(1), "a line"))
+
+
+def test_every_position_of_the_sliders_has_its_picture_and_one_is_shown() -> None:
+    html = data(explorable(draw, alt="lines", start=[2, 1], step=range(3), name=["a", "b"]))["text/html"]
+    frames = re.findall(r'<div class="kfqn-frame"( hidden)?>.*?</div>', html, flags=re.DOTALL)
+    assert [frame == "" for frame in frames] == [False] * 5 + [True]
+    titles = re.findall(r">([ab] \d)<", html)
+    assert titles == ["a 0", "b 0", "a 1", "b 1", "a 2", "b 2"]
+    assert html.count('type="range"') == 2
+    assert 'data-values="0|1|2" aria-valuetext="2"' in html
+    assert 'data-values="a|b" aria-valuetext="b"' in html
+
+
+def test_no_id_occurs_twice() -> None:
+    html = data(explorable(draw, alt="lines", step=range(4)))["text/html"]
+    for frame in html.split('class="kfqn-frame"')[1:]:
+        used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", frame))
+        assert used <= set(re.findall(r'id="([^"]+)"', frame))
+    ids = re.findall(r'id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("positions", [0, 81])
+def test_too_many_positions_are_refused(positions: int) -> None:
+    with pytest.raises(ValueError, match=f"1 to 80 positions together, got {positions}"):
+        explorable(draw, alt="lines", step=range(positions))
+
+
+def test_break_it_shows_what_a_law_sees_and_what_it_does_not() -> None:
+    said = break_it("bfgs_inverse_update:rebinds", "bfgs.symmetry", "bfgs.secant", examples=30)
+    assert "bfgs.symmetry: passed in all 30 cases" in said
+    assert "bfgs.secant: FAILED" in said
+    assert re.search(r"H = +\[1\]", said)
+    assert max(map(len, said.splitlines())) <= 80
