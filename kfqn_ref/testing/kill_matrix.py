@@ -1,7 +1,8 @@
 """The kill matrix: which check rejects which mutant, computed, as JSON, and as a guess at a stranger's mistake."""
 
 import json
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -129,27 +130,31 @@ def as_rows(matrix: KillMatrix) -> list[dict[str, Any]]:
     ]
 
 
-def write(path: str | None = None, *, examples: int = 200) -> KillMatrix:
-    """Compute the matrix and write it, by default to where :func:`stored` reads it."""
+def write(names: Sequence[str] = (), *, examples: int = 200) -> KillMatrix:
+    """Compute the rows of these mutants, of all by default, and write the matrix to where :func:`stored` reads it."""
     from rich.progress import track
 
     from kfqn_ref.testing.mutants import MUTANTS
 
-    parts = [compute([name], examples=examples) for name in track(list(MUTANTS), description="mutants")]
+    old = stored() if names else None
+    chosen = [name for name in MUTANTS if not names or name in names or (old and name not in old.kills)]
+    rows = {name: compute([name], examples=examples) for name in track(chosen, description="mutants")}
+    kept = {name: old.kills[name] for name in MUTANTS if old and name in old.kills and name not in rows}
     matrix = KillMatrix(
-        {k: v for part in parts for k, v in part.mistakes.items()},
-        {k: v for part in parts for k, v in part.replaces.items()},
-        {k: v for part in parts for k, v in part.kills.items()},
-        parts[0].checks,
+        {name: mutant.mistake for name, mutant in MUTANTS.items()},
+        {name: mutant.replaces for name, mutant in MUTANTS.items()},
+        {name: rows[name].kills[name] if name in rows else kept[name] for name in MUTANTS},
+        tuple(check.name for check in all_checks(errors=True)),
     )
-    target = files("kfqn_ref.testing") / STORED if path is None else None
-    with open(str(target) if path is None else path, "w", encoding="utf-8") as out:
+    target = files("kfqn_ref.testing") / STORED
+    with open(str(target), "w", encoding="utf-8") as out:
         out.write(matrix.to_json())
+    stored.cache_clear()
     return matrix
 
 
 if __name__ == "__main__":
-    computed = write()
+    computed = write(sys.argv[1:])
     print(f"{len(computed.kills)} mutants, {len(computed.checks)} checks")
     print(f"survivors: {', '.join(computed.survivors) or 'none'}")
     print(f"checks that reject no mutant: {', '.join(computed.idle) or 'none'}")

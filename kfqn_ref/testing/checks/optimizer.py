@@ -13,7 +13,7 @@ from kfqn_ref.testing.network_strategies import runs
 from kfqn_ref.testing.strategies import frozen
 from kfqn_ref.testing.walk import Averages, DampedPair, Seen, damp, lambdas_of, skipped, walk
 
-COST = 5
+COST = 2
 
 
 def _where(name: str, seen: Seen) -> str:

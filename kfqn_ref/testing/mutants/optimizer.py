@@ -259,8 +259,6 @@ for _entry in (
         "input_pair",
         factors.pair_without_lambda,
     ),
-    ("factor_per_location", "1/|T| wrongly in A", kfqn, "input_factor", factors.factor_per_location),
-    ("mean_summed", "ā̄ summed over the locations", kfqn, "input_mean", factors.mean_summed),
     ("without_lm", "Powell's damping only", strategies, "dp_dlm_damp", _no_lm),
     ("powell_sign", "sign in Powell's damping", strategies, "dp_dlm_damp", _sign),
 ):
@@ -276,6 +274,18 @@ def _swapped_factor(self: KFQN, block: Any, a_bar: Array, *, keep_A: bool) -> An
     swapped = replace(self, pair_decay=1 - self.pair_decay) if self.pair_decay else self
     return _update_input(swapped, block, a_bar, keep_A=keep_A)
 
+
+def _per_location(*args: Any, **options: Any) -> Any:
+    """A is formed for the first H_a, for its moving average, and used by the Hessian action: all with the factor."""
+    first = {"first_factor": factors.factor_per_location}
+    action = patch("kfqn_ref.factors.hessian_action", factors.action_per_location)
+    with action, patch.object(kfqn, "input_factor", factors.factor_per_location):
+        return reference.optimizer_steps(*args, **(options | first))
+
+
+_per_location.__name__ = "factor_per_location"
+mutant("optimizer_steps", "1/|T| wrongly in A")(_per_location)
+# ā̄ summed over the locations is no mutant: s and y grow by the same factor, and BFGS does not see it (theorem 8).
 
 _patched("factor_swapped", "moving-average weights of A swapped", KFQN, "_update_input", _swapped_factor)
 _with_options(
