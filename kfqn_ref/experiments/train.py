@@ -19,7 +19,8 @@ def command(
         Path, typer.Option(help="Directory of the run: checkpoint, metrics, curves.", file_okay=False)
     ],
     optimizer: Annotated[
-        str | None, typer.Option(help="A KFQN preset (kfqn_cnn, kbfgs_2020, ...), sgd, adam, adamw or kfac.")
+        str | None,
+        typer.Option(help="A preset (kfqn_cnn, kbfgs_2020, ...), sgd, adam; torch: adamw; reference: kfac."),
     ] = None,
     engine: Annotated[
         Literal["torch", "reference"] | None,
