@@ -5,7 +5,9 @@ chapter to read. The likeliest mistake is the known one (a mutant of the suite) 
 as the student's function.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -21,7 +23,7 @@ from kfqn_ref.testing.report import CheckResult, Failure, explain, readable
 from kfqn_ref.testing.runner import Effort, all_checks, run_check
 
 SHOWN = {"optimizer_steps": "kfqn_step"}  # what the student calls it
-REMEMBERED = 40  # calls of a function that are kept to compare it with known mistakes
+REMEMBERED = 40  # latest calls of a function, to compare it with known mistakes: a failing one is among them
 
 
 _STUB = "✗ {} is still the stub: put your code in place of `raise NotImplementedError()`."
@@ -43,14 +45,13 @@ class Watch:
 
     def __init__(self, name: str, function: Callable[..., Any], known_as: str):
         self.name, self.function, self.known_as = name, function, known_as
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+        self.calls: deque[tuple[tuple[Any, ...], dict[str, Any], Any]] = deque(maxlen=REMEMBERED)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.function(*args, **kwargs)
         if result is None:
             raise NoAnswer(f"{self.name} returned None: a `return` is missing, and `print` is none")
-        if len(self.calls) < REMEMBERED:
-            self.calls.append((args, kwargs, result))
+        self.calls.append((args, kwargs, result))
         return result
 
     def empty_answer(self) -> str:
@@ -72,7 +73,7 @@ class Watch:
         found = []
         for mutant in MUTANTS.values():
             if mutant.replaces == self.known_as and self.calls and self._agrees(mutant.function):
-                if right is None or not self._agrees(right, mutant.function):
+                if right is None or not self._agrees(mutant.function, right):
                     found.append(mutant.mistake)
         return tuple(found[:2])
 
@@ -82,7 +83,7 @@ class Watch:
             with np.errstate(all="ignore"):
                 for args, kwargs, result in self.calls:
                     wanted = result if other is None else other(*args, **kwargs)
-                    if not _close(mutant(*args, **kwargs), wanted):
+                    if not _close(mutant(*deepcopy(args), **kwargs), wanted):  # some mistakes write into them
                         return False
         except Exception:  # the mistake does not even run on these arguments
             return False

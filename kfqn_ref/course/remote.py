@@ -68,7 +68,11 @@ class Submission:
         self._limits = limits
         self._box = Box("kfqn_ref.course.worker", limits=limits)
         self._gone = ""
-        reply = self._ask(("cells", cells, refuse), limits.seconds / 2)
+        try:
+            reply = self._ask(("cells", cells, refuse), limits.seconds / 2)
+        except SubmissionError:
+            self._box.__exit__()
+            raise
         self.problems = [str(problem) for problem in reply.get("problems", [])]
         self.names = {str(name) for name in reply.get("names", [])}
 

@@ -187,7 +187,8 @@ def writes(course: Path) -> str:
     targets.append("os.setuid(0)")
     targets.append("subprocess.run(['mount', '-t', 'tmpfs', 'x', '/usr'], check=True, capture_output=True)")
     targets.append("pathlib.Path('/tmp/big').write_bytes(bytes(200 * 2**20))")
-    return attempts(*targets) + f"pathlib.Path('/tmp/{SENTINEL}').write_text('in the box')\n"
+    inside_box = f"open('/tmp/{SENTINEL}', 'w').close()\n"
+    return inside_box + attempts(*targets)
 
 
 def calls(port: int) -> str:

@@ -90,6 +90,4 @@ def test_seconds_a_submission(graded):
     """Reported, not judged: they measure the machine."""
     seconds = sorted(record.seconds for _, record, _ in of(graded) if record.state == "graded")
     count, middle = len(seconds), seconds[len(seconds) // 2]
-    print(
-        f"\n{count} graded in {graded['seconds']:.0f} s of wall time, two at a time; median {middle:.1f} s each"
-    )
+    print(f"\n{count} graded in {graded['seconds']:.0f} s, two at a time; median {middle:.1f} s each")

@@ -66,7 +66,7 @@ def test_the_gradebook_and_the_table_agree_with_the_records(graded, tmp_path):
     out = tmp_path / "grades.csv"
     result = kfqn("course", "export", "--course", graded.classroom.root, "--out", out)
     assert result.exit_code == 0, result.output
-    rows = list(csv.DictReader(out.open(encoding="utf-8")))
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     names = sorted(sample.student for sample in CLASS)
     assert [row["student"] for row in rows] == ["'" + name if name[0] == "=" else name for name in names]
     for row in rows:

@@ -136,8 +136,10 @@ def _lonely_wrong(name):
 
 
 def _other_step(network, params, blocks, x, target, **options):
-    """Stays where it is, and spoils both estimates."""
-    return params, tuple(block._replace(H_a=-block.H_a, H_g=block.H_g + 1) for block in blocks)
+    """A step along the gradient that spoils both estimates."""
+    grads = kfqn_ref.forward_backward(network, params, x, target).grads
+    new = tuple(W - 0.1 * g for W, g in zip(params, grads, strict=True))
+    return new, tuple(block._replace(H_a=-block.H_a, H_g=block.H_g + 1) for block in blocks)
 
 
 def _one_error(a_bar, Hh):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from .answers import HOGS, SENTINEL, calls, outside, writes
 from .boxes import needs_box
 from .classes import Server
 
-LIMITS = Limits(seconds=60, cell_seconds=30, memory_mb=1024)
+LIMITS = Limits(seconds=60, cell_seconds=30, memory_mb=4096)
 
 LOOK = """
 import io, contextlib
@@ -41,7 +42,7 @@ def fork():
         pass
     return children
 def grab():
-    return float(bytearray(3 * 2**30)[0])
+    return float(bytearray(6 * 2**30)[0])
 """
 
 
@@ -85,7 +86,7 @@ def test_forks_and_memory_have_an_end(inside):
 @needs_box
 def test_children_that_hog_memory_together_end_the_box():
     with pytest.raises(SubmissionError, match="the memory limit of 1024 MB"):
-        Submission([HOGS], refuse=[], limits=LIMITS)
+        Submission([HOGS], refuse=[], limits=replace(LIMITS, memory_mb=1024))
 
 
 @needs_box
