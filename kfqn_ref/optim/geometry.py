@@ -158,6 +158,8 @@ class ConvGeometry:
         a = self._padded(a).to(v.dtype)
         weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
         weight = weight.reshape(self.groups, self.channels, *self.kernel)
+        if not len(a):
+            return torch.zeros_like(v)
         if a.device.type == "cpu" and self.channels >= FEWEST_CHANNELS:
             return self._action_by_offsets(a, weight.flatten(2).mT, bias)
         zeros = (0,) * len(self.kernel)
@@ -172,7 +174,7 @@ class ConvGeometry:
         Args:
             a: padded input.   weight: ``(groups, offsets, channels)``.   bias: ``(groups,)`` or none.
         """
-        rows = a.reshape(len(a), self.groups, self.channels, -1)  # (N, groups, channels, places)
+        rows = a.flatten(2).unflatten(1, (self.groups, self.channels))  # (N, groups, channels, places)
         z = (weight @ rows).unflatten(-1, a.shape[2:])  # what each offset adds to u, at the place it reads
         u = z.new_zeros(len(a), self.groups, *self._locations(a))
         U = torch.zeros_like(z)

@@ -111,8 +111,12 @@ def average_(mean: Tensor, new: Tensor, decay: float, accept: Tensor) -> None:
 
 
 def damped_inverse(A: Tensor, lam: float, accept: Tensor) -> Tensor:
-    r"""Return :math:`(A + \lambda I)^{-1}`; where not ``accept``, with ``A = 0``. Source: ren2021kfqn."""
-    A = torch.where(accept, A, 0.0)
+    r"""Return :math:`(A + \lambda I)^{-1}`; with ``A = 0`` where not ``accept`` or not finite.
+
+    Source: ren2021kfqn.
+    """
+    finite = torch.isfinite(A.diagonal(dim1=-2, dim2=-1).sum(-1))  # the diagonal bounds the rest
+    A = torch.where((accept & finite)[:, None, None], A, 0.0)
     shift = lam * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     factor, _ = torch.linalg.cholesky_ex(A + shift)
     return torch.cholesky_inverse(factor)

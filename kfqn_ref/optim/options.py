@@ -23,7 +23,7 @@ def check_group(group: dict[str, Any], preset: Preset) -> None:
         (group["weight_decay"] >= 0, "weight_decay must not be negative", "weight_decay"),
         (group["step_decay"] >= 0, "step_decay must not be negative", "step_decay"),
     )
-    for holds, rule, key in (*rules, *(preset.convergent * _assumptions(group))):
+    for holds, rule, key in (*(preset.convergent * _assumptions(group)), *rules):
         if not holds:
             raise ValueError(f"{rule}, got {group[key]}")
 

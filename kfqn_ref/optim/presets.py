@@ -59,7 +59,8 @@ def lean_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
     over the input, and the pairs of (5.1) then correct it along ``ā̄``, where the spectrum of ``A`` lies far
     above its mean. Source: derived here.
     """
-    mean = torch.where(accept, A.mean(-1), 0.0)
+    mean = A.mean(-1)
+    mean = torch.where(accept & torch.isfinite(mean), mean, 0.0)
     return LBFGSInverse.start(1 / (mean + lam), A.shape[-1], memory)
 
 

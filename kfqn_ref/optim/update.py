@@ -77,7 +77,7 @@ def start_(state: State, record: Record, method: Method, damping: float, A: Tens
     state.update(s_g=A.new_zeros(groups, d_g), y_g=A.new_zeros(groups, d_g))
     state["counts"] = torch.zeros(5, groups, dtype=torch.int64, device=A.device)
     if method.preset.averages_A:
-        state["A"] = torch.where(ok, A, 0.0)
+        state["A"] = torch.where(ok & torch.isfinite(A).all(), A, 0.0)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""One rank of the test of data parallelism: ``python ranks.py RANK WORLD PORT OUT``, or the whole batch alone.
+"""One rank of the test of data parallelism: ``python ranks.py RANK WORLD PORT OUT``; or the batch alone.
 
 Writes the weights and the bytes reduced after every preset's run.
 """

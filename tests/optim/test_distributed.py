@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -67,10 +68,11 @@ def test_vectors_travel_where_kfac_reduces_matrices() -> None:
 
 
 def test_a_model_under_fsdp2_is_refused_with_the_reason() -> None:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))
-        model = fully_shard(nn.Linear(3, 2), mesh=mesh)
+        model = nn.Linear(3, 2)
+        fully_shard(model, mesh=mesh)
         with pytest.raises(ValueError, match="whole on every rank, got the DTensor 'weight'.*H_g M H_a"):
             KFQN(model)
     finally:

@@ -1,0 +1,212 @@
+"""Bad batches, long runs, sudden death: the estimates stay finite and positive definite, and training goes on."""
+
+import json
+import math
+import multiprocessing
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from kfqn_ref.experiments import checkpoint
+from kfqn_ref.layers import Blocks
+from kfqn_ref.optim import KFQN, PRESETS
+from kfqn_ref.presets import preset as reference_preset
+from kfqn_ref.testing import twins
+
+from ..trajectories import batches, network_of
+from .models import closure_of, cnn, data, equal, mlp, model_for, run, weights
+
+SIZES = {"dtype": torch.float32}
+
+
+def sound(opt: KFQN) -> None:
+    """H_a and H_g of every layer are finite and positive definite."""
+    for layer in opt.layers:
+        seen = opt.curvature(layer.module)
+        for H in (seen.H_a, seen.H_g):
+            assert torch.isfinite(H).all()
+            assert float(torch.linalg.eigvalsh((H + H.mT) / 2).min()) > 0
+
+
+def empty(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    return x[:0], t[:0]
+
+
+BAD: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "nan": lambda x, t: (x * float("nan"), t),
+    "one inf": lambda x, t: (torch.where(torch.arange(x.numel()).view(x.shape) == 7, float("inf"), x), t),
+    "empty": empty,
+    "one sample": lambda x, t: (x[:1], t[:1]),
+    "constant": lambda x, t: (torch.ones_like(x), t),
+    "zero": lambda x, t: (torch.zeros_like(x), t),
+    "huge": lambda x, t: (x * 1e20, t),
+    "tiny": lambda x, t: (x * 1e-30, t),
+}
+UNSOUND = {"nan", "one inf", "empty"}
+
+
+@pytest.mark.parametrize("when", [0, 3])
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_a_bad_batch_is_survived(preset: str, kind: str, when: int) -> None:
+    model = model_for(preset, **SIZES)
+    opt = KFQN(model, preset, lr=0.1, curvature_interval=1)
+    for k in range(8):
+        x, target = data(seed=k, **SIZES)
+        x, target = BAD[kind](x, target) if k == when else (x, target)
+        before = weights(model)
+        opt.step(closure_of(model, x, target))
+        if k == when and kind in UNSOUND:
+            assert equal(weights(model), before)
+    if kind != "huge":  # its own step is sound, but throws the weights out: what follows may not be
+        assert opt.skipped_steps == (kind in UNSOUND)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    sound(opt)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_loss_spike_is_survived(preset: str) -> None:
+    model = model_for(preset, **SIZES)
+    opt = KFQN(
+        model, preset, lr=1e-24, curvature_interval=1
+    )  # so that the spike does not throw the weights out
+    for k in range(6):
+        closure = closure_of(model, *data(seed=k, **SIZES))
+
+        def spiked(closure: Callable = closure, k: int = k) -> Tensor:
+            loss = closure() * (1e20 if k == 2 else 1)
+            for p in model.parameters():
+                if k == 2 and p.grad is not None:
+                    p.grad *= 1e20
+            return loss
+
+        opt.step(spiked)
+    assert opt.skipped_steps == 0
+    sound(opt)
+
+
+def test_dead_units_are_counted_and_leave_H_g_alone() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(72, 6), nn.ReLU(), nn.Linear(6, 5))
+    assert isinstance(model[1], nn.Linear)
+    nn.init.constant_(model[1].bias, -1e6)  # no unit is ever active
+    opt = KFQN(model)
+    run(opt, model, 4)
+    counts = opt.curvature(model[1]).counts
+    assert (counts.updates_g, counts.skipped_g) == (0, 4)
+    assert torch.equal(opt.curvature(model[1]).H_g, torch.eye(6))
+    sound(opt)
+
+
+def test_zero_gradients_skip_every_output_pair() -> None:
+    model = mlp()
+    opt, before = KFQN(model), weights(model)
+    x, _ = data()
+
+    def closure() -> Tensor:
+        model.zero_grad()
+        loss = 0 * model(x).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        opt.step(closure)
+    assert equal(weights(model), before)
+    assert all(opt.curvature(x.module).counts.skipped_g == 3 for x in opt.layers)
+    sound(opt)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_reference_and_torch_skip_the_same_unsound_iteration(preset: str) -> None:
+    network, method = network_of(preset), reference_preset(preset, lr=0.1)
+    params: Blocks = network.init(np.random.default_rng(3))
+    model, state = twins.build(network, params), method.init(params)
+    opt = KFQN(model, preset, lr=0.1)
+    for k, (x, target) in enumerate(batches(network, 6)):
+        x = x * np.nan if k == 2 else x
+        params, state, _ = method.step(network, params, state, x, target)
+        opt.step(twins.closure_of(model, network, x, target))
+    assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
+    assert opt.skipped_steps == state.skipped_steps == 1
+
+
+def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
+    """Asymmetry comes from rounding alone, u = 6e-8 a step; here it stays at a few u and does not grow."""
+    images, labels = load_digits(return_X_y=True)
+    x, target = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    opt = KFQN(model, lr=0.1)
+    for k in range(5000):
+        chosen = torch.randint(0, len(x), (16,))
+        opt.step(closure_of(model, x[chosen], target[chosen]))
+        if k % 500 == 499:
+            seen = opt.diagnostics(eigenvalues=True)
+            assert min(value for name, value in seen.items() if "min_eig" in name) > 0
+            assert max(value for name, value in seen.items() if "asymmetry" in name) < 1e-5
+    assert float(F.cross_entropy(model(x), target).detach()) < 0.1
+
+
+DEATHS, LENGTH = 20, 40
+
+
+def training(folder: Path, progress: Any) -> None:
+    """Train from the latest checkpoint on, with one after every step; tell each step."""
+    torch.set_num_threads(1)
+    model = cnn(**SIZES)
+    opt = KFQN(model, lr=0.1)
+    if (folder / "checkpoint.pt").exists():
+        saved = checkpoint.load(folder / "checkpoint.pt")
+        model.load_state_dict(saved["model"])
+        opt.load_state_dict(saved["opt"])
+    for k in range(opt.state_dict()["kfqn"]["k"], LENGTH):
+        run(opt, model, 1, first=k)
+        progress.send(k)
+        checkpoint.save(folder / "checkpoint.pt", {"model": model.state_dict(), "opt": opt.state_dict()})
+    progress.send("done")
+
+
+def test_twenty_deaths_in_steps_and_in_checkpoint_writes_change_nothing(tmp_path: Path) -> None:
+    forked, rng = multiprocessing.get_context("fork"), random.Random(0)
+    for death in range(DEATHS + 1):
+        ours, theirs = forked.Pipe(duplex=False)
+        process = forked.Process(target=training, args=(tmp_path, theirs))
+        process.start()
+        theirs.close()
+        for _ in range(rng.randint(1, 2)):
+            ours.recv()  # a step is done: the checkpoint is being written
+        if death < DEATHS:
+            process.join(rng.uniform(0, 0.01))
+            process.kill()  # SIGKILL
+        process.join()
+    assert process.exitcode == 0
+    model = cnn(**SIZES)
+    opt = KFQN(model, lr=0.1)
+    run(opt, model, LENGTH)
+    resumed = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert equal([*resumed["model"].values()], weights(model))
+    assert resumed["opt"]["kfqn"]["k"] == LENGTH
+
+
+def test_diagnostics_are_flat_numbers_for_json_and_tensorboard() -> None:
+    model = cnn()
+    opt = KFQN(model)
+    assert opt.diagnostics() == {"k": 0.0, "skipped_steps": 0.0}
+    run(opt, model, 3)
+    seen = json.loads(json.dumps(opt.diagnostics(eigenvalues=True)))
+    assert all(isinstance(value, float) and math.isfinite(value) for value in seen.values())
+    assert (seen["k"], seen["0/updates_a"], seen["2/updates_g"]) == (3.0, 3.0, 3.0)
+    assert 0 < seen["5/theta"] <= 1
+    assert seen["5/sy_g"] > 0
+    eigenvalues = torch.linalg.eigvalsh(opt.curvature(model[5]).H_g)
+    assert seen["5/min_eig_H_g"] == pytest.approx(float(eigenvalues[0]), rel=1e-10)
+    assert seen["5/max_eig_H_g"] == pytest.approx(float(eigenvalues[-1]), rel=1e-10)
+    assert seen["0/norm_s_a"] > 0
