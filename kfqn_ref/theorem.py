@@ -12,8 +12,15 @@ from kfqn_ref.convergent import Bounds
 def largest_step(L: float, kappa: Bounds) -> float:
     """Return the largest α for which the one-step inequality is proved, ``1 / (L κ_hi)``.
 
+    Raises:
+        ValueError: L or a bound of ``kappa`` is not positive and finite.
+
     Source: derived here; wang2017sqn's framework gives ``κ_lo / (L κ_hi²)``, which is smaller.
     """
+    require(
+        (0 < L < np.inf, "L must be positive and finite (AS.1)", L),
+        (0 < kappa.lo <= kappa.hi < np.inf, "kappa must be positive, finite (AS.5)", kappa),
+    )
     return 1 / (L * kappa.hi)
 
 
@@ -60,12 +67,6 @@ class Rate:
     def __post_init__(self) -> None:
         limit = largest_step(self.L, self.kappa)
         require(
-            (0 < self.L < np.inf, "L must be positive and finite (AS.1)", self.L),
-            (
-                0 < self.kappa.lo <= self.kappa.hi < np.inf,
-                "kappa must be positive, finite (AS.5)",
-                self.kappa,
-            ),
             (0 <= self.variance < np.inf, "variance must be finite (AS.2)", self.variance),
             (0 <= self.gap < np.inf, "gap must not be negative (AS.1: f >= f_low)", self.gap),
             (0.5 < self.b < 1, "b must be in (1/2, 1) (AS.4)", self.b),

@@ -58,9 +58,8 @@ def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
         drawn, y = rng.standard_normal((2, d)) * 10.0 ** rng.integers(-2, 3, (2, 1))
         (s, y_), _ = method.damp(method.start_H_g(d, 3), drawn, y, mu1, lam)
         slope = M * norm(y) + 2 * M * lam * norm(s) + 2 * lam * norm(y_)  # of the three, as functions of s̃
-        u = powell(FLOAT64.u, gamma * np.eye(d), drawn, y) * slope + rounding(
-            FLOAT64.u, d, float(M * norm(s) * norm(y_))
-        )
+        u = powell(FLOAT64.u, gamma * np.eye(d), drawn, y) * slope
+        u = float(u + rounding(FLOAT64.u, d, M * norm(s) * norm(y_)))
         at_most("λ s̃ᵀs̃", lam * (s @ s), "s̃ᵀỹ", s @ y_, u)
         at_most("ỹᵀỹ", y_ @ y_, "M_g s̃ᵀỹ", M * (s @ y_), u)
         at_most("0", 0.0, "(ỹ − λ s̃)ᵀ(M_g s̃ − ỹ)", (y_ - lam * s) @ (M * s - y_), u)
@@ -74,7 +73,7 @@ def bounds_of_pairs_are_attained(variant: Variant) -> None:
         (s, y), _ = method.damp(H, mu1 * gamma * e, e, mu1, lam)
         equal("ỹᵀỹ", y @ y, "M_g s̃ᵀỹ", M * (s @ y), rounding(FLOAT64.u, 2, norm(y) ** 2))
         (s, y), _ = method.damp(H, *extremal_pair(mu1, gamma, lam, e, f), mu1, lam)
-        ratio = (s @ s) * (y @ y) / (s @ y) ** 2
+        ratio = float((s @ s) * (y @ y) / (s @ y) ** 2)
         equal("‖s̃‖²‖ỹ‖²/(s̃ᵀỹ)²", ratio, "κ̂", variant.kantorovich(lam, M), rounding(FLOAT64.u, 2, ratio**2))
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in the theorem's machinery, each a ``Variant`` with one wrong field, and a check that rejects it."""
+"""Mistakes in the machinery of the theorem: a ``Variant`` with one wrong field, and a check to reject it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""The theorem, held against numbers: exact expectations over every mini-batch of a small data set, and runs."""
+"""The theorem, held against numbers: expectations over every mini-batch of a small data set, and runs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The convergence theorem's checks: the variant passes every one, every mutant is rejected, no check is idle."""
+"""The checks of the theorem: the variant passes them all, every mutant is rejected, no check is idle."""
 
 import pytest
 from hypothesis import settings
