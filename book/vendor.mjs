@@ -1,4 +1,4 @@
-// Copy the parts of MathJax that the pages load to _vendor/mathjax. Not to _static: every script there runs on every page.
+// Copy the parts of MathJax that the pages load to _vendor/mathjax. Not to _static: see _config.yml.
 import { cpSync, mkdirSync, rmSync } from "node:fs";
 
 const from = new URL("node_modules/mathjax/es5/", import.meta.url);
