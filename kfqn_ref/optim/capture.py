@@ -67,6 +67,8 @@ class Record:
 
     def action(self, v: Tensor) -> Tensor:
         """Return ``A v`` without forming ``A``, ``(groups, d_a)``."""
+        if not self.rows:  # an empty batch has no A
+            return torch.zeros_like(v)
         return total([self.geometry.action(a, v) for a in self.a]) / max(self.N, 1)
 
 

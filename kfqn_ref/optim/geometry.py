@@ -158,8 +158,6 @@ class ConvGeometry:
         a = self._padded(a).to(v.dtype)
         weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
         weight = weight.reshape(self.groups, self.channels, *self.kernel)
-        if not len(a):
-            return torch.zeros_like(v)
         if a.device.type == "cpu" and self.channels >= FEWEST_CHANNELS:
             return self._action_by_offsets(a, weight.flatten(2).mT, bias)
         zeros = (0,) * len(self.kernel)

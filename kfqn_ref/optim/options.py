@@ -32,6 +32,7 @@ def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
     """Return the rules (holds, what must hold, key) of the convergence theorem, with the assumption."""
     return (
         (group["lr"] > 0, "lr must be positive (AS.4: alpha_k > 0)", "lr"),
+        (group["damping"] > 0, "damping must be positive (AS.5: λ_A, λ_G > 0)", "damping"),
         (
             0.5 < group["step_decay"] < 1,
             "step_decay b must be in (1/2, 1) (AS.4: sum alpha_k diverges, sum alpha_k² does not)",

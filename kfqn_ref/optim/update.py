@@ -40,11 +40,12 @@ class Method:
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
+        named = " (AS.5 of the convergence theorem)" if self.preset.convergent else ""
         rules = (
             (0 <= self.pair_decay < 1, "pair_decay must be in [0, 1)", self.pair_decay),
             (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
-            (0 < self.gamma < float("inf"), "gamma must be positive", self.gamma),
-            (self.memory >= 1, "memory must be at least 1", self.memory),
+            (0 < self.gamma < float("inf"), f"gamma must be positive{named}", self.gamma),
+            (self.memory >= 1, f"memory must be at least 1{named}", self.memory),
             (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
             (
                 self.loss_reduction in ("mean", "sum"),

@@ -275,7 +275,7 @@ class Checkpointed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for first, last in zip(self.cut[:-1], self.cut[1:], strict=True):
-            x = checkpoint(self.inner[first:last], x, use_reentrant=False)  # type: ignore[assignment]  # returns what the function does
+            x = checkpoint(self.inner[first:last], x, use_reentrant=False)
         return x
 
 
