@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from kfqn_ref.experiments.data import Split
-from kfqn_ref.factors import input_mean, input_pair
-from kfqn_ref.kfqn import KFQN, BlockState, State, Step
+from kfqn_ref.experiments.secant import blocks_of, secant_residuals
+from kfqn_ref.kfqn import KFQN, Step
 from kfqn_ref.layers import Conv2d, Flatten, Linear, ReLU, Tanh
 from kfqn_ref.losses import SoftmaxCrossEntropy
-from kfqn_ref.network import Network, forward_backward
+from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN as TorchKFQN
 from kfqn_ref.presets import preset
-from kfqn_ref.testing.tolerances import FLOAT64, inverse_update
+from kfqn_ref.testing.tolerances import FLOAT64
 from kfqn_ref.testing.twins import build, closure_of, read_params
 from kfqn_ref.train import fit
 
@@ -52,12 +52,15 @@ Blocks = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights, H_a and H_g of all blocks after a step, and the loss before it."""
+    """Weights, H_a and H_g of all blocks and the events so far, after a step; and the loss before it."""
 
     W: Blocks
     H_a: Blocks
     H_g: Blocks
     loss: float
+    damped: int
+    skipped: int
+    updates: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Comparison:
     damped: int
     skipped: int
     updates: int
+    events_agree: bool
     reference_loss: list[float]
     torch_loss: list[float]
     broken: list[str] = field(default_factory=list)
@@ -108,14 +112,16 @@ def compare(name: str, train: Split, steps: int = STEPS) -> Comparison:
     ours = [snapshot(step) for step in reference[1:]]
     theirs = list(torch_run(name, network, start, data))
     moved = [snapshot(step) for step in fit(method, network, one_roundoff(start), data)]
-    rounding = max(max(deviations(a, b)) for a, b in zip(ours, moved, strict=True))
+    rounding = float(np.max([deviations(a, b) for a, b in zip(ours, moved, strict=True)]))
     residuals = [
         residual
-        for before, after, batch, torch_side in zip(reference, reference[1:], data, theirs, strict=False)
-        for residual in secant_residuals(method, network, before, after, batch, torch_side)
-    ]
+        for before, after, batch, shot in zip(reference, reference[1:], data, theirs, strict=False)
+        for residual in secant_residuals(
+            method, network, (before, after), batch, (shot.H_a, shot.H_g), DEVIATION
+        )
+    ] or [(np.nan, np.nan)]
     per_step = np.array([deviations(a, b) for a, b in zip(ours, theirs, strict=True)])
-    counts = [block.counts for block in blocks_of(reference[-1])]
+    every = [H for side in (ours, theirs) for shot in side for H in (*shot.H_a, *shot.H_g)]
     comparison = Comparison(
         preset=name,
         deviation_W=per_step[:, 0].tolist(),
@@ -124,14 +130,13 @@ def compare(name: str, train: Split, steps: int = STEPS) -> Comparison:
         rounding=rounding,
         smallest_H_a=smallest(H for side in (ours, theirs) for shot in side for H in shot.H_a),
         smallest_H_g=smallest(H for side in (ours, theirs) for shot in side for H in shot.H_g),
-        eigenvalues_positive=all(
-            positive_definite(H) for side in (ours, theirs) for shot in side for H in (*shot.H_a, *shot.H_g)
-        ),
-        secant=max((r for r, _ in residuals), default=np.nan),
-        secant_over_bound=max((r / bound for r, bound in residuals), default=np.nan),
-        damped=sum(c.damped_g for c in counts),
-        skipped=sum(c.skipped_a + c.skipped_g for c in counts),
-        updates=sum(c.updates_a + c.updates_g for c in counts),
+        eigenvalues_positive=all(map(positive_definite, every)),
+        secant=float(np.max([r for r, _ in residuals])),
+        secant_over_bound=float(np.max([r / bound for r, bound in residuals])),
+        damped=ours[-1].damped,
+        skipped=ours[-1].skipped,
+        updates=ours[-1].updates,
+        events_agree=all(events(a) == events(b) for a, b in zip(ours, theirs, strict=True)),
         reference_loss=[shot.loss for shot in ours],
         torch_loss=[shot.loss for shot in theirs],
     )
@@ -153,22 +158,18 @@ def broken_bounds(c: Comparison, steps: int) -> list[str]:
         (c.eigenvalues_positive, "H_a or H_g is not positive definite"),
         (c.secant_over_bound <= 1, f"the secant residual is {c.secant_over_bound:.1e} times its bound"),
         (c.updates > 0, "no pair was accepted"),
+        (c.events_agree, "reference and torch do not damp, skip and accept the same pairs"),
         (c.reference_loss[-1] < c.reference_loss[0], "the loss did not fall"),
     ]
     return [words for holds, words in rules if not holds]
-
-
-def blocks_of(step: Step) -> tuple[BlockState, ...]:
-    """The blocks of the state after a step of KFQN."""
-    assert isinstance(step.state, State), "the other optimizers have no such blocks"
-    return step.state.blocks
 
 
 def snapshot(step: Step) -> Snapshot:
     """What the reference has after a step."""
     blocks = blocks_of(step)
     H_a = [b.H_a.dense() for b in blocks if b.H_a is not None]
-    return Snapshot(list(step.params), H_a, [b.H_g.dense() for b in blocks], step.loss)
+    H_g = [b.H_g.dense() for b in blocks]
+    return Snapshot(list(step.params), H_a, H_g, step.loss, **totals([b.counts for b in blocks]))
 
 
 def torch_run(name: str, network: Network, start: Any, data: Iterable[Split]) -> Iterator[Snapshot]:
@@ -181,7 +182,22 @@ def torch_run(name: str, network: Network, start: Any, data: Iterable[Split]) ->
         shown = [optimizer.curvature(module) for module in layers]
         H_a = [H for c in shown for H in by_group(c.H_a)]
         H_g = [H for c in shown for H in by_group(c.H_g)]
-        yield Snapshot([W.copy() for W in read_params(model, network)], H_a, H_g, loss)
+        W = [block.copy() for block in read_params(model, network)]
+        yield Snapshot(W, H_a, H_g, loss, **totals([c.counts for c in shown]))
+
+
+def totals(counts: list[Any]) -> dict[str, int]:
+    """Events summed over layers, from the counts of either side."""
+    return {
+        "damped": sum(c.damped_g for c in counts),
+        "skipped": sum(c.skipped_a + c.skipped_g for c in counts),
+        "updates": sum(c.updates_a + c.updates_g for c in counts),
+    }
+
+
+def events(shot: Snapshot) -> tuple[int, int, int]:
+    """Damped, skipped and accepted pairs so far."""
+    return shot.damped, shot.skipped, shot.updates
 
 
 def by_group(H: torch.Tensor) -> Blocks:
@@ -194,7 +210,8 @@ def deviations(a: Snapshot, b: Snapshot) -> tuple[float, float, float]:
     """Largest relative deviation over the blocks of W, H_a, H_g, in the Frobenius norm."""
 
     def largest(left: Blocks, right: Blocks) -> float:
-        return max(float(np.linalg.norm(x - y) / np.linalg.norm(x)) for x, y in zip(left, right, strict=True))
+        ratios = [np.linalg.norm(x - y) / np.linalg.norm(x) for x, y in zip(left, right, strict=True)]
+        return float(np.max(ratios))  # unlike Python's max, it never drops a NaN
 
     return largest(a.W, b.W), largest(a.H_a, b.H_a), largest(a.H_g, b.H_g)
 
@@ -207,45 +224,12 @@ def one_roundoff(params: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
 
 def smallest(matrices: Iterable[np.ndarray]) -> float:
     """The smallest eigenvalue of all."""
-    return min(float(np.linalg.eigvalsh(H)[0]) for H in matrices)
+    return float(np.min([np.linalg.eigvalsh(H)[0] if np.isfinite(H).all() else np.nan for H in matrices]))
 
 
 def positive_definite(H: np.ndarray) -> bool:
     """Whether the smallest eigenvalue is above the error of its computation."""
+    if not np.isfinite(H).all():
+        return False
     eigenvalues = np.linalg.eigvalsh(H)
     return bool(eigenvalues[0] > len(H) * FLOAT64.u * eigenvalues[-1])
-
-
-def secant_residuals(
-    method: KFQN, network: Network, before: Step, after: Step, batch: Split, torch_side: Snapshot
-) -> Iterator[tuple[float, float]]:
-    """``‖H⁺y − s‖ / ‖s‖`` of every pair accepted in a step, on both sides, and its bound.
-
-    The pair is made here anew, from the state before the step. The torch matrix may differ by ``DEVIATION``.
-    """
-    records = forward_backward(network, before.params, *batch).records
-    sides = zip(blocks_of(before), blocks_of(after), records, torch_side.H_a, torch_side.H_g, strict=True)
-    for old, new, record, torch_H_a, torch_H_g in sides:
-        if new.H_a is not None and new.counts.updates_a > old.counts.updates_a:
-            H = old.H_a or method.start_H_a(_factor(new, record.a_bar), new.lambda_a, method.memory)
-            source = record.a_bar if new.A is None else new.A
-            s, y = input_pair(H, input_mean(record.a_bar), source, lam=new.lambda_a)
-            yield from _residuals(H.dense(), s, y, (new.H_a.dense(), torch_H_a))
-        if new.counts.updates_g > old.counts.updates_g:
-            (s, y), _ = method.damp(old.H_g, new.s_g, new.y_g, method.mu1, new.lambda_g)
-            yield from _residuals(old.H_g.dense(), s, y, (new.H_g.dense(), torch_H_g))
-
-
-def _factor(block: BlockState, a_bar: np.ndarray) -> np.ndarray:
-    """The factor A_0 of the first mini-batch."""
-    flat = a_bar.reshape(-1, a_bar.shape[-1])
-    return flat.T @ flat / len(a_bar) if block.A is None else block.A
-
-
-def _residuals(
-    H: np.ndarray, s: np.ndarray, y: np.ndarray, updated: tuple[np.ndarray, np.ndarray]
-) -> Iterator[tuple[float, float]]:
-    rounding = inverse_update(FLOAT64.u, H, s, y)
-    for H_plus, allowed in zip(updated, (0.0, DEVIATION), strict=True):
-        bound = (rounding + allowed * np.linalg.norm(H_plus)) * np.linalg.norm(y)
-        yield float(np.linalg.norm(H_plus @ y - s) / np.linalg.norm(s)), float(bound / np.linalg.norm(s))

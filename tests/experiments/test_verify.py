@@ -125,6 +125,7 @@ def test_the_same_mistake_on_both_sides_breaks_the_secant_bound(monkeypatch):
         ({"secant_over_bound": np.nan}, "secant"),
         ({"secant_over_bound": 1.01}, "secant"),
         ({"updates": 0}, "no pair"),
+        ({"events_agree": False}, "the same pairs"),
         ({"reference_loss": [1.0, np.nan]}, "did not fall"),
     ],
 )
@@ -135,6 +136,7 @@ def test_each_bound_is_enforced_and_nan_is_no_pass(change, text):
         **dict.fromkeys(("smallest_H_a", "smallest_H_g", "damped", "skipped", "updates"), 1),
         **dict.fromkeys(("reference_loss", "torch_loss"), [2.0, 1.0]),
         "eigenvalues_positive": True,
+        "events_agree": True,
         "preset": "x",
     }
     good = side_by_side.Comparison(**values)
@@ -151,6 +153,15 @@ def test_positive_definite_needs_more_than_rounding():
     assert not side_by_side.positive_definite(H)
     H[2, 2] = 1e-14
     assert side_by_side.positive_definite(H)
+    assert not side_by_side.positive_definite(np.full((2, 2), np.nan))
+
+
+def test_a_nan_in_any_block_is_seen():
+    blocks = [np.eye(2), np.full((2, 2), np.nan), np.eye(2)]
+    good = side_by_side.Snapshot([np.eye(2)] * 3, [np.eye(2)] * 3, [np.eye(2)] * 3, 1.0, 0, 0, 1)
+    bad = side_by_side.Snapshot([np.eye(2)] * 3, blocks, [np.eye(2)] * 3, 1.0, 0, 0, 1)
+    assert np.isnan(side_by_side.deviations(good, bad)[1])
+    assert np.isnan(side_by_side.smallest(blocks))
 
 
 def test_one_roundoff_changes_every_weight_by_one_neighbour():
