@@ -1,4 +1,6 @@
-"""BFGS: SciPy as an outside oracle, the theorem with the search directions it makes itself, the error contract."""
+"""BFGS: SciPy as an outside oracle, the theorem with the search directions it makes itself, the error
+contract.
+"""
 
 from typing import Any
 
@@ -50,7 +52,9 @@ def test_scipy_updates_the_same_matrix(case: Any) -> None:
 
 @given(triples(FLOAT64))
 def test_positive_definite_only_if_curvature_is_positive(case: Any) -> None:
-    """With −s in place of s the formula itself gives an indefinite matrix: yᵀH⁺y = −sᵀy < 0. So it is refused."""
+    """With −s in place of s the formula itself gives an indefinite matrix: yᵀH⁺y = −sᵀy < 0. So it is
+    refused.
+    """
     H, s, y = case.values()
     assert y @ product_form(H, -s, y) @ y < 0
     with pytest.raises(LinAlgError):
@@ -67,7 +71,8 @@ def test_its_own_directions_end_on_a_quadratic_after_n_steps(n: int) -> None:
         d = -H @ g
         s = -(g @ d) / (d @ A @ d) * d
         H, g = ref.bfgs_inverse_update(H, s, A @ s), g + A @ s
-    # Rounding leaves the directions conjugate to about cond(A) u a step, and each step divides by sᵀy once more.
+    # Rounding leaves the directions conjugate to about cond(A) u a step, and each step
+    # divides by sᵀy once more.
     assert_allclose(H @ A, np.eye(n), atol=n * tol.cond(A) ** 3 * FLOAT64.u * 100)
     assert np.linalg.norm(g) <= n * tol.cond(A) ** 3 * FLOAT64.u * 100
 

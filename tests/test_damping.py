@@ -1,4 +1,6 @@
-"""Damping: numbers by hand, SciPy as an outside oracle, the error contract. The laws are in test_conformance."""
+"""Damping: numbers by hand, SciPy as an outside oracle, the error contract. The laws are in
+test_conformance.
+"""
 
 from typing import Any
 

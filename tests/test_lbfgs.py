@@ -57,6 +57,15 @@ def test_the_estimate_forgets_its_oldest_pair_and_is_changed_by_replacement() ->
     assert_array_equal(H.dense(), np.diag([0.25, 1.0]))
 
 
+def test_the_estimate_keeps_its_gamma() -> None:
+    H = ref.LBFGSInverse.empty(2, gamma=0.5, memory=2).update(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
+    assert_array_equal(H.dense(), np.diag([0.5, 0.5]))
+    assert_array_equal(H @ np.array([2.0, 4.0]), [1.0, 2.0])
+    H = H.update(np.array([1.0, 0.0]), np.array([1.0, 0.0]))
+    assert_array_equal(H.dense(), np.diag([1.0, 0.5]))
+    assert [list(pair.s) for pair in H.pairs()] == [[1.0, 0.0], [1.0, 0.0]]
+
+
 @pytest.mark.parametrize("gamma", [0.0, -1.0, np.nan])
 def test_gamma_is_refused(gamma: float) -> None:
     for call in (ref.lbfgs_compact, ref.lbfgs_dense):

@@ -1,4 +1,6 @@
-"""Every mutant is rejected, and every check rejects one: the kill matrix that the package ships is true and complete."""
+"""Every mutant is rejected, and every check rejects one: the kill matrix that the package ships is true and
+complete.
+"""
 
 import pytest
 
@@ -37,7 +39,9 @@ def _stored() -> KillMatrix:
 
 
 def _pairs() -> list[tuple[str, str]]:
-    """(check, mutant) so that every mutant and every check occurs: what the full matrix claims, at less cost."""
+    """(check, mutant) so that every mutant and every check occurs: what the full matrix claims, at less
+    cost.
+    """
     matrix, chosen, seen = _stored(), [], set()
     for mutant, killers in matrix.kills.items():
         check = next((killer for killer in killers if killer not in seen), killers[0])

@@ -1,4 +1,6 @@
-"""Any interleaving of what can happen to an optimizer keeps its invariants: the reference beside the torch optimizer."""
+"""Any interleaving of what can happen to an optimizer keeps its invariants: the reference beside the torch
+optimizer.
+"""
 
 import copy
 import io
@@ -20,7 +22,7 @@ from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing import twins
 from kfqn_ref.testing.network_strategies import LINEAR_ONLY, PRESETS
 
-AGREE = 1e-9  # relative, as over the whole trajectories: both round each step to about 1e-15 and no run has 30 steps
+AGREE = 1e-9  # relative, as over the trajectories: a step rounds to about 1e-15, no run has 30 steps
 
 MLP = ref.Network((ref.Linear(3, 3), ref.Tanh(), ref.Linear(3, 2, bias=False)), ref.MeanSquaredError())
 CNN = ref.Network(
@@ -36,7 +38,9 @@ CNN = ref.Network(
 
 
 class Machine(RuleBasedStateMachine):
-    """Two optimizers in step; what only torch can do (freezing) is played for the reference by :meth:`_frozen_step`."""
+    """Two optimizers in step; what only torch can do (freezing) is played for the reference by
+    :meth:`_frozen_step`.
+    """
 
     @initialize(preset=st.sampled_from(PRESETS), interval=st.sampled_from([1, 2]), seed=st.integers(0, 99))
     def start(self, preset: str, interval: int, seed: int) -> None:
@@ -44,7 +48,10 @@ class Machine(RuleBasedStateMachine):
         self.network = MLP if preset in LINEAR_ONLY else CNN
         shape = (4, 3) if preset in LINEAR_ONLY else (4, 2, 3, 3)
         self.batches = [(rng.normal(size=shape), rng.normal(size=(4, 2))) for _ in range(3)]
-        self.preset, self.options = preset, {"curvature_interval": interval, "memory": 2, "weight_decay": 0.01}
+        self.preset, self.options = (
+            preset,
+            {"curvature_interval": interval, "memory": 2, "weight_decay": 0.01},
+        )
         self.method = ref.preset(preset, **self.options)
         self.params = self.network.init(rng)
         self.state: State = self.method.init(self.params)
@@ -91,7 +98,9 @@ class Machine(RuleBasedStateMachine):
             return
         (s, y), _ = self.method.damp(before.H_g, after.s_g, after.y_g, self.method.mu1, after.lambda_g)
         H = before.H_g.dense()
-        bound = tol.inverse_update(tol.FLOAT64.u, H, s, y) * tol.norm(y) + tol.rounding(tol.FLOAT64.u, 1, tol.norm(s))
+        bound = tol.inverse_update(tol.FLOAT64.u, H, s, y) * tol.norm(y) + tol.rounding(
+            tol.FLOAT64.u, 1, tol.norm(s)
+        )
         if isinstance(after.H_g, ref.LBFGSInverse):
             bound += tol.lbfgs(tol.FLOAT64.u, after.H_g.S, after.H_g.Y, 1.0) * tol.norm(y)
         assert np.linalg.norm(after.H_g @ y - s) <= bound
@@ -108,7 +117,9 @@ class Machine(RuleBasedStateMachine):
         with np.errstate(invalid="ignore", over="ignore"):
             self._step(np.full(x.shape, bad), target)
         self.bad += 1
-        assert all(np.array_equal(a, b) for a, b in zip(W, twins.read_params(self.model, self.network), strict=True))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(W, twins.read_params(self.model, self.network), strict=True)
+        )
 
     @rule(lr=st.sampled_from([0.3, 0.1, 0.0]))
     def change_lr(self, lr: float) -> None:
@@ -163,13 +174,17 @@ class Machine(RuleBasedStateMachine):
                 if H is None:
                     continue
                 dense = H.dense()
-                bound = tol.rounding(tol.FLOAT64.u, len(dense) * (self.steps + 1), tol.cond(dense) * tol.norm(dense))
+                bound = tol.rounding(
+                    tol.FLOAT64.u, len(dense) * (self.steps + 1), tol.cond(dense) * tol.norm(dense)
+                )
                 assert np.linalg.norm(dense - dense.T) <= bound
                 assert np.linalg.eigvalsh((dense + dense.T) / 2)[0] > -bound
 
     @invariant()
     def counters_add_up(self) -> None:
-        for events, block in zip(getattr(self, "events", ()), getattr(self, "state", State(0, ())).blocks, strict=True):
+        for events, block in zip(
+            getattr(self, "events", ()), getattr(self, "state", State(0, ())).blocks, strict=True
+        ):
             counts = block.counts
             assert counts.updates_a + counts.skipped_a == events
             assert counts.updates_g + counts.skipped_g == events
@@ -179,4 +194,3 @@ class Machine(RuleBasedStateMachine):
 FEW = settings(max_examples=settings.default.max_examples // 4, stateful_step_count=12, deadline=None)
 TestMachine = Machine.TestCase
 TestMachine.settings = FEW
-

@@ -1,8 +1,8 @@
 """The laws of the method as checks, for this implementation and for any other.
 
 ``run_checks(implementation)`` puts a module, class, object, dict or file through them; ``kfqn check`` does so
-from the command line, ``parametrize_with_checks`` under pytest. A check states one theorem; hypothesis searches
-for the smallest counterexample.
+from the command line, ``parametrize_with_checks`` under pytest. A check states one theorem; hypothesis
+searches for the smallest counterexample.
 
 ==================  ==================================================================================
 ``law``             what a check is

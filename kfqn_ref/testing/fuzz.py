@@ -1,7 +1,7 @@
 """``make fuzz``: random networks, data and options on reference and torch, until a time budget is used up.
 
-Every law of a pass and of an optimizer step is tried on both implementations with new seeds, round after round. A failure is
-made small and written as a test file, which from then on is part of the suite.
+Every law of a pass and of an optimizer step is tried on both implementations with new seeds, round after
+round. A failure is made small and written as a test file, which from then on is part of the suite.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """The boundary between the checks and whatever is put through them.
 
-An implementation is anything with some of the names of :data:`NAMES`: a module, a class, an object, a dict, or a
-path to a ``.py`` file. Checks speak NumPy float64; :class:`Implementation` converts on the way in and out, and sees to
-it that every argument comes back as it went in.
+An implementation is anything with some of the names of :data:`NAMES`: a module, a class, an object, a dict,
+or a path to a ``.py`` file. Checks speak NumPy float64; :class:`Implementation` converts on the way in and
+out, and sees to it that every argument comes back as it went in.
 """
 
 import importlib
@@ -116,7 +116,9 @@ class Implementation:
 
 
 def outward(value: Any) -> Any:
-    """Turn a result into NumPy: tensors and lists become float64 arrays, tuples of them keep their structure."""
+    """Turn a result into NumPy: tensors and lists become float64 arrays, tuples of them keep their
+    structure.
+    """
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     if isinstance(value, tuple):
@@ -142,9 +144,11 @@ def _distance(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def load(target: Any) -> Implementation:
-    """Return the implementation behind a module, class, object, dict, ``module:Object`` or path of a ``.py`` file.
+    """Return the implementation behind a module, class, object, dict, ``module:Object`` or path of a ``.py``
+    file.
 
-    An object may say what it takes: ``to_native``, a function of an array, and ``precision``, "float32" or "float64".
+    An object may say what it takes: ``to_native``, a function of an array, and ``precision``, "float32" or
+    "float64".
 
     Raises:
         UnusableImplementation: it cannot be imported, or none of its names is known.

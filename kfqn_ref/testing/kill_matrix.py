@@ -1,4 +1,6 @@
-"""The kill matrix: which check rejects which mutant, computed, as JSON, and as a guess at a stranger's mistake."""
+"""The kill matrix: which check rejects which mutant, computed, as JSON, and as a guess at a stranger's
+mistake.
+"""
 
 import json
 import sys
@@ -8,7 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from kfqn_ref.testing.report import CheckResult, Report
+from kfqn_ref.testing.law import Violation
+from kfqn_ref.testing.report import CheckResult, Report, readable
 from kfqn_ref.testing.runner import Effort, all_checks, run_check
 
 STORED = "kill_matrix.json"
@@ -111,8 +114,25 @@ def _diagnosed(result: CheckResult, matrix: KillMatrix, tried: set[str], failed:
             concerned = {check for check in failed if shares(check, matrix.replaces[name])}
             scores[name] = len(kills & concerned) / len(kills | concerned)
     best = max(scores.values(), default=0.0)
-    likeliest = tuple(matrix.mistakes[name] for name, score in scores.items() if score == best)[:3]
+    tied = [name for name, score in scores.items() if score == best]
+    same = [name for name in tied if _same_answer(result, name)]
+    likeliest = tuple(matrix.mistakes[name] for name in (same or tied))[:3]
     return replace(result, failure=replace(result.failure, looks_like=likeliest))
+
+
+def _same_answer(result: CheckResult, name: str) -> bool:
+    """Whether the mutant gives on the counterexample what the failing implementation gave."""
+    from kfqn_ref.testing.mutants import MUTANTS
+
+    if result.failure is None or result.failure.case is None or name not in MUTANTS:
+        return False
+    try:
+        result.check(MUTANTS[name].implementation(), result.failure.case)
+    except Violation as violation:
+        return (violation.left, readable(violation.lhs)) == (result.failure.left, result.failure.lhs)
+    except Exception:  # a mutant may fail in any way; then it does not look like this failure
+        return False
+    return False
 
 
 def shares(check: str, function: str) -> bool:
@@ -131,7 +151,9 @@ def as_rows(matrix: KillMatrix) -> list[dict[str, Any]]:
 
 
 def write(names: Sequence[str] = (), *, examples: int = 200) -> KillMatrix:
-    """Compute the rows of these mutants, of all by default, and write the matrix to where :func:`stored` reads it."""
+    """Compute the rows of these mutants, of all by default, and write the matrix to where :func:`stored`
+    reads it.
+    """
     from rich.progress import track
 
     from kfqn_ref.testing.mutants import MUTANTS

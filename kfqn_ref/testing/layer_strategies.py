@@ -49,7 +49,9 @@ def images(draw: DrawFn, precision: Precision) -> Case:
 
 @st.composite
 def inputs(draw: DrawFn, precision: Precision) -> Case:
-    """(a_bar, v): inputs samples × locations × features, with the appended 1, and a vector of the features."""
+    """(a_bar, v): inputs samples × locations × features, with the appended 1, and a vector of the
+    features.
+    """
     N, T, d = (draw(st.integers(1, 3)) for _ in range(3))
     a = draw(arrays(N, T, d))
     a_bar = frozen(np.concatenate([a, np.ones((N, T, 1))], axis=2))

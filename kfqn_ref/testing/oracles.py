@@ -1,7 +1,7 @@
 """Slow, independent derivations: explicit loops for what layers see, complex steps for every derivative.
 
-Nothing here calls the reference's forward or backward pass: layers and losses are read as descriptions only. The
-derivative of f along e is Im f(x + iεe)/ε, exact to rounding because nothing is subtracted (squire1998).
+Nothing here calls the reference's forward or backward pass: layers and losses are read as descriptions only.
+The derivative of f along e is Im f(x + iεe)/ε, exact to rounding because nothing is subtracted (squire1998).
 """
 
 from collections.abc import Iterator
@@ -159,7 +159,8 @@ def weight_gradients(network: Any, params: Any, x: np.ndarray, target: np.ndarra
 def output_gradients(
     network: Any, params: Any, x: np.ndarray, target: np.ndarray, shift: dict[int, np.ndarray] | None = None
 ) -> list[np.ndarray]:
-    """Dh of every block, (N, T, d_g): the per-sample loss's derivative along each entry of h, all steps as one batch.
+    """Dh of every block, (N, T, d_g): the per-sample loss's derivative along each entry of h, all steps as
+    one batch.
 
     ``shift[block]`` is added to that block's h first.
     """

@@ -1,6 +1,8 @@
-"""What the checks say of other people's implementations, as data: ``python -m kfqn_ref.testing.peers --out DIR``.
+"""What the checks say of other people's implementations, as data: ``python -m kfqn_ref.testing.peers --out
+DIR``.
 
-One JSON report an adapter, and a table of all in ``README.md``. ASDL needs the extra ``peers``; what is not installed is left out.
+One JSON report an adapter, and a table of all in ``README.md``. ASDL needs the extra ``peers``; what is not
+installed is left out.
 """
 
 from pathlib import Path
@@ -29,7 +31,8 @@ def table(reports: dict[str, Report], examples: int) -> str:
     lines = [
         "# What the checks say",
         "",
-        f"Computed by `python -m kfqn_ref.testing.peers --out DIR --examples {examples}`; one JSON report each beside this.",
+        f"Computed by `python -m kfqn_ref.testing.peers --out DIR --examples {examples}`; one JSON report "
+        f"each beside this.",
         "",
         "| implementation | passed | failed | not provided |",
         "|---|---|---|---|",

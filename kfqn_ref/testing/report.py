@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,9 @@ def readable(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """The smallest counterexample found, both sides of the equation, and the violation against the tolerance."""
+    """The smallest counterexample found, both sides of the equation, and the violation against the
+    tolerance.
+    """
 
     counterexample: dict[str, str]
     left: str
@@ -55,22 +57,22 @@ class Failure:
     tolerance: float
     law: str = ""
     looks_like: tuple[str, ...] = ()
+    case: Case | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of_violation(cls, case: Case, violation: Violation) -> "Failure":
         """A law that did not hold."""
         sides = readable(violation.lhs), readable(violation.rhs)
         shown = {name: readable(value) for name, value in case.items()}
-        return cls(shown, violation.left, sides[0], violation.right, sides[1], violation.size, violation.tolerance,
-                   violation.law)  # fmt: skip  # the fields in their order
+        both = violation.left, sides[0], violation.right, sides[1]
+        return cls(shown, *both, violation.size, violation.tolerance, violation.law, case=case)
 
     @classmethod
     def of_exception(cls, case: Case, error: Exception, where: str) -> "Failure":
         """A call that raised on valid input."""
         shown = {name: readable(value) for name, value in case.items()}
-        return cls(
-            shown, "the call", f"{type(error).__name__}: {error} ({where})", "a result", "", np.inf, 0.0
-        )
+        said = f"{type(error).__name__}: {error} ({where})"
+        return cls(shown, "the call", said, "a result", "", np.inf, 0.0, case=case)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class CheckResult:
         entry = {"check": check.name, "outcome": self.outcome, "examples": self.examples, "law": check.words}
         entry |= {"formula": check.formula, "chapter": CHAPTERS[check.chapter]}
         if self.failure is not None:
-            failure = dict(vars(self.failure))
+            failure = {key: value for key, value in vars(self.failure).items() if key != "case"}
             failure["size"] = failure["size"] if np.isfinite(failure["size"]) else None
             entry["failure"] = failure | {"looks_like": list(self.failure.looks_like)}
         return entry

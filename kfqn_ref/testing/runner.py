@@ -18,7 +18,9 @@ __all__ = ["Effort", "all_checks", "run_check", "run_checks"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: examples a law, a seed or none (then the same examples every time), whether to shrink."""
+    """How hard to look: examples a law, a seed or none (then the same examples every time), whether to
+    shrink.
+    """
 
     examples: int = 100
     seed: int | None = None
@@ -42,7 +44,8 @@ def run_checks(
     """Put an implementation through the checks.
 
     Args:
-        implementation: a module, class, object, dict, ``module:Object`` or path of a ``.py`` file with some of the
+        implementation: a module, class, object, dict, ``module:Object`` or path of a ``.py`` file with some
+        of the
             names of :data:`kfqn_ref.testing.implementation.NAMES`.
         checks: all by default.
         errors: also those of the error contract, which a function without input validation does not pass.

@@ -1,9 +1,10 @@
 """Hypothesis strategies for the kernels: read-only arrays of readable numbers, cases of every kind frequent.
 
 Vectors have quarters of integers as entries; a positive definite matrix is L D Lᵀ with halves in the unit
-triangle L and powers of ten in D. So a counterexample, once shrunk, is short and can be checked by hand, and the
-condition number is drawn and not an accident. No strategy filters: a case that breaks a condition is mended.
-Strategies are cached, as hypothesis analyses each new one (that took two thirds of the time of a check).
+triangle L and powers of ten in D. So a counterexample, once shrunk, is short and can be checked by hand, and
+the condition number is drawn and not an accident. No strategy filters: a case that breaks a condition is
+mended. Strategies are cached, as hypothesis analyses each new one (that took two thirds of the time of a
+check).
 """
 
 from functools import cache
@@ -34,7 +35,8 @@ def dimensions() -> SearchStrategy[int]:
 
 @cache
 def digits(count: int, limit: int) -> SearchStrategy[np.ndarray]:
-    """``count`` integers between −limit and limit, as the digits of one drawn integer: much faster than many draws.
+    """``count`` integers between −limit and limit, as the digits of one drawn integer: much faster than many
+    draws.
 
     Digits 0, 1, 2, 3, 4 stand for 0, 1, −1, 2, −2, so that a smaller draw is a simpler vector.
     """
@@ -75,7 +77,9 @@ def _decades(limit: int) -> SearchStrategy[int]:
 @cache
 @st.composite
 def spd(draw: DrawFn, precision: Precision, n: int) -> np.ndarray:
-    """Read-only symmetric positive definite matrices with a drawn condition number, near-singular ones included."""
+    """Read-only symmetric positive definite matrices with a drawn condition number, near-singular ones
+    included.
+    """
     limit = int(np.log10(precision.max_cond))
     decades = draw(_decades(limit))
     exponents = np.abs(draw(digits(n, decades)))
@@ -100,7 +104,9 @@ def unit_triangles(n: int, limit: int = 2) -> SearchStrategy[np.ndarray]:
 @cache
 @st.composite
 def pairs(draw: DrawFn, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(s, y) with sᵀy > 0: s is turned round where its curvature is negative, and tilted towards y where it is zero."""
+    """(s, y) with sᵀy > 0: s is turned round where its curvature is negative, and tilted towards y where it
+    is zero.
+    """
     s, y = draw(vectors(n)), draw(vectors(n))
     sy = float(s @ y)
     return frozen(s + y if sy == 0 else s * np.sign(sy)), y

@@ -2,11 +2,12 @@ r"""Every tolerance of the suite, derived from the unit roundoff and the conditi
 
 The model is the standard one: a computed :math:`a \circ b` is :math:`(a \circ b)(1 + \delta)` with
 :math:`|\delta| \le u`, so an inner product of length n has an error of at most :math:`n u \|a\| \|b\|` (first
-order), a matrix product ``n u |A||B|``, and a solve with (or an inverse of) a symmetric positive definite matrix
-a relative error of ``n u cond``. Each function below adds these bounds along the formula that its docstring
-shows. ``OPERATIONS`` is the only constant: no formula of the suite chains more than sixteen such operations, and the
-factor counts them all at the size of the largest. Nothing here is fitted to results: the tests of this module
-show both that correct code stays below the bounds and that a change of ten times the bound is seen.
+order), a matrix product ``n u |A||B|``, and a solve with (or an inverse of) a symmetric positive definite
+matrix a relative error of ``n u cond``. Each function below adds these bounds along the formula that its
+docstring shows. ``OPERATIONS`` is the only constant: no formula of the suite chains more than sixteen such
+operations, and the factor counts them all at the size of the largest. Nothing here is fitted to results: the
+tests of this module show both that correct code stays below the bounds and that a change of ten times the
+bound is seen.
 
 Source: derived here, from the rounding model of nocedal2006 (appendix A).
 """
@@ -19,14 +20,18 @@ OPERATIONS = 16.0
 
 
 class Precision(NamedTuple):
-    """Arithmetic that an implementation uses: its unit roundoff and the largest condition number to ask of it."""
+    """Arithmetic that an implementation uses: its unit roundoff and the largest condition number to ask of
+    it.
+    """
 
     name: str
     u: float
 
     @property
     def max_cond(self) -> float:
-        """The condition number at which the worst correct form, inverting B, loses its last digit: cond³ u = 1."""
+        """The condition number at which the worst correct form, inverting B, loses its last digit: cond³ u =
+        1.
+        """
         return self.u ** (-1 / 3)
 
 
@@ -45,7 +50,9 @@ def cond(H: np.ndarray) -> float:
 
 
 def cosine(s: np.ndarray, y: np.ndarray) -> float:
-    """``κ = ‖s‖‖y‖ / |sᵀy|``, the condition number of the inner product and the norm of I − ρ s yᵀ less one."""
+    """``κ = ‖s‖‖y‖ / |sᵀy|``, the condition number of the inner product and the norm of I − ρ s yᵀ less
+    one.
+    """
     return norm(s) * norm(y) / abs(float(s @ y))
 
 
@@ -95,9 +102,11 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
 
 
 def update_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, ds: float, dy: float) -> float:
-    """Change of H⁺ when s changes by at most ds and y by at most dy, to first order; infinite where that says nothing.
+    """Change of H⁺ when s changes by at most ds and y by at most dy, to first order; infinite where that
+    says nothing.
 
-    With r = ds/‖s‖ + dy/‖y‖: δρ/ρ ≤ κ r and ‖δ(I − ρ s yᵀ)‖ ≤ κ(1 + κ) r, so δH⁺ ≤ 2(1 + κ) r (κ²‖H‖ + ‖s‖²/sᵀy).
+    With r = ds/‖s‖ + dy/‖y‖: δρ/ρ ≤ κ r and ‖δ(I − ρ s yᵀ)‖ ≤ κ(1 + κ) r, so δH⁺ ≤ 2(1 + κ) r (κ²‖H‖ +
+    ‖s‖²/sᵀy).
     """
     kappa = cosine(s, y)
     r = ds / norm(s) + dy / norm(y)
@@ -117,7 +126,8 @@ def powell_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, ds: f
 
 
 def direct_update(u: float, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
-    """Error of B⁺: :func:`inverse_update` with (B, y, s) for (H, s, y), as the two updates are dual, plus its own terms.
+    """Error of B⁺: :func:`inverse_update` with (B, y, s) for (H, s, y), as the two updates are dual, plus
+    its own terms.
 
     sᵀBs ≥ ‖s‖²‖B‖/cond(B), so the subtracted term has the relative error n u cond(B).
     """
@@ -129,8 +139,8 @@ def lbfgs(u: float, S: np.ndarray, Y: np.ndarray, gamma: float) -> float:
     r"""Error of the L-BFGS matrix, by recursion or by the compact form.
 
     Recursion (3.1): the error e grows as e⁺ = (1 + κ)² e + n u (1 + κ)((1 + κ)²‖H‖ + ‖s‖²/sᵀy).
-    Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u cond(R), in terms
-    of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
+    Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u cond(R),
+    in terms of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
     """
     error, size = 0.0, gamma
     for s, y in zip(S, Y, strict=True):

@@ -1,8 +1,8 @@
 """A run of an optimizer, seen step by step beside what the equations say of each step.
 
-Every law of an optimizer is local: it starts from the weights and matrices that the implementation itself reported
-after the step before, so that errors do not add up and a failure names its step. What the equations need besides (inputs,
-outputs, their gradients) comes from :mod:`kfqn_ref.testing.oracles`.
+Every law of an optimizer is local: it starts from the weights and matrices that the implementation itself
+reported after the step before, so that errors do not add up and a failure names its step. What the equations
+need besides (inputs, outputs, their gradients) comes from :mod:`kfqn_ref.testing.oracles`.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ from kfqn_ref.testing.network_strategies import LINEAR_ONLY, BlockView
 
 
 class Seen(NamedTuple):
-    """One block at one step: weights and views before and after, what it saw at both points, momentum and its error."""
+    """One block at one step: weights and views before and after, what it saw at both points, momentum and
+    its error.
+    """
 
     k: int
     block: int
@@ -59,8 +61,9 @@ def walk(f: Any, network: Any, params: Any, batches: Any, options: dict[str, Any
             g = np.einsum("ntg,nta->ga", Dhs[l], bars[l]) / len(x) + options["weight_decay"] * W
             momenta[l] = options["momentum"] * momenta[l] + (1 - options["momentum"]) * g
             before = views[l] or _start(bars[l], W.shape[0], options)
-            yield Seen(k, l, W, snapshot.params[l], before, snapshot.blocks[l], (bars[l], hs[l], Dhs[l]),
-                       (second[l], second_D[l]), momenta[l], error, k % options["curvature_interval"] == 0)  # fmt: skip  # the fields in their order
+            points = (bars[l], hs[l], Dhs[l]), (second[l], second_D[l])
+            moves = W, snapshot.params[l], before, snapshot.blocks[l]
+            yield Seen(k, l, *moves, *points, momenta[l], error, k % options["curvature_interval"] == 0)
         params, views = snapshot.params, list(snapshot.blocks)
 
 
@@ -73,7 +76,9 @@ class Averages:
         self.pair: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def factor(self, seen: Seen) -> np.ndarray:
-        """A of this step: the mini-batch's, or the moving average of the 2020 presets, which starts at k = 0."""
+        """A of this step: the mini-batch's, or the moving average of the 2020 presets, which starts at k =
+        0.
+        """
         A = oracles.factor(seen.first[0])
         if self.options["preset"] in LINEAR_ONLY:
             decay = 0.0 if seen.k == 0 else self.options["pair_decay"] if seen.updates else 1.0

@@ -1,4 +1,5 @@
-"""Correct implementations of the kernels that differ in formula, arithmetic, memory layout or kind of container.
+"""Correct implementations of the kernels that differ in formula, arithmetic, memory layout or kind of
+container.
 
 ``ALTERNATIVES[kernel][name]`` is what ``load`` takes. None of them calls the reference.
 """
@@ -289,7 +290,9 @@ def _on(f: Function, inward: Callable[[Any], Any], outward: Callable[[Any], Any]
 
 
 def _flip(X: Any) -> Any:
-    """The coordinates in reverse order: of H both axes, of S and Y (pairs in rows, fewer or more than n) the second."""
+    """The coordinates in reverse order: of H both axes, of S and Y (pairs in rows, fewer or more than n) the
+    second.
+    """
     return np.asarray(X)[..., ::-1]
 
 
@@ -318,8 +321,8 @@ def _scaled(f: Function, kernel: str) -> Function:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         first_is_H = kernel.startswith(("bfgs", "powell", "d"))
-        moved = [X if (i == 0 and first_is_H) or (kernel == "lbfgs_two_loop" and i == 2) else 4 * np.asarray(X)
-                 for i, X in enumerate(args)]  # fmt: skip  # a matrix and a right side stay
+        stays = {0} if first_is_H else {2} if kernel == "lbfgs_two_loop" else set()  # a matrix, a right side
+        moved = [X if i in stays else 4 * np.asarray(X) for i, X in enumerate(args)]
         return _map(lambda X: np.asarray(X) / 4 if homogeneous else X, f(*moved, **kwargs))
 
     return wrapped
@@ -334,7 +337,7 @@ def _containers(kernel: str, f: Function) -> dict[str, dict[str, Any]]:
         "float32": {kernel: _on(f, single, single), "precision": "float32"},
         "fortran": {kernel: _on(f, fortran, fortran)},
         "strided": {kernel: _on(f, strided, strided)},
-        "lists": {kernel: _on(f, np.array, lambda X: np.asarray(X).tolist()), "to_native": lambda X: _lists(X)},
+        "lists": {kernel: _on(f, np.array, lambda X: np.asarray(X).tolist()), "to_native": _lists},
         "tensors": {kernel: _on(f, lambda t: t.numpy(), lambda X: torch.tensor(np.asarray(X))),
                     "to_native": lambda X: torch.tensor(X)},
         "flipped": {kernel: _flipped(f, kernel)},

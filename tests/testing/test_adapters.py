@@ -42,7 +42,9 @@ def test_torch_lbfgs(check: Any) -> None:
 
 @needs_asdl
 def test_both_defects_of_asdl_are_found() -> None:
-    """It subtracts in Powell's damping, and its update works on a symmetrised copy, so that H never changes."""
+    """It subtracts in Powell's damping, and its update works on a symmetrised copy, so that H never
+    changes.
+    """
     from kfqn_ref.testing.adapters.asdl import ASDL
 
     report = diagnose(run_checks(ASDL(), effort=FAST))

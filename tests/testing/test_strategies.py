@@ -89,7 +89,8 @@ def test_memories_are_empty_and_full() -> None:
 @pytest.mark.parametrize("precision", [FLOAT64, FLOAT32])
 def test_condition_numbers_stay_within_the_precision(precision: Any) -> None:
     for H in sample(spd(precision, 4)):
-        # D is at most max_cond wide; a unit triangle of halves widens it by at most its own condition, squared.
+        # D is at most max_cond wide; a unit triangle of halves widens it by at most its own condition,
+        # squared.
         assert tol.cond(H) < precision.max_cond * 200
 
 
@@ -145,6 +146,8 @@ def test_runs_are_of_every_preset_and_length() -> None:
 
 @pytest.mark.parametrize("check", all_checks(errors=True), ids=lambda check: check.name)
 def test_no_check_filters_most_of_its_cases(check: Any) -> None:
-    """A filter in a check's strategy keeps at least a third of what is drawn (hypothesis itself gives up later)."""
+    """A filter in a check's strategy keeps at least a third of what is drawn (hypothesis itself gives up
+    later).
+    """
     drawn = sample(check.given(FLOAT64), 60)
     assert len(drawn) >= 20

@@ -76,7 +76,9 @@ def test_first_order_change_is_an_upper_bound(case: Any) -> None:
 
 @pytest.mark.parametrize(("precision", "digits"), [(FLOAT64, 9), (FLOAT32, 1)])
 def test_most_cases_leave_digits_to_compare(precision: Any, digits: int) -> None:
-    """In half of the cases at least so many digits of H⁺ are asserted; in four fifths at least one, in float64."""
+    """In half of the cases at least so many digits of H⁺ are asserted; in four fifths at least one, in
+    float64.
+    """
     relative = []
     for case in sample(triples(precision)):
         relative.append(tol.inverse_update(precision.u, **case) / tol.norm(product_form(**case)))

@@ -1,5 +1,8 @@
-"""ASDL's K-BFGS (package ``asdfghjkl``, extra ``peers``): its damping and its update, which write into their arguments."""
+"""ASDL's K-BFGS (package ``asdfghjkl``, extra ``peers``): its damping and its update, which write into their
+arguments.
+"""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,9 @@ class ASDL:
     precision = "float64"
 
     def __init__(self) -> None:
-        from asdl.precondition import kbfgs  # type: ignore[reportMissingImports]  # the optional extra
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compiles itself with torch.jit.script
+            from asdl.precondition import kbfgs  # type: ignore[reportMissingImports]  # the optional extra
 
         self._kbfgs: Any = kbfgs
 

@@ -1,7 +1,7 @@
 """``scipy.optimize.BFGS`` and ``LbfgsInvHessProduct``.
 
-SciPy offers updates of a matrix it owns; the adapter starts one from H. Powell's damping it applies inside an update
-(``exception_strategy="damp_update"``), and the secant equation H⁺y = s̃ shows the damped step.
+SciPy offers updates of a matrix it owns; the adapter starts one from H. Powell's damping it applies inside
+an update (``exception_strategy="damp_update"``), and the secant equation H⁺y = s̃ shows the damped step.
 """
 
 import numpy as np

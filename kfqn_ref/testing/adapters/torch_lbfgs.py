@@ -25,9 +25,9 @@ def _step(
     optimizer = torch.optim.LBFGS([x], **options)
     s, y = last
     ro = [1 / (a @ b) for a, b in zip(S, Y, strict=True)]
-    state = {"n_iter": 1, "func_evals": 1, "d": s, "t": 1.0, "old_dirs": list(Y), "old_stps": list(S), "ro": ro,
-             "H_diag": gamma, "prev_flat_grad": gradient - y, "prev_loss": 0.0}  # fmt: skip  # torch's own names
-    optimizer.state[x].update(state)
+    pairs = {"old_dirs": list(Y), "old_stps": list(S), "ro": ro, "H_diag": gamma}  # torch's own names
+    last_step = {"d": s, "t": 1.0, "prev_flat_grad": gradient - y, "prev_loss": 0.0}
+    optimizer.state[x].update(pairs | last_step | {"n_iter": 1, "func_evals": 1})
 
     def closure() -> Tensor:
         x.grad = gradient.clone()

@@ -1,4 +1,6 @@
-"""The law that every call goes through, on its own: arguments come back as they were, results do not alias them."""
+"""The law that every call goes through, on its own: arguments come back as they were, results do not alias
+them.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -45,7 +45,8 @@ def powell_formula(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: flo
 
 
 @law(
-    "Where damping acts, the damped step has exactly the curvature asked for; elsewhere it keeps at least as much.",
+    "Where damping acts, the damped step has exactly the curvature asked for; elsewhere it keeps at least "
+    "as much.",
     "s̃ᵀy = max(sᵀy, mu1 yᵀHy)   (4.4)",
     chapter="damping",
     requires="powell_damp",

@@ -1,4 +1,6 @@
-"""Laws of the damped pair: what double damping and D_P D_LM are, and the bounds (4.4)-(4.8) they were made for."""
+"""Laws of the damped pair: what double damping and D_P D_LM are, and the bounds (4.4)-(4.8) they were made
+for.
+"""
 
 from typing import Any
 
@@ -116,7 +118,8 @@ def dp_dlm_metric_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1
 
 
 @law(
-    "The bounds (4.6) and (4.7) are attained: by eigenvectors y of H, with a step that damping has to replace.",
+    "The bounds (4.6) and (4.7) are attained: by eigenvectors y of H, with a step that damping has to "
+    "replace.",
     "y = eigenvector to λ_min(H) gives equality in (4.6), to λ_max(H) in (4.7)",
     chapter="damping",
     requires="dp_dlm_damp",
@@ -167,7 +170,8 @@ def double_step_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: 
 
 
 @law(
-    "Where double damping leaves ỹᵀHỹ ≤ (2/mu1) s̃ᵀỹ, the updated H and B stay within bounds known beforehand.",
+    "Where double damping leaves ỹᵀHỹ ≤ (2/mu1) s̃ᵀỹ, the updated H and B stay within bounds known "
+    "beforehand.",
     "‖B⁺‖ ≤ (1 + 2/mu1)‖B‖,  ‖H⁺‖ ≤ (√‖H‖ + √(2/(mu1 mu2)))² + 1/mu2",
     chapter="damping",
     requires="double_damp bfgs_inverse_update",

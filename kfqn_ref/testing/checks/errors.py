@@ -1,5 +1,7 @@
-"""The error contract, a group of its own: TypeError for a wrong shape, ValueError for a wrong value, LinAlgError where
-the mathematics broke. Off by default: a function without input validation is not wrong on valid input."""
+"""The error contract, a group of its own: TypeError for a wrong shape, ValueError for a wrong value,
+LinAlgError where the mathematics broke. Off by default: a function without input validation is not wrong on
+valid input.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +73,8 @@ def direct_curvature(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> Non
 
 
 @law(
-    "A change of gradient of zero, or an H that is not positive definite along it, has nothing to damp towards.",
+    "A change of gradient of zero, or an H that is not positive definite along it, has nothing to damp "
+    "towards.",
     "yᵀHy ≤ 0  ⟹  LinAlgError",
     chapter="errors",
     requires="powell_damp",

@@ -220,7 +220,9 @@ def kronecker_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
 
 
 def _quadratic_per_location(precision: Precision) -> Any:
-    """Second derivatives that are one matrix at every location of every sample, and nothing between locations."""
+    """Second derivatives that are one matrix at every location of every sample, and nothing between
+    locations.
+    """
     return second_derivatives(precision).map(
         lambda case: {"a_bar": case["a_bar"], "Q": frozen(case["Hh"][0, 0, :, 0, :])}
     )
@@ -228,7 +230,8 @@ def _quadratic_per_location(precision: Precision) -> Any:
 
 @law(
     "Where the loss is a sum over locations of one quadratic, the Kronecker product is the exact block.",
-    "∂²f_n/∂h_t∂h_t' = δ_tt' Q  ⟹  exact block = A ⊗ G (a linear layer on one sample is the case |T| = N = 1)",
+    "∂²f_n/∂h_t∂h_t' = δ_tt' Q  ⟹  exact block = A ⊗ G (a linear layer on one sample is the case |T| = N = "
+    "1)",
     chapter="hessian",
     requires="layer_blocks",
     given=_quadratic_per_location,

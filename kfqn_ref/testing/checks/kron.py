@@ -80,8 +80,10 @@ def rvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     given=matrices,
 )
 def kron_entries(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
-    wanted = np.array([[A[i, j] * G[k, l] for j in range(A.shape[1]) for l in range(G.shape[1])]
-                       for i in range(A.shape[0]) for k in range(G.shape[0])])  # fmt: skip  # rows, then columns
+    (a, b), (c, d) = A.shape, G.shape
+    wanted = np.zeros((a * c, b * d))
+    for i, j, k, l in np.ndindex(a, b, c, d):
+        wanted[i * c + k, j * d + l] = A[i, j] * G[k, l]
     equal("A ⊗ G", f.kron(A, G), "A[i, j] G[k, l]", wanted, tol.rounding(f.u, 1, tol.norm(wanted)))
 
 
@@ -112,7 +114,8 @@ def vec_identity(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
 
 
 @law(
-    "A patch is what the kernel covers at one location: channel by channel, row by row, zeros outside the image.",
+    "A patch is what the kernel covers at one location: channel by channel, row by row, zeros outside the "
+    "image.",
     "im2col(x)[n, t, (c, i, j)] = x[n, c, row(t) + i d, column(t) + j d]",
     chapter="patches",
     requires="im2col",

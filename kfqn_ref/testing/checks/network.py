@@ -11,18 +11,23 @@ from kfqn_ref.testing.network_strategies import problems
 
 
 def growth(params: Any, x: np.ndarray) -> float:
-    """How much a network can magnify an error: a layer by ‖W‖, its activation not at all, the gradient once more."""
+    """How much a network can magnify an error: a layer by ‖W‖, its activation not at all, the gradient once
+    more.
+    """
     scale = np.prod([max(1.0, float(np.linalg.norm(W))) for W in params])
     return float(scale**2 * max(1.0, np.linalg.norm(x)))
 
 
 def pass_error(u: float, params: Any, x: np.ndarray) -> float:
-    """Error of one output or derivative of a pass: a sum of at most d_a terms a layer, magnified by :func:`growth`."""
+    """Error of one output or derivative of a pass: a sum of at most d_a terms a layer, magnified by
+    :func:`growth`.
+    """
     return tol.rounding(u, sum(W.size for W in params) + x.size, growth(params, x))
 
 
 @law(
-    "The gradient is the derivative of the mini-batch loss with respect to every weight, the bias column included.",
+    "The gradient is the derivative of the mini-batch loss with respect to every weight, the bias column "
+    "included.",
     "∇_W f = mean_n Σ_t Dh_t ā_tᵀ = ∂f/∂W",
     chapter="network",
     requires="forward_backward",
@@ -42,7 +47,8 @@ def gradients(f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarr
 
 
 @law(
-    "Every block records its inputs with the 1 last, its outputs, and the derivative of the per-sample loss: no 1/N.",
+    "Every block records its inputs with the 1 last, its outputs, and the derivative of the per-sample "
+    "loss: no 1/N.",
     "h_t = W ā_t,  Dh_t = ∂f_n/∂h_t",
     chapter="network",
     requires="forward_backward",
@@ -61,7 +67,8 @@ def records(f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarray
 
 
 @law(
-    "The second derivatives of each sample's loss with respect to a block's outputs are those of its first derivatives.",
+    "The second derivatives of each sample's loss with respect to a block's outputs are those of its first "
+    "derivatives.",
     "∂²f_n/∂h_t∂h_t' = ∂Dh_t/∂h_t'",
     chapter="hessian",
     requires="output_hessian",

@@ -1,4 +1,6 @@
-"""Laws of whole optimizer steps: direction, both sides of the curvature update, damping, counters, skipping."""
+"""Laws of whole optimizer steps: direction, both sides of the curvature update, damping, counters,
+skipping.
+"""
 
 from typing import Any
 
@@ -26,7 +28,8 @@ def _inverse_error(f: Any, H_a: np.ndarray, k: int) -> float:
 
 
 @law(
-    "A step goes along the averaged gradient, preconditioned from both sides by the matrices of the step before.",
+    "A step goes along the averaged gradient, preconditioned from both sides by the matrices of the step "
+    "before.",
     "M ← β M + (1 − β)(∇_W f + τ W),  W ← W − lr · H_g M H_a;  at first M = 0, H_g = I, H_a = (A + λ_A I)⁻¹",
     chapter="optimizer",
     requires="optimizer_steps",
@@ -96,7 +99,8 @@ def _output_pair(averages: Averages, seen: Seen, options: Any) -> DampedPair | N
 
 @law(
     "The output side learns from what the step changed, averaged and damped, by one BFGS update.",
-    "(s̃, ỹ) = damp(averages of (5.2)),  H_g ← BFGS(H_g, s̃, ỹ)   (5.2)-(5.3), (4.1)-(4.3); no weight decay in y",
+    "(s̃, ỹ) = damp(averages of (5.2)),  H_g ← BFGS(H_g, s̃, ỹ)   (5.2)-(5.3), (4.1)-(4.3); no weight decay "
+    "in y",
     chapter="optimizer",
     requires="optimizer_steps",
     given=runs,

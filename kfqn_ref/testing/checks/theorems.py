@@ -1,4 +1,6 @@
-"""Theorems 9-11 on BFGS: least change, quadratic termination, interlacing of eigenvalues on a fixed matrix."""
+"""Theorems 9-11 on BFGS: least change, quadratic termination, interlacing of eigenvalues on a fixed
+matrix.
+"""
 
 from functools import cache
 from typing import Any
@@ -42,7 +44,8 @@ def _with_direction(precision: Precision) -> Any:
 
 
 @law(
-    "Of all symmetric matrices with H⁺y = s the update is the one closest to H, in the norm weighted by W, W s = y.",
+    "Of all symmetric matrices with H⁺y = s the update is the one closest to H, in the norm weighted by W, "
+    "W s = y.",
     "tr(W (H⁺ − H) W Z) = 0 for every symmetric Z with Z y = 0 (what being closest means)",
     chapter="bfgs",
     requires="bfgs_inverse_update",
@@ -60,7 +63,8 @@ def least_change(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, r: np.ndar
 
 
 @law(
-    "On a strictly convex quadratic in n variables, n updates along conjugate directions find the inverse from any H.",
+    "On a strictly convex quadratic in n variables, n updates along conjugate directions find the inverse "
+    "from any H.",
     "s_iᵀA s_j = 0 (i ≠ j), y_i = A s_i  ⟹  H_n A = I",
     chapter="bfgs",
     requires="bfgs_inverse_update",
@@ -74,17 +78,17 @@ def quadratic_termination(f: Any, H: np.ndarray, A: np.ndarray, lengths: np.ndar
         s = length * direction
         y = A @ s
         growth = (1 + tol.cosine(s, y)) ** 2
-        # An error e in H becomes (I − ρ s yᵀ) e (I − ρ y sᵀ); the directions are conjugate to n u cond(A) only.
-        error = growth * (error + tol.rounding(f.u, n, tol.cond(A) * tol.norm(H))) + tol.inverse_update(
-            f.u, H, s, y
-        )
+        # An error e in H becomes (I − ρ s yᵀ) e (I − ρ y sᵀ), directions are conjugate to n u cond(A).
+        error = growth * (error + tol.rounding(f.u, n, tol.cond(A) * tol.norm(H)))
+        error += tol.inverse_update(f.u, H, s, y)
         H = f.bfgs_inverse_update(H, s, y)
         H = (H + H.T) / 2
     equal("H_n A", H @ A, "I", np.eye(n), tol.norm(A) * error)
 
 
 @law(
-    "With y = A s for a fixed A the eigenvalues of A^½ H A^½ move towards 1, each between its old value and 1.",
+    "With y = A s for a fixed A the eigenvalues of A^½ H A^½ move towards 1, each between its old value and "
+    "1.",
     "min(ω_i, 1) ≤ ω_i⁺ ≤ max(ω_i, 1), both sorted",
     chapter="bfgs",
     requires="bfgs_inverse_update",

@@ -276,7 +276,9 @@ def _swapped_factor(self: KFQN, block: Any, a_bar: Array, *, keep_A: bool) -> An
 
 
 def _per_location(*args: Any, **options: Any) -> Any:
-    """A is formed for the first H_a, for its moving average, and used by the Hessian action: all with the factor."""
+    """A is formed for the first H_a, for its moving average, and used by the Hessian action: all with the
+    factor.
+    """
     first = {"first_factor": factors.factor_per_location}
     action = patch("kfqn_ref.factors.hessian_action", factors.action_per_location)
     with action, patch.object(kfqn, "input_factor", factors.factor_per_location):
@@ -285,7 +287,8 @@ def _per_location(*args: Any, **options: Any) -> Any:
 
 _per_location.__name__ = "factor_per_location"
 mutant("optimizer_steps", "1/|T| wrongly in A")(_per_location)
-# ā̄ summed over the locations is no mutant: s and y grow by the same factor, and BFGS does not see it (theorem 8).
+# ā̄ summed over the locations is no mutant: s and y grow by the same factor, and
+# BFGS does not see it (theorem 8).
 
 _patched("factor_swapped", "moving-average weights of A swapped", KFQN, "_update_input", _swapped_factor)
 _with_options(
