@@ -5,6 +5,7 @@ chapter to read. The likeliest mistake is the known one (a mutant of the suite) 
 as the student's function.
 """
 
+import textwrap
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -22,6 +23,7 @@ from kfqn_ref.testing.network_strategies import BlockView
 from kfqn_ref.testing.report import CheckResult, Failure, explain, readable
 from kfqn_ref.testing.runner import Effort, all_checks, run_check
 
+SAME = "(It gives the same numbers as yours.)"
 SHOWN = {"optimizer_steps": "kfqn_step"}  # what the student calls it
 REMEMBERED = 40  # latest calls of a function, to compare it with known mistakes: a failing one is among them
 
@@ -203,15 +205,12 @@ def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bo
     stopped = failure.left == "the call"
     likely = () if stopped else tuple(mistake for watch in watches for mistake in watch.mistakes())
     if likely:
-        lines += ["", f"Likeliest mistake: {'; or '.join(likely)}. (It gives the same numbers as yours.)"]
+        hint = f"{'; or '.join(likely)}. {SAME}"
     elif holds_in_sight:
-        lines += [
-            "",
-            "Likeliest mistake: an answer made for the examples that you see; it fails on other ones.",
-        ]
-    elif hint := _hint(failure):
-        lines += ["", f"Likeliest mistake: {hint}"]
-    return "\n".join(lines)
+        hint = "an answer made for the examples that you see; it fails on other ones."
+    else:
+        hint = _hint(failure)
+    return "\n".join([*lines, "", textwrap.fill(f"Likeliest mistake: {hint}", 100)])
 
 
 def _hint(failure: Failure) -> str:
@@ -224,4 +223,4 @@ def _hint(failure: Failure) -> str:
         return f"the function stops with an error on valid input: {failure.lhs}"
     if "nan" in failure.lhs.lower() or "inf" in failure.lhs.lower():
         return "a division by zero, or a root of a negative number: the result is not finite."
-    return ""
+    return "none that we know. If a test above fails, repair that first; then compute the example by hand."

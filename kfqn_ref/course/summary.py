@@ -7,6 +7,7 @@ import nbformat
 from nbgrader.utils import determine_grade, is_grade, is_solution
 
 from kfqn_ref.course.classroom import Classroom, Record
+from kfqn_ref.course.lesson import SAME
 from kfqn_ref.course.regrade import is_test
 
 ADVICE = (
@@ -44,9 +45,9 @@ def reason(cell: Any) -> str:
 
 def likeliest(text: str) -> str:
     """The most telling line of a failure."""
-    for line in text.splitlines():
-        if line.startswith("Likeliest mistake:"):
-            return line.removeprefix("Likeliest mistake:").strip()
+    _, found, rest = text.partition("Likeliest mistake:")
+    if found:
+        return " ".join(rest.partition("\n\n")[0].split()).removesuffix(SAME).strip()
     wanted = [line.strip() for line in text.splitlines() if line.strip().startswith("✗")]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (wanted or lines or [""])[0 if wanted else -1].removeprefix("✗").strip()

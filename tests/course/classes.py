@@ -16,7 +16,7 @@ from kfqn_ref.course.sandbox import Limits
 
 from .corpus import Sample, hand_in
 
-LIMITS = Limits(seconds=90, cell_seconds=15, memory_mb=1536)
+LIMITS = Limits(seconds=150, cell_seconds=25, memory_mb=1536)
 
 
 @dataclass
