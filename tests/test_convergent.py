@@ -78,10 +78,10 @@ REFUSED = [
     ({"step_decay": np.nan}, "AS.4"),
     ({"lr": 0.0}, "lr must be positive .AS.4"),
     ({"momentum": 0.9}, "momentum must be 0 .AS.2"),
-    ({"gamma": 0.0}, "gamma must be positive"),
-    ({"gamma": np.nan}, "gamma must be positive"),
-    ({"damping": 0.0}, "damping must be"),
-    ({"memory": 0}, "memory must be at least 1"),
+    ({"gamma": 0.0}, "gamma must be positive .AS.5"),
+    ({"gamma": np.nan}, "gamma must be positive .AS.5"),
+    ({"damping": 0.0}, "damping must be positive .AS.5"),
+    ({"memory": 0}, "memory must be at least 1 .AS.5"),
 ]
 
 
@@ -91,12 +91,6 @@ def test_values_outside_the_theorem_are_refused_by_both(options: dict[str, Any],
         kf.preset("convergent", **options)
     with pytest.raises(ValueError, match=words):
         KFQN(torch.nn.Linear(2, 2), "convergent", **options)
-
-
-@pytest.mark.parametrize("options", [{"gamma": -1.0}, {"damping": -1.0}, {"memory": 0}])
-def test_the_reference_names_the_assumption(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="AS.5"):
-        Convergent(**options)
 
 
 def test_an_input_inverse_that_no_lemma_covers_is_refused() -> None:
