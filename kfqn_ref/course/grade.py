@@ -89,12 +89,16 @@ def grade(
                 running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = student, prepared
             except Exception as problem:
                 done(_not_graded(classroom, assignment, student, master, problem))
-        for future in as_completed(running):
-            student, prepared = running[future]
-            try:
-                done(_settle(classroom, assignment, student, prepared, future.result()))
-            except Exception as problem:
-                done(_not_graded(classroom, assignment, student, master, problem))
+        try:
+            for future in as_completed(running):
+                student, prepared = running[future]
+                try:
+                    done(_settle(classroom, assignment, student, prepared, future.result()))
+                except Exception as problem:
+                    done(_not_graded(classroom, assignment, student, master, problem))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)  # those in a box end within its limits
+            raise
     return {student: records[student] for student in chosen}
 
 
