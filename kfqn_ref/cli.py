@@ -17,6 +17,7 @@ COMMANDS = {
     "verify": ("kfqn_ref.experiments.verify:command", "Train reference and torch side by side, and compare."),
     "train": ("kfqn_ref.experiments.train:command", "Train a network on real images, with checkpoints."),
     "first-look": ("kfqn_ref.experiments.first_look:command", "Compare KF-QN-CNN with SGD and Adam, tuned."),
+    "bench": ("kfqn_ref.experiments.bench:command", "Measure a step beside SGD and the physical limit."),
     "check": ("kfqn_ref.testing.command:command", "Check an implementation of the method against its laws."),
     "race": ("kfqn_ref.experiments.race:command", "Race all optimizers on real images, tuned by one rule."),
     "course": ("kfqn_ref.course.command:app", "Hand out, grade in a sandbox and give back assignments."),

@@ -42,6 +42,13 @@ def test_float64_trajectories_agree(name: str, interval: int) -> None:
     assert [moment.opt.curvature(x.module).counts for x in moment.opt.layers] == counts_of(moment)
 
 
+@pytest.mark.parametrize("memory", [100, 5])
+@pytest.mark.parametrize("name", ["kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022"])
+def test_trajectories_with_the_lean_input_factor_agree(name: str, memory: int) -> None:
+    moment = agreeing_run(name, lean=True, memory=memory, curvature_interval=1)
+    assert "S" in moment.opt.state[moment.opt.layers[0].weight]["H_a"]
+
+
 def test_trajectories_agree_where_the_lbfgs_memory_overflows() -> None:
     agreeing_run("kfqn_cnn_l", memory=5)
 

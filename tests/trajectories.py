@@ -14,6 +14,7 @@ from kfqn_ref.losses import SoftmaxCrossEntropy
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
 from kfqn_ref.presets import preset
+from kfqn_ref.strategies import lean_input_start
 from kfqn_ref.testing import twins
 
 CNN = Network(
@@ -70,7 +71,9 @@ def batches(network: Network, steps: int) -> list[tuple[np.ndarray, np.ndarray]]
 def reference_run(name: str, steps: int, options: tuple[tuple[str, Any], ...]) -> tuple[list, Blocks]:
     """Parameters and state after every step of the reference, and the initial parameters."""
     network = network_of(name)
-    method: Reference = preset(name, **dict(options))
+    given = dict(options)
+    lean = {"start_H_a": lean_input_start} if given.pop("lean", False) else {}
+    method: Reference = preset(name, **given, **lean)
     initial = params = network.init(np.random.default_rng(3))
     state, moments = method.init(params), []
     for x, target in batches(network, steps):
@@ -86,7 +89,8 @@ def side_by_side(
     network = network_of(name)
     moments, initial = reference_run(name, steps, tuple(sorted(options.items())))
     model = twins.build(network, initial, dtype=dtype)
-    opt = KFQN(model, name, **options)
+    factor = "lbfgs" if options.pop("lean", False) else "dense"
+    opt = KFQN(model, name, input_factor=factor, **options)
     path, before = 0.0, initial
     for (x, target), (params, state) in zip(batches(network, steps), moments, strict=True):
         opt.step(twins.closure_of(model, network, x, target))

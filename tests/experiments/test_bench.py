@@ -1,0 +1,65 @@
+"""``kfqn bench``: its figures mean what they say, and a short run writes them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from kfqn_ref.cli import app
+from kfqn_ref.experiments import bench_measure as measure
+from kfqn_ref.optim import KFQN
+
+
+def test_a_short_run_writes_the_figures_and_a_plot(tmp_path: Path) -> None:
+    options = ["--steps", "2", "--batch-size", "8", "--threads", "1", "--clock", "cpu", "--largest", "256"]
+    result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), *options])
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "bench.json").read_text())
+    rows = found["rows"]
+    assert set(rows) == set(measure.MAKERS)
+    assert rows["SGD"]["mean_over_sgd"] == 1
+    assert rows["kfqn_cnn"]["mean_over_limit"] == rows["kfqn_cnn"]["mean"] / rows["kfqn_cnn"]["limit"]
+    assert rows["SGD"]["kernels"] < rows["kfqn_cnn, every 10"]["kernels"] < rows["kfqn_cnn"]["kernels"]
+    assert rows["kfqn_cnn, lean"]["state_bytes"] < rows["kfqn_cnn"]["state_bytes"] / 4
+    assert found["setup"]["steps"] == 2
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_data_folder_is_a_wrong_option(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), "--data-dir", str(tmp_path / "none")])
+    assert result.exit_code == 2
+
+
+def test_the_exponent_of_a_power_law_is_its_power() -> None:
+    sizes = [64.0, 128.0, 256.0, 512.0]
+    assert measure.exponent(sizes, [3 * s**1.7 for s in sizes]) == pytest.approx(1.7)
+
+
+def test_the_limit_counts_passes_products_and_one_read_and_write() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Conv2d(2, 4, 1, groups=2, bias=False))
+    rates = measure.Rates(gemm=10.0, memory=100.0)
+    products = (9 * 5 + 3 * 25) + 2 * (4 * 1 + 2 * 1)
+    factors = (9 + 25) + 2 * (4 + 1)
+    for every in (1, 10):
+        opt = KFQN(model, curvature_interval=every)
+        expected = 7.0 + products / 10 + (5.0 + 8 * factors / 100) / every
+        assert measure.limit(opt, 7.0, 5.0, rates) == pytest.approx(expected)
+
+
+def test_kernels_are_counted_without_views() -> None:
+    x = torch.ones(3, 2)
+    with measure.Kernels() as kernels:
+        (x.T + 1).T.exp()
+    assert kernels.count == 2
+
+
+def test_the_state_is_counted_in_bytes() -> None:
+    model = nn.Linear(4, 3)
+    opt = KFQN(model)
+    x = torch.randn(5, 4)
+    opt.step(lambda: (loss := model(x).square().mean(), loss.backward())[0])
+    floats = 3 * 5 + 5 * 5 + 3 * 3 + 3 + 3  # M, H_a, H_g, s_g, y_g
+    assert measure.state_bytes(opt) == 4 * floats + 8 * 5  # and five counters
