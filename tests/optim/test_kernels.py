@@ -117,3 +117,30 @@ def test_all_finite_sees_one_bad_entry_and_no_large_one(bad: float) -> None:
     fine = [torch.full((3,), 1e30), torch.full((2, 2), 1e300, dtype=torch.float64)]
     assert kernels.all_finite(fine)  # a norm of squares would overflow
     assert not kernels.all_finite([*fine, torch.tensor([0.0, bad])])
+
+
+def test_the_updates_trace_as_one_graph() -> None:
+    def dense(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        theta = kernels.powell_damp_(s, y, (H @ y[..., None])[..., 0], mu1=0.2)
+        kernels.lm_damp_(s, y, lam=0.3)
+        kernels.bfgs_inverse_update_(H, s, y, (H @ y[..., None])[..., 0], theta > 0)
+        return theta
+
+    def lean(S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        kernels.lbfgs_push_(S, Y, R, s, y, s[:, 0] == s[:, 0])
+        return kernels.lbfgs_apply(S, Y, R, y[..., None], gamma=1.0)
+
+    rng = torch.Generator().manual_seed(0)
+    s = torch.randn(2, 4, generator=rng, dtype=torch.float64)
+    y = s + 0.1 * torch.randn(2, 4, generator=rng, dtype=torch.float64)
+    H, S, R = (
+        torch.eye(4).double().repeat(2, 1, 1),
+        torch.zeros(2, 3, 4).double(),
+        torch.zeros(2, 3, 3).double(),
+    )
+    for function, arguments in ((dense, (H, s, y)), (lean, (S, S, R, s, y))):
+        ours, theirs = ([x.clone() for x in arguments] for _ in range(2))
+        traced = torch.compile(function, fullgraph=True, backend="eager")
+        torch.testing.assert_close(traced(*ours), function(*theirs))
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b)
