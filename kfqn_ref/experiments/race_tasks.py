@@ -158,13 +158,13 @@ def _conv(d_in: int, d_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module]
 FASHION, DIGITS = "fashion-mnist", "digits"
 
 FULL = (
-    Task("cnn", "small CNN, Fashion-MNIST", FASHION, small_cnn, 128, 120, 30),
-    Task("autoencoder", "autoencoder, Fashion-MNIST", FASHION, autoencoder, 250, 90, 24,
+    Task("cnn", "small CNN, Fashion-MNIST", FASHION, small_cnn, 128, 120, 60),
+    Task("autoencoder", "autoencoder, Fashion-MNIST", FASHION, autoencoder, 250, 90, 90,
          autoencoder=True, he=True),
-    Task("resnet", "ResNet-like with BatchNorm, Fashion-MNIST at 14x14", FASHION, resnet, 64, 90, 24,
+    Task("resnet", "ResNet-like with BatchNorm, Fashion-MNIST at 14x14", FASHION, resnet, 64, 90, 90,
          pool=2, he=True),
-    Task("vgg", "VGG-like, digits", DIGITS, vgg, 64, 90, 24, he=True),
-    Task("allcnn", "All-CNN-C-like, Fashion-MNIST at 14x14", FASHION, all_cnn, 64, 90, 24, pool=2, he=True),
+    Task("vgg", "VGG-like, digits", DIGITS, vgg, 64, 90, 90, he=True),
+    Task("allcnn", "All-CNN-C-like, Fashion-MNIST at 14x14", FASHION, all_cnn, 64, 90, 90, pool=2, he=True),
 )  # fmt: skip  # a table
 
 QUICK = (
