@@ -86,9 +86,10 @@ def test_curvature_is_asked_for(s: list[float]) -> None:
         ref.bfgs_direct_update(I2, np.array(s), y)
 
 
-def test_a_direct_update_needs_a_positive_definite_matrix() -> None:
+@pytest.mark.parametrize("B", [-I2, 0 * I2])
+def test_a_direct_update_needs_a_positive_definite_matrix(B: np.ndarray) -> None:
     with pytest.raises(LinAlgError, match="sᵀBs must be positive"):
-        ref.bfgs_direct_update(-I2, np.array([1.0, 0.0]), np.array([1.0, 0.0]))
+        ref.bfgs_direct_update(B, np.array([1.0, 0.0]), np.array([1.0, 0.0]))
 
 
 @pytest.mark.parametrize(
