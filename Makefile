@@ -81,7 +81,7 @@ book-test: book  ## read the book in headless Chromium, and follow its links
 	cd book && npm test --silent
 
 pdf: $(BOOK_READY)  ## the book as PDF, by LaTeX
-	$(BIN)/jupyter-book build book --builder pdflatex
+	$(BIN)/python book/build_pdf.py
 
 clean:  ## remove what the targets made, .venv included
 	rm -rf $(VENV) out dist book/_build book/_vendor book/node_modules .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov

@@ -55,8 +55,7 @@ async function open(name, { width = 1200, colorScheme = "light", base = origin }
     if (!request.url().startsWith(base) && !/^(data|blob):/.test(request.url())) wrong.push(`outside: ${request.url()}`);
   });
   await page.goto(base + name);
-  if (base === origin) await page.waitForLoadState("networkidle");
-  await page.evaluate(() => window.MathJax?.startup?.promise);
+  await page.evaluate(async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; });
   return { page, wrong, close: () => context.close(), requests: () => requests };
 }
 
