@@ -16,7 +16,7 @@ from kfqn_ref._typing import Array, InverseEstimate, Pair, require
 from kfqn_ref.factors import average_pair, input_factor, input_mean, input_pair, output_pair
 from kfqn_ref.layers import Blocks, Conv2d, Record
 from kfqn_ref.network import Network, Pass, forward_backward
-from kfqn_ref.strategies import dd, dense_output_start, dp_dlm, exact_input_start, sqrt_split
+from kfqn_ref.strategies import dd, dense_output_start, dp_dlm, exact_input_start, no_factor, sqrt_split
 
 
 @dataclass(frozen=True)
@@ -260,18 +260,21 @@ class KFQN:
     def step(self, network: Network, params: Blocks, state: State, x: Array, target: Array) -> Step:
         """Return parameters, state and loss after one iteration on the mini-batch (x, target).
 
-        An iteration whose loss or gradient is not finite changes nothing but the counters.
+        An iteration whose loss or gradient is not finite changes nothing but the counters; in the first,
+        ``H_a`` starts from ``A_0 = 0``, since the inputs cannot be trusted.
 
         Raises:
             ValueError: shapes do not fit, or the network has a layer that the preset refuses.
         """
         first = forward_backward(network, params, x, target)
-        if not (np.isfinite(first.loss) and _all_finite(first.grads)):
+        sound = np.isfinite(first.loss) and _all_finite(first.grads)
+        if any(block.H_a is None for block in state.blocks):
+            first_factor = self.first_factor if sound else no_factor
+            factors = (first_factor(record.a_bar) for record in first.records)
+            state = self._start(network, state, factors, first.records)
+        if not sound:
             skipped = replace(state, k=state.k + 1, skipped_steps=state.skipped_steps + 1)
             return Step(params, skipped, first.loss)
-        if any(block.H_a is None for block in state.blocks):
-            factors = (self.first_factor(record.a_bar) for record in first.records)
-            state = self._start(network, state, factors, first.records)
         P, moved = self.direction(params, state, first.grads)
         alpha = self.lr * (state.k + 1) ** -self.step_decay
         new = tuple(W - alpha * p for W, p in zip(params, P, strict=True))

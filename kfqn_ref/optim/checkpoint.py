@@ -19,8 +19,8 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
         saved: a ``state_dict``.   own: the ``"kfqn"`` entry of this optimizer's.
 
     Raises:
-        TypeError: it is not a dictionary. ValueError: it is not a checkpoint of KFQN, has another version,
-        or belongs to another model or preset.
+        TypeError: it is not a dictionary.
+        ValueError: it is not one of KFQN, has another version, or belongs to another model or preset.
     """
     if not isinstance(saved, dict):
         raise TypeError(f"a checkpoint must be a dictionary, got {type(saved).__name__}")

@@ -18,8 +18,7 @@ def covered_layers(model: nn.Module, preset: Preset, exclude: Collection[str]) -
 
     Raises:
         ValueError: no layer is covered, a name in ``exclude`` is unknown, the preset refuses a layer, or the
-        weights of
-            a layer belong to another module too.
+            weights of a layer belong to another module too.
     """
     unknown = sorted(set(exclude) - {name for name, _ in model.named_modules()})
     if unknown:

@@ -58,9 +58,9 @@ class KFQN(torch.optim.Optimizer):
         gamma: ``H_g`` starts as ``gamma I``; positive.
 
     Raises:
-        TypeError: ``model`` is not a module. ValueError: a value is outside its range, no layer is covered,
-        a covered weight is shared, the preset refuses
-            a layer, or weight and bias of a layer are in different groups.
+        TypeError: ``model`` is not a module.
+        ValueError: a value is outside its range, no layer is covered, a covered weight is shared, the preset
+            refuses a layer, or weight and bias of a layer are in different groups.
 
     Source: ren2021kfqn, goldfarb2020kbfgs, ren2022kfqn.
     """
