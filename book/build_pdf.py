@@ -19,7 +19,8 @@ def main() -> int:
     text = (BOOK / "conf.py").read_text(encoding="utf-8")
     (BOOK / "conf.py").unlink()
     text = text.replace("'sphinx_jupyterbook_latex', ", "")
-    text = text.replace("'references.bib'", repr(str(BOOK / "references.bib")))  # else looked for beside conf.py
+    text = text.replace("'references.bib'", repr(str(BOOK / "references.bib")))  # conf.py is elsewhere
+    text += "latex_documents = [('index', 'kfqn_ref.tex', html_title, author, 'manual')]\n"
     (OUT / "conf.py").write_text(text, encoding="utf-8")
     latex = OUT / "latex"
     sphinx = [tools / "sphinx-build", "-b", "latex", "-c", OUT, "-d", OUT / "doctrees"]
