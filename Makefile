@@ -70,7 +70,11 @@ $(BOOK_READY): $(READY) book/package-lock.json book/vendor.mjs
 	@cd book && npm ci --silent --no-audit --no-fund && npm run --silent vendor
 	@touch $@
 
-book: $(BOOK_READY)  ## the book as pages, in book/_build/html; warnings are errors
+# Executed cells are kept until the package changes: an output must come from the code that it stands beside.
+book/_build/.package: $(shell find kfqn_ref -name '*.py')
+	@rm -rf book/_build/.jupyter_cache && mkdir -p $(@D) && touch $@
+
+book: $(BOOK_READY) book/_build/.package  ## the book as pages, in book/_build/html; warnings are errors
 	$(BIN)/jupyter-book build book $(BOOK_FLAGS)
 
 chapter: $(BOOK_READY)  ## one chapter, quickly: make chapter NAME=damping
