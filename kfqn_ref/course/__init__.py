@@ -14,6 +14,7 @@ again by a fresh process outside it. Only numbers come out of the box to that pr
 ``regrade``     outside: run the test cells of the master notebook against the stand-ins
 ``classroom``   the folders and the gradebook of a course
 ``release``     from the sources of an assignment to what students get
+``prepare``     a submission read, completed and with its tests back, before anything runs
 ``grade``       a class of submissions in one call
 ``feedback``    the page that a student gets, and the table that a teacher gets
 ``command``     the command line

@@ -7,7 +7,6 @@ cannot be graded is reported, and the rest goes on.
 """
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -18,23 +17,13 @@ from typing import Any
 
 import nbformat
 from nbconvert.exporters.exporter import ResourcesDict
-from nbgrader.converters import Autograde
 from nbgrader.preprocessors import SaveAutoGrades
 
 from kfqn_ref.course import summary
-from kfqn_ref.course.classroom import Classroom, Record, put_in_place, run
+from kfqn_ref.course.classroom import Classroom, Record, put_in_place
+from kfqn_ref.course.prepare import NotGraded, prepare
 from kfqn_ref.course.regrade import arguments, is_test
 from kfqn_ref.course.sandbox import Box, Limits, require_box
-
-LARGEST = 20 * 2**20  # bytes of a notebook
-
-
-class NotGraded(Exception):
-    """A submission that cannot be graded: its state, and what to do about it."""
-
-    def __init__(self, state: str, reason: str):
-        super().__init__(reason)
-        self.state = state
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,7 @@ def grade(
         running = {}
         for student in chosen:
             try:
-                prepared = _prepare(classroom, assignment, student, master, work)
+                prepared = prepare(classroom, assignment, student, master, work)
                 running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = student, prepared
             except Exception as problem:
                 done(_not_graded(classroom, assignment, student, master, problem))
@@ -100,81 +89,6 @@ def grade(
             pool.shutdown(wait=False, cancel_futures=True)  # those in a box end within its limits
             raise
     return {student: records[student] for student in chosen}
-
-
-def _prepare(classroom: Classroom, assignment: str, student: str, master: Any, work: Path) -> Path:
-    """Step 1: a copy of the notebook alone, with the master's tests. Returns its place in the workspace."""
-    if set(student) & set("[]*?+"):  # nbgrader takes them for patterns
-        raise NotGraded(
-            "wrong name", "the name of the student's folder must not have any of [ ] * ? +: rename it"
-        )
-    folder = classroom.root / "submitted" / student / assignment
-    clean = work / "submitted" / student / assignment
-    clean.mkdir(parents=True)
-    notebook = _complete(_read(folder, assignment), master)
-    (clean / f"{assignment}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
-    stamp = folder / "timestamp.txt"
-    if stamp.is_file() and not stamp.is_symlink():
-        shutil.copyfile(stamp, clean / "timestamp.txt")
-    coursedir = classroom.coursedir(
-        assignment, student, submitted=work / "submitted", autograded=work / "autograded"
-    )
-    converter = Autograde(coursedir=coursedir, config=coursedir.config)
-    converter.force, converter.create_student, converter.permissions = True, True, 644
-    converter.autograde_preprocessors = []  # restore the tests, run nothing
-    run(converter)
-    return work / "autograded" / student / assignment
-
-
-def _read(folder: Path, assignment: str) -> Any:
-    path = folder / f"{assignment}.ipynb"
-    if not folder.is_dir():
-        raise NotGraded("missing", f"nothing was handed in: there is no folder {assignment}/")
-    if path.is_symlink():
-        raise NotGraded("wrong name", f"{assignment}.ipynb is a link and not a file: hand in the file itself")
-    if not path.is_file():
-        names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
-        raise NotGraded(
-            "wrong name", f"the notebook must be named {assignment}.ipynb, found {names}: rename it"
-        )
-    if path.stat().st_size > LARGEST:
-        raise NotGraded(
-            "corrupt", "the notebook is larger than 20 MB: clear its outputs and hand it in again"
-        )
-    try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:
-        first = (
-            str(error).strip().splitlines()[0].split(":")[0][:100]
-            if str(error).strip()
-            else type(error).__name__
-        )
-        raise NotGraded(
-            "corrupt", f"the file is not a notebook ({first}): save it in Jupyter and hand it in again"
-        ) from error
-    return notebook
-
-
-def _complete(notebook: Any, master: Any) -> Any:
-    """The notebook with the marked cells that it lost, each after the one before it."""
-    notebook.nbformat_minor = 5
-    place = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
-    after = -1
-    for cell in master.cells:
-        mark = cell.metadata.get("nbgrader")
-        if mark is None:
-            continue
-        if mark.grade_id in place:
-            after = next(i for i, own in enumerate(notebook.cells) if own is place[mark.grade_id])
-            continue
-        new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
-        source = "# This cell was missing." if mark.solution else cell.source
-        after += 1
-        notebook.cells.insert(after, new(source, metadata={"nbgrader": dict(mark)}))
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{number}"  # one each, whatever was handed in
-    return notebook
 
 
 def _run(master: Path, prepared: Path, limits: Limits) -> Ran:
@@ -211,6 +125,13 @@ def _with_outputs(cells: list[Any], out: bytes, ended: str) -> list[Any]:
     return cells
 
 
+def without_source(output: Any) -> Any:
+    """An error of a test cell as its own text: a Python traceback would show the hidden tests around it."""
+    if output.output_type == "error" and not "".join(output.traceback).startswith("✗"):
+        output.traceback = [f"{output.ename}: {output.evalue}"]
+    return output
+
+
 def error_output(name: str, *lines: str) -> Any:
     """An error that nbgrader counts and a reader sees."""
     return nbformat.v4.new_output("error", ename=name, evalue=lines[-1][:200], traceback=list(lines))
@@ -222,6 +143,8 @@ def _settle(classroom: Classroom, assignment: str, student: str, prepared: Path,
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = ran.cells
     for cell in notebook.cells:
+        if is_test(cell):
+            cell.outputs = [without_source(output) for output in cell.outputs]
         again = ran.again.get(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
         if is_test(cell) and again is not None and not again["passed"]:
             cell.outputs = [output for output in cell.outputs if output.output_type != "execute_result"]

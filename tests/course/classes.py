@@ -14,7 +14,7 @@ from kfqn_ref.course.grade import grade
 from kfqn_ref.course.release import release
 from kfqn_ref.course.sandbox import Limits
 
-from .corpus import Sample, hand_in
+from .samples import Sample, hand_in
 
 LIMITS = Limits(seconds=150, cell_seconds=25, memory_mb=1536)
 

@@ -12,14 +12,16 @@ from kfqn_ref.course import grade as grading
 from kfqn_ref.course import sandbox
 from kfqn_ref.course.classroom import Classroom, CourseError, put_in_place, write_whole
 from kfqn_ref.course.feedback import feedback
-from kfqn_ref.course.grade import NotGraded, grade
+from kfqn_ref.course.grade import grade
+from kfqn_ref.course.prepare import NotGraded, complete
 from kfqn_ref.course.sandbox import NoBox, require_box
 
 from ..command import kfqn, words
 from . import answers
 from .boxes import needs_box
 from .classes import LIMITS, Graded, grade_all, plain
-from .corpus import Sample, bfgs, build, deleted, edited, emptied, linked, nothing, renamed, truncated, wrong
+from .corpus import bfgs, deleted, edited, emptied, linked, nothing, renamed, truncated, wrong
+from .samples import Sample, build
 
 CLASS = [
     Sample("ada", "a1_bfgs", 20.0),
@@ -148,10 +150,20 @@ def test_commands_say_what_is_missing(tmp_path):
 @pytest.mark.parametrize("change", [emptied, deleted, edited])
 def test_lost_cells_come_back_in_the_master_s_order(change):
     master = nbformat.from_dict(build(Sample("m", "a1_bfgs", 0)))
-    notebook = grading._complete(build(wrong("s", change=change)), master)
+    notebook = complete(build(wrong("s", change=change)), master)
     order = [cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata]
     assert order == [cell.metadata.nbgrader.grade_id for cell in master.cells if "nbgrader" in cell.metadata]
     assert len({cell["id"] for cell in notebook.cells}) == len(notebook.cells)
+
+
+def test_an_error_of_a_test_cell_does_not_show_the_hidden_tests_around_it():
+    shown = ["Traceback", "----> 1 laws(globals(), 'bfgs.secant')", "      2 ### BEGIN HIDDEN TESTS"]
+    output = nbformat.v4.new_output("error", ename="NameError", evalue="no laws", traceback=shown)
+    assert grading.without_source(output).traceback == ["NameError: no laws"]
+    ours = nbformat.v4.new_output(
+        "error", ename="LawBroken", evalue="", traceback=["✗ This law does not hold"]
+    )
+    assert grading.without_source(ours).traceback == ["✗ This law does not hold"]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from kfqn_ref.course.lesson import laws
 from kfqn_ref.course.regrade import is_solution, is_test
 from kfqn_ref.course.release import available, master_notebook, release, with_fresh_seeds
 
-from .corpus import grade_id
+from .samples import grade_id
 
 ASSIGNMENTS = available()
 
