@@ -77,7 +77,7 @@ def fuzz(seconds: float, out: Path, *, first_seed: int = 0, targets: Any = TARGE
     checks = [check for check in all_checks() if check.chapter in ("network", "optimizer")]
     loaded = {target: load(target) for target in targets}
     for seed in itertools.count(first_seed):
-        for check, target in itertools.product(checks, targets):
+        for check, target in ((c, t) for c in checks for t in targets):
             if time.monotonic() >= end:
                 return tried, list(failed.values())
             if (check, target) in failed or not loaded[target].provides(check.requires):

@@ -76,7 +76,7 @@ def _pooled(layer: Any, x: np.ndarray) -> np.ndarray:
         if type(layer).__name__ == "AvgPool2d":
             cells.append(values.mean(axis=2))
         else:
-            top = values.real.argmax(axis=2)
+            top = np.real(values).argmax(axis=2)
             cells.append(np.take_along_axis(values, top[..., None], axis=2)[..., 0])
     return np.stack(cells, axis=2).reshape(*x.shape[:2], *_grid(x.shape[2:], layer.kernel_size, stride))
 
@@ -101,7 +101,7 @@ def _plain(layer: Any, x: np.ndarray) -> np.ndarray:
     """Layers without weights."""
     match type(layer).__name__:
         case "ReLU":
-            return np.where(x.real > 0, x, 0)
+            return np.where(np.real(x) > 0, x, 0)
         case "Tanh":
             return np.tanh(x)
         case "Sigmoid":
@@ -173,5 +173,5 @@ def output_gradients(
         shifts[block] = steps + shifts.get(block, 0)
         outputs = run(network.layers, params, np.repeat(x, copies, axis=0), shifts)[0]
         many = losses(network.loss, outputs, np.repeat(target, copies, axis=0))
-        found.append(many.imag.reshape(N, T, d_g) / _EPS)
+        found.append(np.imag(many).reshape(N, T, d_g) / _EPS)
     return found

@@ -184,5 +184,6 @@ def extended(draw: DrawFn, base: SearchStrategy[Case], **extra: Any) -> Case:
     """A case with more named draws; each extra is a strategy, or a function of the case that returns one."""
     case = dict(draw(base))
     for name, strategy in extra.items():
-        case[name] = draw(strategy(case) if callable(strategy) else strategy)
+        chosen: Any = strategy(case) if callable(strategy) else strategy
+        case[name] = draw(chosen)
     return case

@@ -156,7 +156,7 @@ def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
     assert float(F.cross_entropy(model(x), target).detach()) < 0.1
 
 
-DEATHS, LENGTH = 20, 40
+DEATHS, LENGTH = 20, 160  # a life takes two steps and 10 ms at most: none reaches the end before the last
 
 
 def training(folder: Path, progress: Any) -> None:

@@ -68,5 +68,5 @@ def test_the_table_shows_every_report_and_every_broken_law() -> None:
 
 
 def test_the_committed_reports_are_of_these_adapters() -> None:
-    folder = Path(__file__).parents[2] / "conformance"
+    folder = Path(__file__).parents[2] / "book/data/conformance"
     assert {path.stem for path in folder.glob("*.json")} == set(PEERS)

@@ -3,6 +3,7 @@ arguments.
 """
 
 import warnings
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,7 @@ class ASDL:
     def __init__(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # it compiles itself with torch.jit.script
-            from asdl.precondition import kbfgs  # type: ignore[reportMissingImports]  # the optional extra
-
-        self._kbfgs: Any = kbfgs
+            self._kbfgs: Any = import_module("asdl.precondition.kbfgs")  # the optional extra `peers`
 
     def to_native(self, X: np.ndarray) -> Tensor:
         """A tensor that shares nothing with the array."""

@@ -65,13 +65,11 @@ class TorchKFQN:
     def lbfgs_push(self, S: Tensor, Y: Tensor, s: Tensor, y: Tensor, *, memory: int) -> tuple[Tensor, Tensor]:
         """Into buffers of ``memory`` rows, empty rows first."""
         m, n = S.shape
-        buffers = [torch.zeros(1, memory, n, dtype=self.dtype) for _ in range(2)]
-        for rows, old in zip(buffers, (S, Y), strict=True):
-            rows[0, memory - m :] = old
-        R = torch.triu(buffers[0] @ buffers[1].mT)
-        kernels.lbfgs_push_(*buffers, R, s[None], y[None], _YES)
-        kept = min(m + 1, memory)
-        return buffers[0][0, memory - kept :], buffers[1][0, memory - kept :]
+        kept_S, kept_Y = (torch.zeros(1, memory, n, dtype=self.dtype) for _ in range(2))
+        kept_S[0, memory - m :], kept_Y[0, memory - m :] = S, Y
+        kernels.lbfgs_push_(kept_S, kept_Y, torch.triu(kept_S @ kept_Y.mT), s[None], y[None], _YES)
+        empty = memory - min(m + 1, memory)
+        return kept_S[0, empty:], kept_Y[0, empty:]
 
     def optimizer_steps(self, network: Any, params: Any, batches: Any, *, preset: str, **options: Any) -> Any:
         """One snapshot a step of the torch optimizer."""
@@ -94,8 +92,9 @@ class TorchKFQN:
                 seen = optimizer.curvature(module)
                 H_a, H_g = (H if groups == 1 else H[group] for H in (seen.H_a, seen.H_g))
                 counts = seen.counts if group == 0 else (0,) * 5
-                dense = (np.array(H.double().numpy()) for H in (H_a, H_g))  # copies: updates write into them
-                yield BlockView(*dense, seen.lambda_a, seen.lambda_g, seen.T, *counts)
+                dense = [np.array(H.double().numpy()) for H in (H_a, H_g)]  # copies: updates write into them
+                fields = (*dense, seen.lambda_a, seen.lambda_g, seen.T, *counts)
+                yield BlockView._make(fields)
 
 
 class TorchKFQN32(TorchKFQN):

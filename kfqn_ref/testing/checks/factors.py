@@ -44,7 +44,7 @@ def factor_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     given=inputs,
 )
 def mean_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
-    wanted = sum(a_bar[n, t] for n, t in np.ndindex(*a_bar.shape[:2])) / _terms(a_bar)
+    wanted = np.asarray(sum(a_bar[n, t] for n, t in np.ndindex(*a_bar.shape[:2]))) / _terms(a_bar)
     equal(
         "ā̄",
         f.input_mean(a_bar),

@@ -1,5 +1,7 @@
 """Mistakes in the damping formulas (4.1)-(4.3)."""
 
+from typing import Any
+
 import numpy as np
 
 import kfqn_ref as ref
@@ -9,7 +11,7 @@ from kfqn_ref.testing.mutants.registry import mutant
 Array = np.ndarray
 
 
-def _theta(sy: float, q: float, mu: float) -> float:
+def _theta(sy: Any, q: Any, mu: float) -> float:
     return 1.0 if sy >= mu * q else (1 - mu) * q / (q - sy)
 
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 
 import kfqn_ref as ref
-from kfqn_ref import DenseInverse, LBFGSInverse, Pair, kfqn, strategies
+from kfqn_ref import DenseInverse, InverseEstimate, LBFGSInverse, Pair, kfqn, strategies
 from kfqn_ref.kfqn import KFQN, State, Step
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.mutants import factors
@@ -56,15 +56,20 @@ def _one_sided(self: KFQN, params: Any, state: State, grads: Any) -> Any:
     return tuple(block.H_g @ block.M for block in moved.blocks), moved
 
 
+def _dense(H: InverseEstimate | None) -> Array:
+    assert H is not None, "the first step set it"
+    return H.dense()
+
+
 def _inverted(self: KFQN, params: Any, state: State, grads: Any) -> Any:
     _, moved = _direction(self, params, state, grads)
-    return tuple(np.linalg.inv(b.H_g.dense()) @ b.M @ b.H_a.dense() for b in moved.blocks), moved
+    return tuple(np.linalg.inv(b.H_g.dense()) @ b.M @ _dense(b.H_a) for b in moved.blocks), moved
 
 
 def _swapped_sides(self: KFQN, params: Any, state: State, grads: Any) -> Any:
     _, moved = _direction(self, params, state, grads)
     square = [b.M.shape[0] == b.M.shape[1] for b in moved.blocks]
-    P = [b.H_a.dense() @ b.M @ b.H_g.dense() if q else b.H_g.dense() @ b.M @ b.H_a.dense()
+    P = [_dense(b.H_a) @ b.M @ b.H_g.dense() if q else b.H_g.dense() @ b.M @ _dense(b.H_a)
          for b, q in zip(moved.blocks, square, strict=True)]  # fmt: skip  # either order of sides
     return tuple(P), moved
 
@@ -172,7 +177,8 @@ def _rebinding(self: DenseInverse, s: Array, y: Array) -> DenseInverse:
 
 
 def _push_newest(self: LBFGSInverse, s: Array, y: Array) -> LBFGSInverse:
-    return LBFGSInverse(*drops_newest(self.S, self.Y, s, y, memory=self.memory), self.gamma, self.memory)
+    S, Y = drops_newest(self.S, self.Y, s, y, memory=self.memory)
+    return LBFGSInverse(S, Y, self.gamma, self.memory)
 
 
 def _push_always(self: LBFGSInverse, s: Array, y: Array) -> LBFGSInverse:
