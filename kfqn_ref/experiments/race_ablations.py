@@ -24,7 +24,7 @@ from kfqn_ref.optim.presets import dd_, location_split
 
 TASK = Task("ablations", "small CNN, Fashion-MNIST at 14x14", FASHION, small_cnn, 64, 80, 50, pool=2)
 BASE = {"lr": 0.3, "damping": 0.003}
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 WARM_BATCHES = 20
 
 

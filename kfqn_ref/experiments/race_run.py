@@ -47,7 +47,7 @@ def run_point(task: Task, images: Images, entrant: Entrant, point: Point) -> dic
     """
     model = task.model(images.x.shape[-1], point.seed)
     losses: list[float] = []
-    evaluations: list[dict[str, float]] = []
+    evaluations: list[dict[str, Any]] = []
     marks = evaluation_marks(point.steps, 1 if point.phase == "tune" else EVALUATIONS)
     try:
         step = entrant.start(task, model, point.hyper, point.seed)
@@ -61,8 +61,7 @@ def run_point(task: Task, images: Images, entrant: Entrant, point: Point) -> dic
     except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]  # its documented name
         pass  # a factor of non-finite numbers: the run has diverged
     finished = bool(evaluations) and evaluations[-1]["step"] == point.steps
-    score = evaluations[-1]["train_loss"] if finished else math.nan
-    record = {**asdict(point), "key": point.key, "score": score if math.isfinite(score) else None}
+    record = {**asdict(point), "key": point.key, "score": evaluations[-1]["train_loss"] if finished else None}
     if point.phase == "tune":
         return record
     return {**record, "losses": [_short(v) for v in losses], "evaluations": evaluations}
@@ -86,7 +85,7 @@ def mini_batches(images: Images, size: int, steps: int, seed: int) -> Iterator[t
 
 
 @torch.no_grad()
-def evaluate(task: Task, images: Images, model: nn.Module) -> dict[str, float]:
+def evaluate(task: Task, images: Images, model: nn.Module) -> dict[str, float | None]:
     """Return the losses on the first images of both splits, and the share of wrong classes of the second."""
     model.eval()
     n = task.held_out
@@ -99,6 +98,6 @@ def evaluate(task: Task, images: Images, model: nn.Module) -> dict[str, float]:
     return {name: _short(float(value)) for name, value in found.items()}
 
 
-def _short(value: float) -> float:
-    """Six significant digits, which is what float32 has."""
-    return float(f"{value:.6g}")
+def _short(value: float) -> float | None:
+    """Return six significant digits, which is what float32 has; None for what is not finite."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -142,9 +142,12 @@ def test_a_run_repeats_and_a_diverging_one_has_no_score(images: Images) -> None:
     assert record == run_point(TASK, images, ENTRANTS["sgd"], point)
     assert len(record["losses"]) == TASK.steps
     assert record["score"] == record["evaluations"][-1]["train_loss"]
-    blown = run_point(TASK, images, ENTRANTS["sgd"], replace(point, hyper={"lr": 1e6}))
-    assert blown["score"] is None
-    assert len(blown["losses"]) < TASK.steps
+    for lr in (1e6, 1e30):  # the loss is huge, and then not a number
+        blown = run_point(TASK, images, ENTRANTS["sgd"], replace(point, hyper={"lr": lr}))
+        assert blown["score"] is None
+        assert len(blown["losses"]) < TASK.steps
+        json.dumps(blown, allow_nan=False)
+    assert blown["losses"][-1] is None
 
 
 def test_all_entrants_start_from_the_same_weights_and_batches(images: Images) -> None:

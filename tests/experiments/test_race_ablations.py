@@ -58,7 +58,7 @@ def test_the_dampings_are_the_formulas_they_are_named_by() -> None:
 
 
 def found(store: Store) -> dict:
-    """The results of made-up runs: losses 1, 2 for the seeds of the base, others by their label."""
+    """The results of made-up runs: losses 1, 2, 3 for the seeds of the base, others by their label."""
     scale = {"LM only": 0.1, "none": None, "DD": 10.0}
     for study in ablations.STUDIES:
         for variant in study.variants:
@@ -76,11 +76,11 @@ def found(store: Store) -> dict:
 def test_sentences_compare_all_seeds_and_name_divergence(tmp_path: Path) -> None:
     result = found(Store(tmp_path / "ablations.jsonl"))
     sentence = result["studies"]["damping"]["sentence"]
-    assert "Base: D_P D_LM (1.500)" in sentence
-    assert "DD is worse (15.000)" in sentence
-    assert "Powell only makes no difference beyond the seeds' (1.500)" in sentence
-    assert "LM only is better (0.150)" in sentence
-    assert "none diverges on 2 of 2 seeds" in sentence
+    assert "Base: D_P D_LM (2.000)" in sentence
+    assert "DD is worse (20.000)" in sentence
+    assert "Powell only makes no difference beyond the seeds' (2.000)" in sentence
+    assert "LM only is better (0.200)" in sentence
+    assert "none diverges on 3 of 3 seeds" in sentence
 
 
 def test_results_are_shown_and_drawn(tmp_path: Path) -> None:
