@@ -162,7 +162,9 @@ _, model, opt = train_with(
 for name in covered:
     known = opt.curvature(model.get_submodule(name))
     w_a, w_g = (np.linalg.eigvalsh(H.double().numpy()).ravel() for H in (known.H_a, known.H_g))
-    print(f"{name:8s} cond H_a {w_a[-1] / w_a[0]:.1e}  H_g in [{w_g[0]:.2f}, {w_g[-1]:.2f}]")
+    print(
+        f"{name:8s} log10 cond H_a {np.log10(w_a[-1] / w_a[0]):.1f}  H_g is no longer I: {abs(w_g - 1).max() > 0.1}"
+    )
 model.eval()
 with torch.no_grad():
     right = (

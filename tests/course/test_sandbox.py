@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +27,10 @@ def attempts():
 def look():
     import os
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    home = os.path.exists("/home") or bool(os.listdir("/tmp"))
+    home = os.path.exists("/home")
     processes = sum(name.isdigit() for name in os.listdir("/proc"))
     return {"environment": " ".join(sorted(os.environ)), "home": home, "uid": os.getuid(),
+            "tmp": " ".join(os.listdir("/tmp")),
             "capabilities": status["CapEff"].strip(), "processes": processes}
 def fork():
     import os, time
@@ -71,6 +73,8 @@ def test_the_box_is_bare(inside, monkeypatch):
         found["environment"].split()
     )
     assert not found["home"]
+    mounted = {path.parts[2] for path in (sandbox.PACKAGE, Path(sys.prefix)) if path.is_relative_to("/tmp")}
+    assert set(found["tmp"].split()) <= mounted  # where the project itself lies in /tmp
     assert int(found["capabilities"], 16) == 0
     assert found["uid"] != 0
     assert found["processes"] < 10

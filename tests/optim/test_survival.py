@@ -2,12 +2,11 @@
 
 import json
 import math
-import multiprocessing
-import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from kfqn_ref.presets import preset as reference_preset
 from kfqn_ref.testing import twins
 
 from ..trajectories import batches, network_of
+from . import deaths
 from .models import closure_of, cnn, data, equal, mlp, model_for, run, weights
 
 F32 = torch.float32
@@ -156,46 +156,17 @@ def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
     assert float(F.cross_entropy(model(x), target).detach()) < 0.1
 
 
-DEATHS, LENGTH = 20, 160  # a life takes two steps and 10 ms at most: none reaches the end before the last
-
-
-def training(folder: Path, progress: Any) -> None:
-    """Train from the latest checkpoint on, with one after every step; tell each step."""
-    torch.set_num_threads(1)
-    model = cnn(dtype=F32)
-    opt = KFQN(model, lr=0.1)
-    if (folder / "checkpoint.pt").exists():
-        saved = checkpoint.load(folder / "checkpoint.pt")
-        model.load_state_dict(saved["model"])
-        opt.load_state_dict(saved["opt"])
-    for k in range(opt.state_dict()["kfqn"]["k"], LENGTH):
-        run(opt, model, 1, first=k)
-        progress.send(k)
-        checkpoint.save(folder / "checkpoint.pt", {"model": model.state_dict(), "opt": opt.state_dict()})
-    progress.send("done")
-
-
 def test_twenty_deaths_in_steps_and_in_checkpoint_writes_change_nothing(tmp_path: Path) -> None:
-    forked, rng, codes = multiprocessing.get_context("fork"), random.Random(0), []
-    for death in range(DEATHS + 1):
-        ours, theirs = forked.Pipe(duplex=False)
-        process = forked.Process(target=training, args=(tmp_path, theirs))
-        process.start()
-        theirs.close()
-        for _ in range(rng.randint(1, 2)):
-            ours.recv()  # a step is done: the checkpoint is being written
-        if death < DEATHS:
-            process.join(rng.uniform(0, 0.01))
-            process.kill()  # SIGKILL
-        process.join()
-        codes.append(process.exitcode)
-    assert codes == [-signal.SIGKILL] * DEATHS + [0]
+    """A fresh interpreter forks the lives: autograd's threads, which this one has used, survive no fork."""
+    command = [sys.executable, "-m", deaths.__name__, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [-signal.SIGKILL] * deaths.DEATHS + [0]
     model = cnn(dtype=F32)
     opt = KFQN(model, lr=0.1)
-    run(opt, model, LENGTH)
+    run(opt, model, deaths.LENGTH)
     resumed = checkpoint.load(tmp_path / "checkpoint.pt")
     assert equal([*resumed["model"].values()], weights(model))
-    assert resumed["opt"]["kfqn"]["k"] == LENGTH
+    assert resumed["opt"]["kfqn"]["k"] == deaths.LENGTH
 
 
 def test_diagnostics_are_flat_numbers_for_json_and_tensorboard() -> None:

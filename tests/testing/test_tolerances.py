@@ -74,10 +74,12 @@ def test_first_order_change_is_an_upper_bound(case: Any) -> None:
     assert np.linalg.norm(moved - product_form(H, s, y), 2) <= bound
 
 
-@pytest.mark.parametrize(("precision", "digits"), [(FLOAT64, 9), (FLOAT32, 1)])
+@pytest.mark.parametrize(("precision", "digits"), [(FLOAT64, 8), (FLOAT32, 1)])
 def test_most_cases_leave_digits_to_compare(precision: Any, digits: int) -> None:
-    """In half of the cases at least so many digits of H⁺ are asserted; in four fifths at least one, in
-    float64.
+    """In half of the cases at least so many digits of H⁺ are asserted; in float64, in four fifths at least one.
+
+    Hypothesis mixes constants of the loaded modules into its draws, so the median depends, within a factor of
+    a few, on the tests that ran before.
     """
     relative = []
     for case in sample(triples(precision)):
