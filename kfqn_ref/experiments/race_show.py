@@ -76,10 +76,10 @@ def show(suite: Suite, results: Mapping[str, Any], console: Console) -> None:
         console.print(table(result))
     console.print(f"[bold]{suite.rule}.[/bold]")
     console.print(
-        f"loss: mean of the last {WINDOW} mini-batch losses, mean over seeds [smallest, largest]; "
-        "target: SGD's. Time is not that of the runs: it is the number of steps times a step time measured "
-        "apart, in one process, interleaved with SGD's (ratio of means); the budget of equal time is SGD's "
-        "whole run. The "
+        f"loss: mean of the last {WINDOW} mini-batch losses, mean over seeds, and its range; target: what "
+        "every seed of SGD reaches. Time is not that of the runs: it is the number of steps times a step "
+        "time measured apart, in one process, interleaved with SGD's (ratio of means); the budget of equal "
+        "time is SGD's whole run. The "
         "best of ours and the best of the others are both picked by their mean, which favours whoever enters "
         "with more entrants."
     )
@@ -93,12 +93,12 @@ def plot(suite: Suite, task: Task, store: Store, result: Mapping[str, Any], path
     figure, axes = new_figure(4, width=4.6, height=4.4)
     epoch = task.batch / _train_size(task)
     metric = "test_loss" if task.autoencoder else "test_error"
-    for i, (name, found) in enumerate(result["rows"].items()):
+    for name, found in result["rows"].items():
         points = final_points(suite, task, ENTRANTS[name], store)
         runs = [r for p in points if p.key in store and (r := store[p.key])["score"] is not None]
         if not runs:
             continue
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if found["ours"] else "--"}
+        style = line_style(result["rows"], name)
         step = found["time"]["mean_ratio"] if found["time"] else None
         marks = list(range(WINDOW, task.steps + 1, 5))
         losses = [[smoothed(r["losses"], n) for n in marks] for r in runs]
@@ -117,6 +117,14 @@ def plot(suite: Suite, task: Task, store: Store, result: Mapping[str, Any], path
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle(f"{result['title']}: median and range of {len(suite.seeds)} seeds")
     save_figure(figure, path)
+
+
+def line_style(rows: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return colour and line of an entrant: no two are alike, ours are solid or dash-dotted."""
+    side = [other for other in rows if rows[other]["ours"] == rows[name]["ours"]]
+    turn, colour = divmod(side.index(name), len(COLOURS))
+    lines = ("-", "-.") if rows[name]["ours"] else ("--", ":")
+    return {"color": COLOURS[colour], "linestyle": lines[turn % 2]}
 
 
 def _band(axis: Any, x: Sequence[float], curves: Sequence[Sequence[float]], label: str, style: dict) -> None:

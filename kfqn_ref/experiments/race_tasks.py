@@ -71,10 +71,10 @@ class Task:
         return F.cross_entropy(outputs, target)
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Return targets drawn from the model's own distribution."""
+        """Return targets drawn from the model's own distribution; from any where its outputs are NaN."""
         if self.autoencoder:
-            return torch.bernoulli(torch.sigmoid(outputs), generator=generator)
-        return torch.multinomial(F.softmax(outputs, 1), 1, generator=generator)[:, 0]
+            return torch.bernoulli(torch.sigmoid(outputs).nan_to_num(0.5), generator=generator)
+        return torch.multinomial(F.softmax(outputs, 1).nan_to_num(1.0), 1, generator=generator)[:, 0]
 
 
 def he_start(model: nn.Module) -> nn.Module:

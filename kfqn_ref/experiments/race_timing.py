@@ -9,7 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kfqn_ref.experiments.race_entrants import ENTRANTS
+import torch
+
+from kfqn_ref.experiments.race_entrants import ENTRANTS, Stepper
 from kfqn_ref.experiments.race_run import mini_batches
 from kfqn_ref.experiments.race_tasks import Images, Task
 
@@ -26,17 +28,23 @@ def step_times(
         chosen: the hyper-parameters of every entrant; ``sgd`` among them.
         rounds: counted rounds; the mean counts what happens every 10th step only if it is a multiple of 10.
     """
-    steppers, seconds = {}, {name: [] for name in chosen}
-    for name, hyper in chosen.items():
-        model = task.model(images.x.shape[-1], 0)
-        steppers[name] = ENTRANTS[name].start(task, model, hyper, 0)
+    seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    steppers = {name: _fresh(task, images, name, hyper) for name, hyper in chosen.items()}
     for k, (x, y) in enumerate(mini_batches(images, task.batch, WARM_UP + rounds, 0)):
-        for name, step in steppers.items():
+        for name, hyper in chosen.items():
             before = time.perf_counter()
-            step(x, y)
+            try:
+                steppers[name](x, y)
+            except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]  # its documented name
+                steppers[name] = _fresh(task, images, name, hyper)  # diverged: not counted
+                continue
             if k >= WARM_UP:
                 seconds[name].append(time.perf_counter() - before)
     return with_ratios({n: (statistics.median(t), statistics.fmean(t)) for n, t in seconds.items()})
+
+
+def _fresh(task: Task, images: Images, name: str, hyper: Mapping[str, Any]) -> Stepper:
+    return ENTRANTS[name].start(task, task.model(images.x.shape[-1], 0), hyper, 0)
 
 
 def with_ratios(times: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ from kfqn_ref.cli import app
 from kfqn_ref.experiments import race_report as report
 from kfqn_ref.experiments.race_entrants import ENTRANTS, GRID_SIZE, Entrant, plain, product
 from kfqn_ref.experiments.race_run import Point, evaluation_marks, mini_batches, run_point
-from kfqn_ref.experiments.race_show import spread
+from kfqn_ref.experiments.race_show import line_style, spread
 from kfqn_ref.experiments.race_store import Store
 from kfqn_ref.experiments.race_suite import (
     SUITES,
@@ -25,7 +25,7 @@ from kfqn_ref.experiments.race_suite import (
     tuning_points,
 )
 from kfqn_ref.experiments.race_tasks import FULL, SMOKE, Images
-from kfqn_ref.experiments.race_timing import with_ratios
+from kfqn_ref.experiments.race_timing import step_times, with_ratios
 
 TASK, SUITE = SMOKE[0], SUITES["smoke"]
 
@@ -178,6 +178,35 @@ def test_drawn_targets_follow_the_models_distribution() -> None:
     assert ((frequency - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()  # five standard errors
 
 
+@pytest.mark.parametrize("autoencoder", [False, True])
+def test_targets_are_drawn_even_from_outputs_that_are_not_numbers(autoencoder: bool) -> None:
+    outputs = torch.full((4, 3), math.nan)
+    drawn = replace(TASK, autoencoder=autoencoder).draw(outputs, torch.Generator().manual_seed(0))
+    assert torch.isfinite(drawn.double()).all()
+
+
+def test_a_diverging_entrant_is_timed_from_fresh_weights(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = []
+
+    def start(task, model, hyper, seed):
+        starts.append(1)
+        calls = iter(range(100))
+
+        def step(x, y):
+            if next(calls) == 3:
+                raise torch.linalg.LinAlgError("a factor of NaN")
+            return 0.0
+
+        return step
+
+    monkeypatch.setitem(ENTRANTS, "adam", replace(ENTRANTS["adam"], start=start))
+    found = step_times(TASK, images, {"sgd": {"lr": 0.1}, "adam": {}}, 2)
+    assert len(starts) == 4  # the first, and one after every third step of the twelve rounds
+    assert found["adam"]["median_s"] > 0
+
+
 def test_marks_end_at_the_end() -> None:
     assert evaluation_marks(10, 3) == {4, 7, 10}
     assert evaluation_marks(7, 1) == {7}
@@ -216,6 +245,12 @@ def test_verdicts_need_all_seeds(ours: list[float], theirs: list[float], word: s
 def test_spread_names_divergence() -> None:
     assert spread([1.0, 3.0]) == "2 [1, 3]"
     assert spread([1.0, None]) == "diverged"
+
+
+def test_no_two_lines_of_a_plot_are_alike() -> None:
+    rows = {entrant.name: {"ours": entrant.ours} for entrant in ENTRANTS.values()}
+    styles = [tuple(line_style(rows, name).values()) for name in rows]
+    assert len(set(styles)) == len(styles)
 
 
 def test_ratios_are_to_sgd() -> None:
