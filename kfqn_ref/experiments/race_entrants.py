@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -152,9 +153,7 @@ def muon(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
 
 def shampoo(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
     """Return the step of the library's blocked Shampoo."""
-    from pytorch_optimizer import ScalableShampoo
-
-    opt = ScalableShampoo(
+    opt = import_module("pytorch_optimizer").ScalableShampoo(
         model.parameters(), start_preconditioning_step=10, preconditioning_compute_steps=10,
         block_size=256, **hyper,
     )  # fmt: skip  # one call
@@ -163,8 +162,7 @@ def shampoo(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
 
 def soap(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
     """Return the step of the library's SOAP, eigenvectors every 10 steps (its default)."""
-    from pytorch_optimizer import SOAP
-
+    SOAP = import_module("pytorch_optimizer").SOAP
     return stepper(task, model, SOAP(model.parameters(), weight_decay=0.0, **hyper))
 
 
@@ -172,8 +170,7 @@ def asdl(maker: str, **options: Any) -> Start:
     """Return the start of one of ASDL's gradient makers with SGD, momentum 0.9, behind it."""
 
     def start(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
-        from asdl import precondition
-
+        precondition = import_module("asdl.precondition")
         if not torch.cuda.is_available():  # its marks for CUDA's profiler fail without CUDA
             torch.cuda.nvtx.range_push = torch.cuda.nvtx.range_pop = lambda *_: 0
         config = precondition.PreconditioningConfig(
