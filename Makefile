@@ -53,7 +53,7 @@ thorough: $(READY)  ## the property tests with many more examples; hours on one 
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 $(ARGS)
 
 notebooks: $(READY)  ## run the read-along notebooks and keep their outputs
-	$(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py
+	env -u MPLBACKEND $(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py
 
 course-test: $(READY)  ## grade a class of forty difficult submissions in the sandbox
 	$(BIN)/python -m pytest tests/course -m corpus --timeout 1200 $(ARGS)
