@@ -1,8 +1,8 @@
 """What the method needs to know of a layer: its rows, and sums over samples and locations, by kind of layer.
 
-A layer is ``groups`` independent maps ``h_t = W ā_t`` side by side. Every vector is ``(groups, d)``. No
-patches are stored: a product with the input factor is a convolution with one output channel a group, and its
-weight gradient.
+A layer is ``groups`` independent maps ``h_t = W ā_t`` side by side. Every vector is ``(groups, d)``. A
+product with the input factor stores no patches: it is a convolution with one output channel a group, and its
+weight gradient; a CPU does the same by shifts, or by patches where channels are few and patches small.
 """
 
 import itertools
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEWEST_CHANNELS = 4
-"""From so many input channels a group on, a CPU is faster by offsets than by convolutions."""
+"""From so many input channels a group on, a CPU is faster by offsets than by patches."""
 
 PATCH_FLOATS = 1 << 24
-"""Patches are formed once, for the first input factor, in slices of at most this many numbers."""
+"""Patches are formed in slices of at most this many numbers."""
 
 
 class Geometry(Protocol):
@@ -145,33 +145,39 @@ class ConvGeometry:
         )
 
     def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
-        a = self._padded(a)
-        T = prod(self._locations(a))
-        step = max(1, PATCH_FLOATS // (self.groups * self.d_a * T))
         factor = a.new_zeros(self.groups, self.d_a, self.d_a, dtype=dtype)
-        for part in a.split(step):
-            a_bar = self._patches(part.to(dtype))
+        for a_bar in self._slices(self._padded(a), dtype):
             factor.baddbmm_(a_bar, a_bar.mT)
         return factor
 
     def action(self, a: Tensor, v: Tensor) -> Tensor:
         a = self._padded(a).to(v.dtype)
-        weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
-        weight = weight.reshape(self.groups, self.channels, *self.kernel)
-        if a.device.type == "cpu" and self.channels >= FEWEST_CHANNELS:
-            return self._action_by_offsets(a, weight.flatten(2).mT, bias)
+        if a.device.type != "cpu":
+            return self._action_by_convolutions(a, v)
+        return (
+            self._action_by_patches(a, v)
+            if self.channels < FEWEST_CHANNELS
+            else self._action_by_offsets(a, v)
+        )
+
+    def _action_by_convolutions(self, a: Tensor, v: Tensor) -> Tensor:
+        """Return the sum of ``ā (āᵀ v)`` of a padded input: a one-channel convolution and its gradient."""
+        weight, bias = self._as_kernel(v)
         zeros = (0,) * len(self.kernel)
         conv = (self.stride, self.padding, self.dilation, False, zeros, self.groups)
         return self._weight_gradient(a, torch.convolution(a, weight, bias, *conv))
 
-    def _action_by_offsets(self, a: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the sum of ``ā (āᵀ v)`` by one matrix product for all offsets of the kernel, and shifts.
+    def _action_by_patches(self, a: Tensor, v: Tensor) -> Tensor:
+        """Return the sum of ``ā (āᵀ v)`` of a padded input: two matrix products, for few channels."""
+        return total([(a_bar @ (v[:, None] @ a_bar).mT)[..., 0] for a_bar in self._slices(a, v.dtype)])
+
+    def _action_by_offsets(self, a: Tensor, v: Tensor) -> Tensor:
+        """Return the sum of ``ā (āᵀ v)`` of a padded input: a matrix product for all offsets, and shifts.
 
         A CPU's convolution with one output channel computes sixteen.
-
-        Args:
-            a: padded input.   weight: ``(groups, offsets, channels)``.   bias: ``(groups,)`` or none.
         """
+        kernel, bias = self._as_kernel(v)
+        weight = kernel.flatten(2).mT  # (groups, offsets, channels)
         rows = a.flatten(2).unflatten(1, (self.groups, self.channels))  # (N, groups, channels, places)
         z = (weight @ rows).unflatten(-1, a.shape[2:])  # what each offset adds to u, at the place it reads
         u = z.new_zeros(len(a), self.groups, *self._locations(a))
@@ -183,6 +189,10 @@ class ConvGeometry:
             U[(slice(None), slice(None), k, *here)] = u[(..., *there)]
         columns = (U.flatten(3) @ rows.mT).sum(0).mT.reshape(self.groups, -1)
         return columns if bias is None else torch.cat((columns, u.sum((0, *range(2, u.ndim)))[:, None]), 1)
+
+    def _as_kernel(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
+        return weight.reshape(self.groups, self.channels, *self.kernel), bias
 
     def _offsets(self, a: Tensor) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
         """Yield, per offset of the kernel, the locations it serves and the places of ``a`` it reads."""
@@ -219,6 +229,12 @@ class ConvGeometry:
         _, columns, ones = torch.ops.aten.convolution_backward(u, a, weight, sizes, *geometry, wanted)
         columns = columns.reshape(self.groups, -1)
         return torch.cat((columns, ones[:, None]), 1) if self.bias else columns
+
+    def _slices(self, a: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+        """Yield the patches of a padded input, of so many samples at a time as ``PATCH_FLOATS`` allows."""
+        step = max(1, PATCH_FLOATS // (self.groups * self.d_a * prod(self._locations(a))))
+        for part in a.split(step):
+            yield self._patches(part.to(dtype))
 
     def _patches(self, a: Tensor) -> Tensor:
         """Return every patch, ``(groups, d_a, N T)``, rows in the order of ``weight.reshape(C_out, -1)``."""

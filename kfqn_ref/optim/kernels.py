@@ -26,7 +26,7 @@ def powell_damp_(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor:
     """
     sy, yHy = dot(s, y), dot(y, Hy)
     theta = torch.where(sy >= mu1 * yHy, 1.0, (1 - mu1) * yHy / (yHy - sy))
-    s.mul_(theta[:, None]).add_(Hy * (1 - theta)[:, None])
+    s.lerp_(Hy, (1 - theta)[:, None])
     return theta
 
 
@@ -37,7 +37,7 @@ def identity_damp_(s: Tensor, y: Tensor, *, mu2: float) -> Tensor:
     """
     sy, ss = dot(s, y), dot(s, s)
     theta = torch.where(sy >= mu2 * ss, 1.0, (1 - mu2) * ss / (ss - sy))
-    y.mul_(theta[:, None]).add_(s * (1 - theta)[:, None])
+    y.lerp_(s, (1 - theta)[:, None])
     return theta
 
 
@@ -46,15 +46,18 @@ def lm_damp_(s: Tensor, y: Tensor, *, lam: float) -> None:
     y.add_(s, alpha=lam)
 
 
-def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> Tensor:
-    r"""Return ``v`` with :math:`H^+ = H + s v^\top + v s^\top`, the rank-two form of (3.1).
+def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return :math:`s^\top y`, and ``v`` with :math:`H^+ = H + s v^\top + v s^\top`: (3.1) in rank-two form.
 
     .. math:: v = \tfrac{\rho}{2} (1 + \rho\, y^\top H y)\, s - \rho H y, \qquad \rho = 1 / s^\top y
 
     Source: nocedal2006.
     """
-    rho = 1 / dot(s, y)
-    return s * (rho / 2 * (1 + rho * dot(y, Hy)))[:, None] - Hy * rho[:, None]
+    sy, yHy = (torch.stack((s, Hy), 1) @ y[..., None]).unbind(1)  # (groups, 1) each
+    rho = 1 / sy
+    half = rho / 2  # rho * rho would underflow for large pairs
+    v = torch.addcmul(s * torch.addcmul(half, half, rho * yHy), Hy, rho, value=-1)
+    return sy[:, 0], v
 
 
 def bfgs_inverse_update_(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
@@ -63,11 +66,12 @@ def bfgs_inverse_update_(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Te
     A group is left as it is unless ``accept``, :math:`s^\top y > 0` and the change of ``H`` is finite.
     ``s`` and ``Hy`` are ``(groups, d)``, ``Hy`` being the old ``H`` times ``y``. Source: nocedal2006; (3.1).
     """
-    v = bfgs_rank_two(s, y, Hy)
-    largest = s.abs().amax(-1) * v.abs().amax(-1)
-    accept = accept & (dot(s, y) > 0) & (largest < torch.inf)
-    s, v = (torch.where(accept[:, None], x, 0.0) for x in (s, v))
-    H.baddbmm_(torch.stack((s, v), -1), torch.stack((v, s), -2))  # (groups, d, 2) @ (groups, 2, d)
+    sy, v = bfgs_rank_two(s, y, Hy)
+    sv = torch.stack((s, v), 1)
+    largest = sv.abs().amax(-1).prod(-1)  # of the entries of s vᵀ
+    accept = accept & (sy > 0) & (largest < torch.inf)
+    sv = torch.where(accept[:, None, None], sv, 0.0)
+    H.baddbmm_(sv.mT, sv.flip(1))  # (groups, d, 2) @ (groups, 2, d)
     return accept
 
 

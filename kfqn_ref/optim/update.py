@@ -167,7 +167,7 @@ def update_input_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> Non
 
 def update_output_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> None:
     """Average the output pair (5.3), damp it, and update ``H_g``."""
-    finite = ok & torch.isfinite(torch.cat((pairs.s, pairs.y), -1)).all(-1)
+    finite = ok & (torch.cat((pairs.s, pairs.y), -1).abs().amax(-1) < torch.inf)
     for mean, new in ((state["s_g"], pairs.s), (state["y_g"], pairs.y)):
         average_(mean, new, method.pair_decay, finite[:, None])
     H_g = inverse_of(state["H_g"])
@@ -189,4 +189,4 @@ def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset, among: Tensor) -> T
 
 
 def _count(state: State, event: int, where: Tensor) -> None:
-    state["counts"][event] += where
+    state["counts"][event].add_(where)

@@ -91,10 +91,10 @@ def test_convolutions(case: tuple[nn.Conv2d, Tensor]) -> None:
     v = torch.randn(layer_geometry.groups, layer_geometry.d_a, dtype=a.dtype)
     expected = (a_bar.mT @ (a_bar @ v[..., None]))[..., 0]
     size = float(expected.norm())
-    for fewest in (1, 1000):  # by offsets, by convolutions
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(geometry, "FEWEST_CHANNELS", fewest)
-            assert float((layer_geometry.action(a, v) - expected).norm()) <= 1e-12 * size
+    assert float((layer_geometry.action(a, v) - expected).norm()) <= 1e-12 * size
+    for way in ("convolutions", "patches", "offsets"):
+        found = getattr(layer_geometry, f"_action_by_{way}")(layer_geometry._padded(a), v)
+        assert float((found - expected).norm()) <= 1e-12 * size, way
     factor = layer_geometry.input_factor(a, a.dtype)
     torch.testing.assert_close(factor, a_bar.mT @ a_bar, rtol=1e-12, atol=1e-12)
     mean = layer_geometry.input_sum(layer_geometry.batch_sum(a, a.dtype), N * T) / (N * T)
@@ -142,13 +142,15 @@ def test_inputs_without_a_batch_axis_are_one_sample() -> None:
         )
 
 
-def test_the_first_factor_is_the_same_from_small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_factor_and_action_are_the_same_from_small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     conv = nn.Conv2d(2, 3, 3, dtype=torch.float64)
     layer_geometry, _ = covered(conv)
     a = torch.randn(5, 2, 6, 6, dtype=torch.float64)
-    whole = layer_geometry.input_factor(a, a.dtype)
+    v = torch.randn(1, layer_geometry.d_a, dtype=a.dtype)
+    whole, product = layer_geometry.input_factor(a, a.dtype), layer_geometry.action(a, v)
     monkeypatch.setattr(geometry, "PATCH_FLOATS", 1)
     torch.testing.assert_close(layer_geometry.input_factor(a, a.dtype), whole, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(layer_geometry.action(a, v), product, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("module", [nn.ConvTranspose2d(1, 1, 2), nn.BatchNorm2d(2), nn.Bilinear(2, 2, 2)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim import capture, geometry, inverse, kernels, move, optimizer, presets, replay, update
+from kfqn_ref.optim import capture, geometry, inverse, iteration, kernels, move, presets, replay, update
 from kfqn_ref.optim.layer import Layer
 
 from ..trajectories import side_by_side
@@ -44,7 +44,7 @@ def skipping_good_pairs(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Ten
     return kernels.bfgs_inverse_update_(H, s, y, Hy, accept & (kernels.dot(s, y) <= 0))
 
 
-def transposed(s: Tensor, y: Tensor, Hy: Tensor) -> Tensor:
+def transposed(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
     return KEPT["bfgs_rank_two"](y, s, Hy)
 
 
@@ -152,8 +152,8 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "two loops in the other order": ("kfqn_cnn_l", [(inverse, "lbfgs_apply", reversed_loops)]),
     "weights of the moving pair swapped": ("kfqn_cnn", [(update, "average_", swapped_weights)]),
     "weights of the moving gradient swapped": ("kfqn_cnn", [(kernels, "average_", swapped_weights)]),
-    "s from gradients": ("kfqn_cnn", [(optimizer, "compare", s_from_gradients)]),
-    "weight decay inside y": ("kfqn_cnn", [(optimizer, "compare", decay_in_y)]),
+    "s from gradients": ("kfqn_cnn", [(iteration, "compare", s_from_gradients)]),
+    "weight decay inside y": ("kfqn_cnn", [(iteration, "compare", decay_in_y)]),
     "mean in place of the bias entry": (
         "kfqn_cnn",
         [(geometry.ConvGeometry, "input_sum", mean_in_place_of_one)],
@@ -167,7 +167,7 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "λ in place of √λ": ("kfqn_cnn", [(presets, "sqrt_split", whole_lambda)]),
     "second pass at the old weights": (
         "kfqn_cnn",
-        [(move, "descend_", old_weights), (optimizer, "compare", second_pass_then_step)],
+        [(move, "descend_", old_weights), (iteration, "compare", second_pass_then_step)],
     ),
 }
 
