@@ -158,13 +158,13 @@ def _conv(d_in: int, d_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module]
 FASHION, DIGITS = "fashion-mnist", "digits"
 
 FULL = (
-    Task("cnn", "small CNN, Fashion-MNIST", FASHION, small_cnn, 128, 120, 60),
-    Task("autoencoder", "autoencoder, Fashion-MNIST", FASHION, autoencoder, 250, 90, 90,
+    Task("cnn", "small CNN, Fashion-MNIST", FASHION, small_cnn, 128, 300, 120),
+    Task("autoencoder", "autoencoder, Fashion-MNIST", FASHION, autoencoder, 250, 300, 120,
          autoencoder=True, he=True),
-    Task("resnet", "ResNet-like with BatchNorm, Fashion-MNIST at 14x14", FASHION, resnet, 64, 90, 90,
+    Task("resnet", "ResNet-like with BatchNorm, Fashion-MNIST at 14x14", FASHION, resnet, 64, 240, 120,
          pool=2, he=True),
-    Task("vgg", "VGG-like, digits", DIGITS, vgg, 64, 90, 90, he=True),
-    Task("allcnn", "All-CNN-C-like, Fashion-MNIST at 14x14", FASHION, all_cnn, 64, 90, 90, pool=2, he=True),
+    Task("vgg", "VGG-like, digits", DIGITS, vgg, 64, 240, 120, he=True),
+    Task("allcnn", "All-CNN-C-like, Fashion-MNIST at 14x14", FASHION, all_cnn, 64, 240, 120, pool=2, he=True),
 )  # fmt: skip  # a table
 
 QUICK = (
