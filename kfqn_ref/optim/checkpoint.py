@@ -1,15 +1,35 @@
 """Checkpoints: what is saved beside the tensors, and what must agree before anything is touched."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from kfqn_ref.optim.layer import Layer
+from kfqn_ref.optim.update import Method
 
 VERSION = 1
 """Version of the layout of ``state_dict()["kfqn"]`` and of the states of the layers."""
 
 MUST_AGREE = ("preset", "input_factor", "memory", "layers", "others")
 """What a checkpoint and an optimizer must have in common."""
+
+
+def identity(
+    model: nn.Module, method: Method, layers: Sequence[Layer], group_sizes: list[int]
+) -> dict[str, Any]:
+    """Return what a checkpoint must agree on; ``group_sizes`` counts the parameters of every group."""
+    covered = {p for layer in layers for p in layer.parameters}
+    return {
+        "version": VERSION,
+        "preset": method.preset.name,
+        "input_factor": method.input_factor,
+        "memory": method.memory,
+        "layers": [layer.fingerprint for layer in layers],
+        "others": [[n, list(p.shape)] for n, p in model.named_parameters() if p not in covered],
+        "groups": group_sizes,
+    }
 
 
 def check(saved: dict[str, Any], own: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The optimizer: order of an iteration, options, errors, checkpoints. It contains no formula."""
+"""The optimizer: options, errors, checkpoints. An iteration has its own module; here is no formula."""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -7,19 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from kfqn_ref.optim import checkpoint, diagnostics
-from kfqn_ref.optim.capture import Capture, Record
 from kfqn_ref.optim.coverage import covered_layers, plain_arithmetic
 from kfqn_ref.optim.curvature import Curvature, curvature_of
 from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
-from kfqn_ref.optim.kernels import all_finite
+from kfqn_ref.optim.iteration import Closure, Iteration, start
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.options import check_group, check_groups, complete_groups
 from kfqn_ref.optim.presets import PRESETS
-from kfqn_ref.optim.replay import Replay
-from kfqn_ref.optim.update import Method, Pairs, act, compare, start_, update_input_, update_output_
-
-Closure = Callable[[], Any]
+from kfqn_ref.optim.update import Method, Pairs
+from kfqn_ref.optim.warm_start import mean_factors
 
 
 class KFQN(torch.optim.Optimizer):
@@ -105,9 +101,9 @@ class KFQN(torch.optim.Optimizer):
             "step_decay": chosen.step_decay if step_decay is None else step_decay,
         }
         super().__init__(complete_groups(self.model, groups), defaults)
-        self._of_parameter = {p: layer for layer in self.layers for p in layer.parameters}
-        self._group_of = {p: i for i, group in enumerate(self.param_groups) for p in group["params"]}
-        check_groups(self.layers, self._group_of)
+        self.layer_of = {p: layer for layer in self.layers for p in layer.parameters}
+        self.group_of = {p: i for i, group in enumerate(self.param_groups) for p in group["params"]}
+        check_groups(self.layers, self.group_of)
         self._latest: dict[Layer, Pairs] = {}
         self._k = 0
         self._skipped_steps = torch.zeros((), dtype=torch.int64, device=self.layers[0].weight.device)
@@ -134,97 +130,15 @@ class KFQN(torch.optim.Optimizer):
         """
         if not callable(closure):
             raise TypeError(f"step needs a closure, got {type(closure).__name__}")
-        eager = self._k < self.method.preset.eager_steps
-        updates = eager or self._k % self.method.curvature_interval == 0
-        replay = Replay(self.model)
-        loss, first = self._first_pass(closure, updates)
-        scale = 1 / max(first.N, 1) if self.method.loss_reduction == "sum" else 1.0
-        with plain_arithmetic(self.layers):
-            ok, pairs = self._begin_pairs(loss, first, updates)
-            self._move_(ok, scale, pairs)
-            for layer, pair in pairs.items():
-                act(self.state[layer.weight], pair, self.method, ok, keep_A=self._k == 0)
+        iteration = Iteration(self, closure, self._k)
+        loss = iteration.first_pass()
+        iteration.move_()
+        self._skipped_steps += ~iteration.ok
         self._k += 1
-        if updates:
-            self._second_pass(closure, replay, pairs, ok, scale)
-            self._latest |= pairs
+        if iteration.updates:
+            iteration.second_pass()
+            self._latest |= iteration.pairs
         return loss
-
-    def _first_pass(self, closure: Closure, updates: bool) -> tuple[Any, Capture]:
-        """Return the loss and the records of the closure's first call."""
-        layers = [layer for layer in self.layers if layer.weight.requires_grad]
-        capture = Capture(layers, keep_input=updates)
-        watched = updates or self.method.loss_reduction == "sum"
-        with torch.enable_grad(), capture.watching(watched):
-            loss = closure()
-        if not isinstance(loss, Tensor | float):
-            raise ValueError(f"the closure must return the loss, got {type(loss).__name__}")
-        if not self._moving() or (watched and not capture.usable):
-            raise ValueError("the closure must call backward, but no gradient was left by it")
-        return loss, capture
-
-    def _begin_pairs(self, loss: Any, first: Capture, updates: bool) -> tuple[Tensor, dict[Layer, Pairs]]:
-        """Return the mask of a sound iteration and what the curvature pairs begin with; start new layers."""
-        device, dtype = self._skipped_steps.device, self.layers[0].dtype
-        loss = (
-            loss.detach().clone()
-            if isinstance(loss, Tensor)
-            else torch.tensor(loss, dtype=dtype, device=device)
-        )
-        records = first.usable if updates else []
-        new = [r for r in records if "H_a" not in self.state[r.layer.weight]]
-        factors = [record.first_factor(self.method.input_factor) for record in new]
-        means = [record.a_mean() for record in records]
-        self.reducer.mean_([loss, *factors, *means])
-        ok = all_finite([loss, *(grad for _, grad in self._moving())])
-        past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
-        for record, A in zip(new, factors, strict=True):
-            self._start(record, A, ok & past)
-        pairs = zip(records, means, strict=True)
-        return ok, {r.layer: Pairs(r, a_mean, r.layer.output_mean(a_mean)) for r, a_mean in pairs}
-
-    def _start(self, record: Record, A: Tensor, ok: Tensor) -> None:
-        weight = record.layer.weight
-        damping = self.param_groups[self._group_of[weight]]["damping"]
-        start_(self.state[weight], record, self.method, damping, A, ok)
-
-    def _second_pass(
-        self, closure: Closure, replay: Replay, pairs: dict[Layer, Pairs], ok: Tensor, scale: float
-    ) -> None:
-        """Call the closure at the new weights, and update every ``H_a`` and ``H_g``."""
-        second = Capture([*pairs], keep_input=False)
-        with torch.enable_grad(), self.reducer.quiet(), replay.again(), second.watching():
-            closure()
-        with plain_arithmetic(self.layers):
-            for record in second.usable:
-                compare(pairs[record.layer], record, scale)
-            self.reducer.mean_([x for pair in pairs.values() for x in pair.to_reduce(self.method.preset)])
-            for layer, pair in pairs.items():
-                update_input_(self.state[layer.weight], pair, self.method, ok)
-                if pair.compared:
-                    update_output_(self.state[layer.weight], pair, self.method, ok)
-
-    def _move_(self, ok: Tensor, scale: float, pairs: dict[Layer, Pairs]) -> None:
-        """Average the gradients and move all parameters that have one."""
-        self._skipped_steps += ~ok
-        for group in self.param_groups:
-            move = Move(group, self._alpha(group), scale, ok)
-            for p in group["params"]:
-                layer = self._of_parameter.get(p)
-                if p.grad is None:
-                    continue
-                if layer is None or layer.weight.grad is None:
-                    move.plain_(p, self.state[p])
-                elif p is layer.weight:
-                    move.layer_(layer, self.state[p], pairs.get(layer))
-
-    def _alpha(self, group: dict[str, Any]) -> float:
-        return group["lr"] * (self._k + 1) ** -group["step_decay"]
-
-    def _moving(self) -> list[tuple[nn.Parameter, Tensor]]:
-        """Return the parameters that have a gradient, with it."""
-        parameters = (p for group in self.param_groups for p in group["params"])
-        return [(p, p.grad) for p in parameters if p.grad is not None]
 
     def warm_start(self, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None) -> None:
         """Begin from the mean of ``A`` over forward passes at the present weights, before iteration 0.
@@ -242,24 +156,12 @@ class KFQN(torch.optim.Optimizer):
         """
         if self._k:
             raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
-        sums: dict[Layer, tuple[Record, Tensor]] = {}
-        count, replay = 0, Replay(self.model)
-        for batch in batches:
-            count += 1
-            capture = Capture(self.layers, keep_input=True)
-            with replay.again(), capture.watching(), torch.enable_grad():
-                (forward or self.model)(batch)
-            with plain_arithmetic(self.layers):
-                for layer, record in capture.records.items():
-                    A = record.first_factor(self.method.input_factor)
-                    sums[layer] = (record, A + sums[layer][1] if layer in sums else A)
-                    record.a.clear()
-        replay.rewind()
-        if not count:
-            raise ValueError("warm_start needs at least one mini-batch, got none")
+        factors = mean_factors(
+            self.model, self.layers, self.method.input_factor, batches, forward or self.model
+        )
         with plain_arithmetic(self.layers):
-            for record, A in sums.values():
-                self._start(record, A / count, torch.ones((), dtype=torch.bool, device=A.device))
+            for record, A in factors:
+                start(self, record, A, torch.ones((), dtype=torch.bool, device=A.device))
 
     def curvature(self, module: nn.Module) -> Curvature:
         """Return what the method knows of one layer, as dense matrices and numbers on the host.
@@ -320,14 +222,5 @@ class KFQN(torch.optim.Optimizer):
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
 
     def _identity(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on."""
-        others = [[n, list(p.shape)] for n, p in self.model.named_parameters() if p not in self._of_parameter]
-        return {
-            "version": checkpoint.VERSION,
-            "preset": self.method.preset.name,
-            "input_factor": self.method.input_factor,
-            "memory": self.method.memory,
-            "layers": [layer.fingerprint for layer in self.layers],
-            "others": others,
-            "groups": [len(group["params"]) for group in self.param_groups],
-        }
+        sizes = [len(group["params"]) for group in self.param_groups]
+        return checkpoint.identity(self.model, self.method, self.layers, sizes)

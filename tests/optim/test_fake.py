@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from kfqn_ref.optim import KFQN, PRESETS, optimizer
+from kfqn_ref.optim import KFQN, PRESETS, iteration
 
 _setup_privateuseone_for_python_backend("fakegpu")
 torch.fakegpu.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]  # made by the line above
@@ -86,16 +86,16 @@ def test_a_read_of_the_device_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def reading(values: Any) -> Tensor:
         return torch.tensor(bool(original(values)))
 
-    original = optimizer.all_finite
-    monkeypatch.setattr(optimizer, "all_finite", reading)
+    original = iteration.all_finite
+    monkeypatch.setattr(iteration, "all_finite", reading)
     with pytest.raises(DataDependentOutputException):
         fake_steps("kfqn_cnn", 1, half=False)
 
 
 def test_a_mix_of_devices_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = optimizer.all_finite
+    original = iteration.all_finite
     monkeypatch.setattr(
-        optimizer, "all_finite", lambda values: original(values).new_ones(3, device="cpu") > 0
+        iteration, "all_finite", lambda values: original(values).new_ones(3, device="cpu") > 0
     )
     with pytest.raises((RuntimeError, TypeError)):
         fake_steps("kfqn_cnn", 1, half=False)
