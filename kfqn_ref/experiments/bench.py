@@ -46,9 +46,11 @@ def command(
         widths = tuple(width for width in (64, 128, 256, 512, 1024, 2305, 4609) if width <= largest)
         curves = measure.growth(widths, (32, 64, 128, 256, 512), steps=min(steps, 9), clock=timer)
     found |= {"growth": curves, "exponents": measure.exponents(curves)}
+    found["lean_pays_from"] = measure.lean_pays_from(curves)
     found["setup"] = {"steps": steps, "batch": batch_size, "threads": threads, "clock": clock}
     for table in (rows_table(found), growth_table(found)):
         console.print(table)
+    console.print(f"lean is the faster from d_a = {found['lean_pays_from'] or 'none measured'}")
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
     plot(curves, out / "bench.png")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)

@@ -38,6 +38,8 @@ def reference_cnn() -> nn.Sequential:
 MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "SGD": lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9),
     "Adam": lambda m: torch.optim.Adam(m.parameters(), lr=1e-3),
+    "SGD, channels last": lambda m: MAKERS["SGD"](m.to(memory_format=torch.channels_last)),
+    "kfqn_cnn, channels last": lambda m: MAKERS["kfqn_cnn"](m.to(memory_format=torch.channels_last)),
     "kfqn_cnn": lambda m: KFQN(m, lr=0.1),
     "kfqn_cnn, every 10": lambda m: KFQN(m, lr=0.1, curvature_interval=10),
     "kfqn_cnn_l": lambda m: KFQN(m, "kfqn_cnn_l", lr=0.1),
@@ -205,6 +207,14 @@ def _one_layer(width: int, batch: int, factor: str, steps: int, clock: Clock) ->
     runner = Runner(model, opt, x, target, batch)
     runner.step(clock)
     return float(np.median([runner.step(clock) for _ in range(steps)])), state_bytes(opt)
+
+
+def lean_pays_from(curves: Mapping[str, Mapping[str, list[float]]]) -> float | None:
+    """Return the least measured width from which on lean steps are the faster ones, ``None`` without one."""
+    widths, dense, lean = curves["dense"]["width"], curves["dense"]["seconds"], curves["lbfgs"]["seconds"]
+    slower = [i for i in range(len(widths)) if lean[i] >= dense[i]]
+    first = slower[-1] + 1 if slower else 0
+    return widths[first] if first < len(widths) else None
 
 
 def exponent(sizes: list[float], values: list[float]) -> float:

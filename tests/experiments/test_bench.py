@@ -38,6 +38,14 @@ def test_the_exponent_of_a_power_law_is_its_power() -> None:
     assert measure.exponent(sizes, [3 * s**1.7 for s in sizes]) == pytest.approx(1.7)
 
 
+@pytest.mark.parametrize(
+    ("lean", "expected"), [([3, 3, 3], 256), ([1, 3, 3], 256), ([1, 1, 3], 64), ([3, 5, 9], None)]
+)
+def test_lean_pays_from_where_it_stays_faster(lean: list[float], expected: float | None) -> None:
+    dense = {"width": [64.0, 128.0, 256.0], "seconds": [2.0, 3.0, 5.0]}
+    assert measure.lean_pays_from({"dense": dense, "lbfgs": {"seconds": lean}}) == expected
+
+
 def test_the_limit_counts_passes_products_and_one_read_and_write() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.Conv2d(2, 4, 1, groups=2, bias=False))
     rates = measure.Rates(gemm=10.0, memory=100.0)
