@@ -8,12 +8,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kfqn_ref import dp_dlm_damp, forward_backward, input_factor, layer_blocks
+from kfqn_ref.strategies import exact_input_start
 from kfqn_ref.testing import tolerances as tol
+from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.checks import optimizer
 from kfqn_ref.testing.checks.theorems import _well_conditioned
 from kfqn_ref.testing.implementation import NAMES, Implementation
 from kfqn_ref.testing.law import Check, at_most, equal, holds
 from kfqn_ref.testing.layer_strategies import second_derivatives
+from kfqn_ref.testing.mutants import Mutant
 from kfqn_ref.testing.network_strategies import BlockView, Snapshot, runs
 from kfqn_ref.testing.strategies import lambdas, thresholds
 from kfqn_ref.testing.tolerances import Precision
@@ -89,6 +92,21 @@ def _runner(kfqn_step: Callable[..., Any]) -> Callable[..., Any]:
 def _kfqn_cnn(precision: Precision) -> Any:
     fixed = {"preset": "kfqn_cnn", "weight_decay": 0.0, "curvature_interval": 1}
     return runs(precision).map(lambda case: {**case, "options": case["options"] | fixed})
+
+
+def _lambda_after_the_start(*args: Any, damping: float, **options: Any) -> list[Snapshot]:
+    """The student's step has λ on both sides; the first H_a is given, and has √λ."""
+    return reference.optimizer_steps(
+        *args,
+        damping=damping,
+        split=lambda lam, T: (lam, lam),
+        start_H_a=lambda A, _, memory: exact_input_start(A, np.sqrt(damping), memory),
+        **options,
+    )
+
+
+# Known mistakes in what a student writes, where the suite's mutants have it in the given part as well.
+MISTAKES = (Mutant("step:lambda_not_root", "λ instead of √λ", "optimizer_steps", _lambda_after_the_start),)
 
 
 def _errors_case(precision: Precision) -> Any:

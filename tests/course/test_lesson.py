@@ -10,6 +10,8 @@ from kfqn_ref.course.tasks import TASKS
 from kfqn_ref.testing.law import REGISTRY
 from kfqn_ref.testing.mutants import MUTANTS
 
+from .samples import cell_of
+
 
 def told(namespace: dict, *names: str, **options: object) -> str:
     with pytest.raises(LawBroken) as broken:
@@ -74,6 +76,18 @@ def test_writing_into_an_argument_is_named():
 def test_an_answer_that_ignores_the_question_passes_no_law(answer, reason):
     """Symmetry alone would accept both."""
     assert reason in told({"bfgs_inverse_update": answer}, "bfgs.symmetry")
+
+
+def test_an_argument_given_back_is_held_against_nobody_where_it_is_the_right_answer():
+    """Where no damping is needed, s̃ is s itself: this law draws no other cases."""
+    laws({"powell_damp": kfqn_ref.powell_damp}, "damping.powell_keeps")
+
+
+def test_lambda_for_its_root_is_named_though_the_first_matrix_is_given():
+    solution = cell_of("a6_step", "pairs") + "\n" + cell_of("a6_step", "kfqn_step")
+    namespace: dict = {}
+    exec(cell_of("a6_step", "setup") + "\n" + solution.replace("np.sqrt(damping)", "damping"), namespace)
+    assert "Likeliest mistake: λ instead of √λ" in told(namespace, "step.input_update", examples=10)
 
 
 def test_answers_made_for_the_visible_examples_are_called_that():
