@@ -25,8 +25,9 @@ def command(
 ) -> None:
     """Measure a step beside SGD and the physical limit.
 
-    The steps of all optimizers take turns on the reference CNN; medians and means, state, kernels a step, and
-    how time and state grow with the width of a layer and the batch, for the dense and the lean input factor.
+    The steps of all optimizers take turns on the reference CNN: medians and means, state, kernels a step, and
+    where the time of a step goes. Then how time and state grow with the width of a layer and the batch, for
+    the dense and the lean input factor.
     """
     from rich.console import Console  # these imports take a second: 'kfqn bench --help' does without
 
@@ -48,7 +49,7 @@ def command(
     found |= {"growth": curves, "exponents": measure.exponents(curves)}
     found["lean_pays_from"] = measure.lean_pays_from(curves)
     found["setup"] = {"steps": steps, "batch": batch_size, "threads": threads, "clock": clock}
-    for table in (rows_table(found), growth_table(found)):
+    for table in (rows_table(found), parts_table(found), growth_table(found)):
         console.print(table)
     console.print(f"lean is the faster from d_a = {found['lean_pays_from'] or 'none measured'}")
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -81,6 +82,19 @@ def rows_table(found: dict[str, Any]) -> Any:
         times = [f"{1e3 * row[key]:.1f}" for key in ("median", "mean")]
         ratio, size = f"{row['mean_over_sgd']:.2f}", f"{row['state_bytes'] / 1e6:.1f}"
         table.add_row(name, *times, ratio, over, size, f"{row['kernels']:.0f}")
+    return table
+
+
+def parts_table(found: dict[str, Any]) -> Any:
+    """Where a step of ``kfqn_cnn`` spends its time, the largest part first."""
+    from rich.table import Table
+
+    table = Table("part of a step", title="kfqn_cnn, where the time goes", title_justify="left")
+    for name in ("ms", "/ SGD"):
+        table.add_column(name, justify="right")
+    sgd = found["rows"]["SGD"]["mean"]
+    for name, seconds in sorted(found["parts"].items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{1e3 * seconds:.2f}", f"{seconds / sgd:.2f}")
     return table
 
 

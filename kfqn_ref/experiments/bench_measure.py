@@ -1,9 +1,12 @@
 """What ``kfqn bench`` measures: step times side by side, the physical limit, kernels, growth with size."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -11,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kfqn_ref.optim import KFQN
+from kfqn_ref.optim import KFQN, iteration, move
 from kfqn_ref.optim.replay import Replay
 
 Clock = Callable[[], float]
@@ -161,10 +164,12 @@ def side_by_side(
             passes.append(runners["SGD"].passes(clock))
     rates = measure_rates(clock)
     rows = {name: _row(runner, times[name], passes, rates, clock) for name, runner in runners.items()}
+    profile = parts(runners["kfqn_cnn"], steps, clock)
     base = rows["SGD"]
     for row in rows.values():
         row |= {f"{key}_over_sgd": row[key] / base[key] for key in ("median", "mean")}
-    return {"rows": rows, "rates": vars(rates), "passes": np.mean(passes, axis=0).tolist()}
+    passed = np.mean(passes, axis=0).tolist()
+    return {"rows": rows, "rates": vars(rates), "passes": passed, "parts": profile}
 
 
 def _row(runner: Runner, times: list[float], passes: Any, rates: Rates, clock: Clock) -> dict[str, float]:
@@ -179,6 +184,36 @@ def _row(runner: Runner, times: list[float], passes: Any, rates: Rates, clock: C
         row["limit"] = limit(runner.opt, float(first), float(second), rates)
         row["mean_over_limit"] = row["mean"] / row["limit"]
     return row
+
+
+PARTS = {
+    "act": (iteration, "Hessian action"),
+    "update_input_": (iteration, "update of H_a"),
+    "update_output_": (iteration, "damping, update of H_g"),
+    "direction": (move, "H_g M H_a"),
+}
+
+
+def parts(runner: Runner, steps: int, clock: Clock) -> dict[str, float]:
+    """Return the mean seconds of the parts of a step of ``KFQN``; the rest is all that is small."""
+    spent: Counter[str] = Counter()
+
+    def timed(part: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            start = clock()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                spent[part] += clock() - start
+
+        return run
+
+    with ExitStack() as stack:
+        for name, (module, part) in PARTS.items():
+            stack.enter_context(patch.object(module, name, timed(part, getattr(module, name))))
+        stack.enter_context(patch.object(runner, "closure", timed("both passes", runner.closure)))
+        whole = sum(runner.step(clock) for _ in range(steps))
+    return {part: s / steps for part, s in spent.items()} | {"the rest": (whole - spent.total()) / steps}
 
 
 def growth(

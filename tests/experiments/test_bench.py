@@ -25,6 +25,7 @@ def test_a_short_run_writes_the_figures_and_a_plot(tmp_path: Path) -> None:
     assert rows["SGD"]["kernels"] < rows["kfqn_cnn, every 10"]["kernels"] < rows["kfqn_cnn"]["kernels"]
     assert rows["kfqn_cnn, lean"]["state_bytes"] < rows["kfqn_cnn"]["state_bytes"] / 4
     assert found["setup"]["steps"] == 2
+    assert set(found["parts"]) == {part for _, part in measure.PARTS.values()} | {"both passes", "the rest"}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -36,6 +37,18 @@ def test_a_missing_data_folder_is_a_wrong_option(tmp_path: Path) -> None:
 def test_the_exponent_of_a_power_law_is_its_power() -> None:
     sizes = [64.0, 128.0, 256.0, 512.0]
     assert measure.exponent(sizes, [3 * s**1.7 for s in sizes]) == pytest.approx(1.7)
+
+
+def test_the_parts_of_a_step_add_up_and_are_counted_once() -> None:
+    ticks = iter(range(10**6))
+    model = measure.reference_cnn()
+    x, target = torch.rand(8, 1, 28, 28), torch.randint(0, 10, (8,))
+    runner = measure.Runner(model, KFQN(model, lr=0.1), x, target, 8)
+    spent = measure.parts(runner, 2, lambda: float(next(ticks)))
+    calls = dict.fromkeys((part for _, part in measure.PARTS.values()), 4) | {"both passes": 2}
+    rest = spent.pop("the rest")
+    assert spent == calls  # a tick a call, four layers, two passes
+    assert rest == 1 + sum(calls.values())  # and a tick from each reading of the clock to the next
 
 
 @pytest.mark.parametrize(
