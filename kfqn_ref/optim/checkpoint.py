@@ -54,6 +54,11 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
         raise ValueError(
             f"the checkpoint must be of version {VERSION}, got version {theirs.get('version')!r}"
         )
+    if theirs.get("part_of_rank") is not None:
+        raise ValueError(
+            f"the checkpoint must be the one of rank 0, which has all layers, got that of rank "
+            f"{theirs['part_of_rank']}"
+        )
     for key in MUST_AGREE:
         if theirs[key] != own[key]:
             raise ValueError(f"{key} of the checkpoint must be {_first_difference(own[key], theirs[key])}")

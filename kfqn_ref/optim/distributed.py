@@ -2,11 +2,13 @@
 
 The pairs are linear in what the ranks see: ``ā̄``, ``A s``, ``s`` and ``y`` are vectors of a layer whose means
 over the ranks are those of the whole batch, if all ranks have equally many samples. So O(d) numbers a layer
-travel, twice a curvature update, where methods that build A and G must reduce O(d²).
+travel, twice a curvature update, where methods that build A and G must reduce O(d²). Nothing here has run on
+a GPU, or by any backend but gloo.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,7 +23,7 @@ class Reducer:
         model: the model given to the optimizer; wrapped in DistributedDataParallel, its ranks work together.
 
     Attributes:
-        bytes: how many bytes this rank has handed over for reduction so far.
+        bytes: the size of all buckets so far that this rank took part in.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,16 +35,48 @@ class Reducer:
         """Whether there is anyone to agree with."""
         return self.wrapper is not None
 
-    def mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace every tensor by its mean over the ranks, in place, in one collective."""
+    @property
+    def rank(self) -> int:
+        """The number of this process among those that train the model."""
+        return 0 if self.wrapper is None else dist.get_rank(self.wrapper.process_group)
+
+    @property
+    def world(self) -> int:
+        """How many processes train the model."""
+        return 1 if self.wrapper is None else dist.get_world_size(self.wrapper.process_group)
+
+    def mean_(self, tensors: Sequence[Tensor], *, to: int | None = None) -> None:
+        """Replace every tensor by its mean over the ranks, in place, in one collective.
+
+        With ``to`` the mean is left on that rank alone; what the others hold afterwards means nothing.
+        """
         if self.wrapper is None or not tensors:
             return
         bucket = torch.cat([t.reshape(-1).to(tensors[-1].dtype) for t in tensors])
         self.bytes += bucket.numel() * bucket.element_size()
-        dist.all_reduce(bucket, group=self.wrapper.process_group)
-        bucket /= dist.get_world_size(self.wrapper.process_group)
+        if to is None:
+            dist.all_reduce(bucket, group=self.wrapper.process_group)
+        else:
+            dist.reduce(bucket, group_dst=to, group=self.wrapper.process_group)
+        bucket /= self.world
         for t, part in zip(tensors, bucket.split([t.numel() for t in tensors]), strict=True):
             t.copy_(part.view(t.shape))
+
+    def from_owners_(self, buckets: Mapping[int, Tensor]) -> None:
+        """Replace every bucket by that of the rank it is named after; the broadcasts run side by side."""
+        assert self.wrapper is not None
+        group = self.wrapper.process_group
+        self.bytes += sum(bucket.numel() * bucket.element_size() for bucket in buckets.values())
+        works = [dist.broadcast(b, group_src=r, group=group, async_op=True) for r, b in buckets.items()]
+        for work in works:
+            work.wait()  # type: ignore[union-attr]  # every rank is in the group
+
+    def gathered(self, part: Any) -> list[Any] | None:
+        """Return on rank 0 what every rank has handed in, ``None`` on the others."""
+        assert self.wrapper is not None
+        parts: list[Any] | None = [None] * self.world if self.rank == 0 else None
+        dist.gather_object(part, parts, group_dst=0, group=self.wrapper.process_group)
+        return parts
 
     def quiet(self) -> AbstractContextManager[None]:
         """Return the context of a pass that must not reduce gradients: the second one has none."""

@@ -11,6 +11,7 @@ from kfqn_ref.optim.coverage import plain_arithmetic
 from kfqn_ref.optim.kernels import all_finite
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
+from kfqn_ref.optim.ownership import OwnedMove, move_owned_
 from kfqn_ref.optim.replay import Replay
 from kfqn_ref.optim.update import Pairs, act, compare, start_, update_input_, update_output_
 
@@ -34,6 +35,7 @@ class Iteration:
     def __init__(self, opt: "KFQN", closure: Closure, k: int) -> None:
         self.opt, self.closure, self.k = opt, closure, k
         self.method, self.layers, self.reducer = opt.method, opt.layers, opt.reducer
+        self.ownership = opt.ownership
         eager = k < self.method.preset.eager_steps
         self.updates = eager or k % self.method.curvature_interval == 0
         self.replay = Replay(opt.model)
@@ -61,12 +63,17 @@ class Iteration:
     def move_(self) -> None:
         """Average the gradients, move all parameters that have one, and let the inputs act and go."""
         with plain_arithmetic(self.layers):
+            owned: list[tuple[OwnedMove, Layer]] = []
+            kind = OwnedMove if self.ownership.active else Move
             for group in self.opt.param_groups:
-                move = Move(group, self._alpha(group), self.scale, self.ok)
+                move = kind(group, self._alpha(group), self.scale, self.ok)
                 for p in group["params"]:
-                    self._move_one_(move, p)
+                    self._move_one_(move, p, owned)
+            if self.ownership.active:
+                move_owned_(self.ownership, owned, self.opt.state, self.pairs)
             for layer, pair in self.pairs.items():
-                act(self.opt.state[layer.weight], pair, self.method, self.ok, keep_A=self.k == 0)
+                state = self.opt.state.get(layer.weight, {})  # nothing, where another rank keeps it
+                act(state, pair, self.method, self.ok, keep_A=self.k == 0)
 
     def second_pass(self) -> None:
         """Call the closure at the new weights, and update every ``H_a`` and ``H_g``."""
@@ -79,6 +86,8 @@ class Iteration:
             pairs, preset = self.pairs.values(), self.method.preset
             self.reducer.mean_([x for pair in pairs for x in pair.to_reduce(preset)])
             for layer, pair in self.pairs.items():
+                if not self.ownership.keeps(layer):
+                    continue
                 update_input_(self.opt.state[layer.weight], pair, self.method, self.ok)
                 if pair.compared:
                     update_output_(self.opt.state[layer.weight], pair, self.method, self.ok)
@@ -86,15 +95,14 @@ class Iteration:
     def _begin_pairs(self, loss: Tensor | float) -> None:
         """Set the mask and what the pairs begin with; start the layers that are new."""
         records = self.first.usable if self.updates else []
-        new = [r for r in records if "H_a" not in self.opt.state[r.layer.weight]]
-        factors = [record.first_factor(self.method.input_factor) for record in new]
         means = [record.a_mean() for record in records]
         loss = self._own_copy(loss)
-        self.reducer.mean_([loss, *factors, *means])
+        self.reducer.mean_([loss, *means])
         self.ok = all_finite([loss, *(grad for _, grad in self._moving())])
         past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
-        for record, A in zip(new, factors, strict=True):
-            start(self.opt, record, A, self.ok & past)
+        for record in records:
+            if record.layer not in self.opt.started:
+                start(self.opt, record, record.first_factor(self.method.input_factor), self.ok & past)
         pairs = zip(records, means, strict=True)
         self.pairs = {r.layer: Pairs(r, a_mean, r.layer.output_mean(a_mean)) for r, a_mean in pairs}
 
@@ -104,13 +112,15 @@ class Iteration:
         layer = self.layers[0]
         return torch.tensor(loss, dtype=layer.dtype, device=layer.weight.device)
 
-    def _move_one_(self, move: Move, p: nn.Parameter) -> None:
-        """Move one parameter; the bias of a layer goes with its weight."""
+    def _move_one_(self, move: Move, p: nn.Parameter, owned: list[tuple[OwnedMove, Layer]]) -> None:
+        """Move one parameter, or note its layer in ``owned``; the bias of a layer goes with its weight."""
         layer = self.opt.layer_of.get(p)
         if p.grad is None:
             return
         if layer is None or layer.weight.grad is None:
             move.plain_(p, self.opt.state[p])
+        elif p is layer.weight and isinstance(move, OwnedMove):
+            owned.append((move, layer))
         elif p is layer.weight:
             move.layer_(layer, self.opt.state[p], self.pairs.get(layer))
 
@@ -124,7 +134,10 @@ class Iteration:
 
 
 def start(opt: "KFQN", record: Record, A: Tensor, ok: Tensor) -> None:
-    """Let a layer begin from ``A``, with the damping of its parameter group."""
-    weight = record.layer.weight
-    damping = opt.param_groups[opt.group_of[weight]]["damping"]
-    start_(opt.state[weight], record, opt.method, damping, A, ok)
+    """Let a layer begin, where it is kept, from the mean of the ranks' ``A``; damping is its group's."""
+    layer, weight = record.layer, record.layer.weight
+    opt.started.add(layer)
+    opt.reducer.mean_([A], to=opt.ownership.owner.get(layer))
+    if opt.ownership.keeps(layer):
+        damping = opt.param_groups[opt.group_of[weight]]["damping"]
+        start_(opt.state[weight], record, opt.method, damping, A, ok)

@@ -13,6 +13,7 @@ from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
 from kfqn_ref.optim.iteration import Closure, Iteration, start
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import check_group, check_groups, complete_groups
+from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
 from kfqn_ref.optim.update import Method, Pairs
 from kfqn_ref.optim.warm_start import mean_factors
@@ -52,6 +53,9 @@ class KFQN(torch.optim.Optimizer):
             step_decay; all other parameters form a last group with the values above.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``; ``None`` is the preset's.
         gamma: ``H_g`` starts as ``gamma I``; positive.
+        factor_ownership: under DistributedDataParallel each layer's state lives on one rank, which hands its
+            direction to the others; not for the presets of 2020. ``state_dict`` is then for all ranks to
+            call, and whole on rank 0; ``curvature`` and ``diagnostics`` show the layers of the rank.
 
     Raises:
         TypeError: ``model`` is not a module.
@@ -81,6 +85,7 @@ class KFQN(torch.optim.Optimizer):
         groups: Iterable[dict[str, Any]] = (),
         step_decay: float | None = None,
         gamma: float = 1.0,
+        factor_ownership: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -92,6 +97,8 @@ class KFQN(torch.optim.Optimizer):
         self.reducer, self.model = Reducer(model), without_wrapper(model)
         refuse_sharded(self.model)
         self.layers = covered_layers(self.model, chosen, exclude)
+        self.ownership = Ownership(self.reducer, self.layers, factor_ownership, chosen)
+        self.started: set[Layer] = set()
         defaults = {
             "lr": lr,
             "damping": damping,
@@ -143,7 +150,7 @@ class KFQN(torch.optim.Optimizer):
     def warm_start(self, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None) -> None:
         """Begin from the mean of ``A`` over forward passes at the present weights, before iteration 0.
 
-        Buffers and the random state are left as they were.
+        Buffers and the random state are left as they were. Each rank gives its own shards.
 
         Args:
             batches: what ``forward`` takes, one after the other.
@@ -167,14 +174,15 @@ class KFQN(torch.optim.Optimizer):
         """Return what the method knows of one layer, as dense matrices and numbers on the host.
 
         Raises:
-            ValueError: the module is not covered, or no iteration has reached it yet.
+            ValueError: the module is not covered, no iteration has reached it yet, or another rank owns it.
         """
         layer = next((layer for layer in self.layers if layer.module is module), None)
         if layer is None:
             raise ValueError(
                 f"module must be one of {[x.name for x in self.layers]}, got {type(module).__name__}"
             )
-        if "H_a" not in self.state.get(layer.weight, {}):
+        self.ownership.refuse_foreign(layer)
+        if layer not in self.started:
             raise ValueError(f"{layer.name!r} must have been through one iteration, got none")
         return curvature_of(self.state[layer.weight])
 
@@ -200,9 +208,18 @@ class KFQN(torch.optim.Optimizer):
         return int(self._skipped_steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a run needs to go on: plain types and tensors, loadable with ``weights_only=True``."""
+        """Return what a run needs to go on: plain types and tensors, loadable with ``weights_only=True``.
+
+        Under factor ownership all ranks must call it; rank 0 returns the whole, the others a part that
+        ``load_state_dict`` refuses. What rank 0 returns loads anywhere, with ownership or without.
+        """
         saved = super().state_dict()
         saved["kfqn"] = {**self._identity(), "k": self._k, "skipped_steps": self._skipped_steps}
+        if self.ownership.active:
+            parts = self.reducer.gathered(checkpoint.copied(saved["state"], torch.device("cpu")))
+            saved["kfqn"]["part_of_rank"] = self.reducer.rank if parts is None else None
+            for part in (parts or [])[1:]:
+                saved["state"] |= part
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -210,14 +227,19 @@ class KFQN(torch.optim.Optimizer):
 
         Raises:
             TypeError: not a dictionary.
-            ValueError: of another version, preset or model, or not of KFQN.
+            ValueError: of another version, preset or model, not of KFQN, or the part of one rank.
         """
         checkpoint.check(state_dict, self._identity())
         saved = state_dict["kfqn"]
         super().load_state_dict({**state_dict, "state": {}})
         parameters = [p for group in self.param_groups for p in group["params"]]
+        self.started = set()
         for index, state in state_dict["state"].items():
-            self.state[parameters[index]] = checkpoint.copied(state, parameters[index].device)
+            p, layer = parameters[index], self.layer_of.get(parameters[index])
+            if layer is not None and "H_a" in state:
+                self.started.add(layer)
+            if self.ownership.keeps(layer):
+                self.state[p] = checkpoint.copied(state, p.device)
         self._k = saved["k"]
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
 

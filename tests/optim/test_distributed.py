@@ -3,7 +3,9 @@
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,17 +13,21 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from kfqn_ref.optim import KFQN
+from kfqn_ref.optim.ownership import balanced
 
+from . import ranks
 from .models import close
-from .ranks import STEPS, VARIANTS, model_for
 
-SCRIPT = Path(__file__).with_name("ranks.py")
+ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -33,38 +39,115 @@ def free_port() -> int:
 @cache
 def trained(world: int) -> list[dict[Any, dict[str, Any]]]:
     """What every rank of a world wrote."""
-    port = str(free_port())
     with TemporaryDirectory() as folder:
-        outs = [Path(folder) / f"{rank}.pt" for rank in range(world)]
+        start = Path(folder) / "alone.pt"
+        if world > 1:
+            torch.save(trained(1)[0], start)
+        outs, port = [Path(folder) / f"{rank}.pt" for rank in range(world)], str(free_port())
         commands = [
-            [sys.executable, str(SCRIPT), str(r), str(world), port, str(out)] for r, out in enumerate(outs)
+            [sys.executable, "-m", ranks.__name__, *map(str, (r, world, port, out, start))]
+            for r, out in enumerate(outs)
         ]
-        ranks = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-        errors = [process.communicate(timeout=280)[1] for process in ranks]
-        assert not any(process.returncode for process in ranks), errors
+        running = [
+            subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for command in commands
+        ]
+        try:
+            errors = [process.communicate(timeout=200)[1] for process in running]
+        finally:
+            for process in running:
+                process.kill()
+        assert not any(process.returncode for process in running), errors
         return [torch.load(out, weights_only=True) for out in outs]
 
 
 @pytest.mark.parametrize("world", [2, 4])
-@pytest.mark.parametrize("variant", VARIANTS, ids="-".join)
-def test_ranks_on_shards_equal_one_process_on_the_batch(world: int, variant: tuple[str, str]) -> None:
+@pytest.mark.parametrize("variant", [*ranks.PLAIN, *ranks.OWNED], ids=lambda v: "-".join(map(str, v)))
+def test_ranks_on_shards_equal_one_process_on_the_batch(world: int, variant: ranks.Variant) -> None:
     (alone,) = trained(1)
+    one = alone[(*variant[:2], False)]
     for rank in trained(world):
-        assert close(rank[variant]["weights"], alone[variant]["weights"], 1e-10)
-        assert rank[variant]["skipped"] == alone[variant]["skipped"] == 1
-        assert rank[variant]["keys"] == alone[variant]["keys"]  # a checkpoint goes from one to the other
+        assert close(rank[variant]["weights"], one["weights"], 1e-10)
+        assert rank[variant]["skipped"] == one["skipped"] == 1
+        assert rank[variant]["keys"] == one["keys"]  # a checkpoint goes from one to the other
 
 
 def test_vectors_travel_where_kfac_reduces_matrices() -> None:
     (alone,), (first, _) = trained(1), trained(2)
-    shapes = [layer.shape for layer in KFQN(model_for("kfqn_cnn")).layers]
-    updates, loss = STEPS // 2, 8 * STEPS
+    shapes = [layer.shape for layer in KFQN(ranks.model_for("kfqn_cnn")).layers]
+    updates, loss = ranks.STEPS // 2, 8 * ranks.STEPS
     vectors = sum(groups * 2 * (d_a + d_g) for groups, d_g, d_a in shapes) * 8 * updates
     start = sum(groups * d_a**2 for groups, _, d_a in shapes) * 8  # A_0, once
-    assert first["kfqn_cnn", "dense"]["bytes"] == vectors + start + loss
-    assert alone["kfqn_cnn", "dense"]["bytes"] == 0
+    assert first["kfqn_cnn", "dense", False]["bytes"] == vectors + start + loss
+    assert alone["kfqn_cnn", "dense", False]["bytes"] == 0
     kfac = sum(groups * (d_a**2 + d_g**2) for groups, d_g, d_a in shapes) * 8 * updates
     assert vectors < kfac / 4
+    directions = sum(groups * d_g * d_a for groups, d_g, d_a in shapes) * 8 * ranks.STEPS
+    actions = sum(groups * d_a for groups, _, d_a in shapes) * 8 * updates  # s_a
+    assert first["kfqn_cnn", "dense", True]["bytes"] == vectors + start + loss + directions + actions
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("variant", ranks.OWNED, ids=lambda v: "-".join(v[:2]))
+def test_the_states_of_the_owners_make_up_the_state_of_one_process(
+    world: int, variant: ranks.Variant
+) -> None:
+    (alone,), found = trained(1), [rank[variant] for rank in trained(world)]
+    assert sum(rank["state_bytes"] for rank in found) == alone[(*variant[:2], False)]["state_bytes"]
+    owner = found[0]["owner"]
+    assert set(owner.values()) == set(range(min(world, len(owner))))  # a fourth rank has nothing to keep
+    for r, rank in enumerate(found):
+        assert rank["owner"] == owner
+        assert rank["shown"] == sorted(name for name in owner if owner[name] == r)
+        for name, said in rank["refused"].items():
+            assert said == (
+                "" if owner[name] == r else f"'{name}' must be asked for on rank {owner[name]}, got {r}"
+            )
+
+
+@pytest.mark.parametrize("variant", ranks.OWNED, ids=lambda v: "-".join(v[:2]))
+def test_a_checkpoint_goes_from_owners_to_one_process_and_back(variant: ranks.Variant) -> None:
+    (alone,), found = trained(1), trained(2)
+    plain = (*variant[:2], False)
+    wanted = alone[plain]["weights"]
+    for rank in found:
+        assert close(rank["resumed"][variant], wanted, 1e-10)
+    assert close(ranks.resume(plain, found[0][variant]["half"]), wanted, 1e-10)
+    with pytest.raises(
+        ValueError, match="must be the one of rank 0, which has all layers, got that of rank 1"
+    ):
+        ranks.resume(plain, found[1][variant]["half"])
+    assert found[0][variant]["own checkpoint refused"] == ""
+    assert "got that of rank 1" in found[1][variant]["own checkpoint refused"]
+
+
+def test_a_warm_start_on_shards_is_that_of_the_batches() -> None:
+    (alone,), found = trained(1), trained(2)
+    kept = {name: H_a for rank in found for name, H_a in rank["warm"].items()}
+    assert kept.keys() == alone["warm"].keys()
+    for name, H_a in alone["warm"].items():
+        assert close([kept[name]], [H_a], 1e-10)
+
+
+def test_ownership_is_refused_where_there_is_nothing_to_share() -> None:
+    with pytest.raises(ValueError, match="needs a model in DistributedDataParallel"):
+        KFQN(ranks.model_for("kfqn_cnn"), factor_ownership=True)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        for preset in ("kbfgs_2020", "kbfgs_l_2020"):
+            model = DistributedDataParallel(ranks.model_for(preset))
+            with pytest.raises(ValueError, match=f"factor_ownership must be False for {preset}"):
+                KFQN(model, preset, factor_ownership=True)
+    finally:
+        dist.destroy_process_group()
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=7), st.integers(1, 4))
+def test_owners_are_balanced_to_four_thirds_of_the_best(costs: list[int], count: int) -> None:
+    def largest(owners: Sequence[int]) -> int:
+        return max(sum(c for c, owner in zip(costs, owners, strict=True) if owner == r) for r in range(count))
+
+    best = min(map(largest, product(range(count), repeat=len(costs))))
+    assert 3 * count * largest(balanced(costs, count)) <= (4 * count - 1) * best
 
 
 def test_a_model_under_fsdp2_is_refused_with_the_reason() -> None:

@@ -1,0 +1,149 @@
+"""Factor ownership: each rank keeps, updates and applies ``H_a`` and ``H_g`` of its own layers only.
+
+A layer's owner computes ``P = H_g M H_a`` and hands it on, one broadcast an owner; all ranks then take the
+same step. So a rank's state shrinks with the number of ranks. The price is one message of the size of the
+gradient. Source: pauloski2021kaisa (there for KFAC, as MEM-OPT).
+
+Why broadcasts: of ``n`` numbers each rank receives those it lacks, ``n`` at most, however unevenly they are
+owned. An all-reduce of a buffer padded with zeros moves ``2 n``; an all-gather pads shares to the largest.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kfqn_ref.optim.distributed import Reducer
+from kfqn_ref.optim.layer import Layer
+from kfqn_ref.optim.move import Move
+from kfqn_ref.optim.presets import Preset
+from kfqn_ref.optim.update import Pairs, direction
+
+
+class Ownership:
+    """Which rank keeps the factors of which layer; without ownership every rank keeps all.
+
+    Args:
+        reducer: the ranks.   layers: all covered layers.   wanted: whether layers have owners at all.
+        preset: the method.
+
+    Raises:
+        ValueError: there are no ranks to share among, or the preset keeps a matrix ``A`` on every rank.
+    """
+
+    def __init__(self, reducer: Reducer, layers: Sequence[Layer], wanted: bool, preset: Preset) -> None:
+        if wanted and not reducer.active:
+            raise ValueError(
+                "factor_ownership needs a model in DistributedDataParallel, got one without ranks"
+            )
+        if wanted and preset.averages_A:
+            raise ValueError(
+                f"factor_ownership must be False for {preset.name}: each rank keeps a moving average of its "
+                f"own A, as large as H_a, for every layer"
+            )
+        self.reducer = reducer
+        owners = balanced([cost(layer.shape) for layer in layers], reducer.world) if wanted else []
+        self.owner: dict[Layer, int] = dict(zip(layers, owners, strict=False))
+
+    @property
+    def active(self) -> bool:
+        """Whether layers have owners."""
+        return bool(self.owner)
+
+    def keeps(self, layer: Layer | None) -> bool:
+        """Return whether this rank keeps the state of the layer; what no layer covers, every rank keeps."""
+        return layer is None or self.owner.get(layer, self.reducer.rank) == self.reducer.rank
+
+    def refuse_foreign(self, layer: Layer) -> None:
+        """Refuse to show a layer whose state is on another rank.
+
+        Raises:
+            ValueError: it is.
+        """
+        if not self.keeps(layer):
+            raise ValueError(
+                f"{layer.name!r} must be asked for on rank {self.owner[layer]}, got {self.reducer.rank}"
+            )
+
+    def share(self, owned: Mapping[Layer, list[Tensor]], shapes: Mapping[Layer, list[Sequence[int]]]) -> dict:
+        """Return every layer's tensors, as its owner has them.
+
+        Args:
+            owned: the tensors of the layers that this rank keeps.
+            shapes: the shapes of the tensors of all layers that have any, in the same order on all ranks.
+        """
+        shared, buckets = {}, {}
+        for rank in sorted({self.owner[layer] for layer in shapes}):
+            layers = [layer for layer in shapes if self.owner[layer] == rank]
+            sizes = [torch.Size(shape).numel() for layer in layers for shape in shapes[layer]]
+            dtype = reduce(torch.promote_types, (layer.dtype for layer in layers))
+            buckets[rank] = layers[0].weight.new_empty(sum(sizes), dtype=dtype)
+            parts = iter(buckets[rank].split(sizes))
+            for layer in layers:
+                shared[layer] = [next(parts).view(torch.Size(shape)) for shape in shapes[layer]]
+        for layer, tensors in owned.items():
+            for part, tensor in zip(shared[layer], tensors, strict=True):
+                part.copy_(tensor)
+        self.reducer.from_owners_(buckets)
+        return shared
+
+
+class OwnedMove(Move):
+    """A step of a group whose layers' directions come from their owners."""
+
+    def direction(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> Tensor:
+        """Average the gradient of a layer that this rank keeps, and return its ``P``."""
+        M = state.setdefault("M", layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
+        self._average_(layer.parameters, layer.split(M))
+        return direction(state, pairs)
+
+    def along_(self, layer: Layer, P: Tensor) -> None:
+        """Move the weights of a layer along ``P``."""
+        self._descend_(layer.parameters, layer.split(P.to(layer.dtype)))
+
+
+def move_owned_(
+    ownership: Ownership,
+    moves: Iterable[tuple[OwnedMove, Layer]],
+    state: Mapping[Any, dict[str, Any]],
+    pairs: Mapping[Layer, Pairs],
+) -> None:
+    """Move all layers along the directions of their owners; set ``s_a`` of all pairs."""
+    moves = list(moves)
+    owned: dict[Layer, list[Tensor]] = {}
+    for move, layer in moves:
+        if ownership.keeps(layer):
+            pair = pairs.get(layer)
+            P = move.direction(layer, state[layer.weight], pair)
+            owned[layer] = [P] if pair is None else [P, pair.s_a]
+    shapes = {layer: [layer.shape, *_shape_of_s_a(pairs.get(layer))] for _, layer in moves}
+    shared = ownership.share(owned, shapes)
+    for move, layer in moves:
+        P, *s_a = shared.pop(layer)
+        move.along_(layer, P)
+        if s_a:
+            pairs[layer].s_a = s_a[0].clone()  # the pair outlives the bucket
+
+
+def _shape_of_s_a(pair: Pairs | None) -> list[Sequence[int]]:
+    return [] if pair is None else [pair.a_mean.shape]
+
+
+def cost(shape: tuple[int, int, int]) -> int:
+    """Return the multiply-adds of ``H_g M H_a`` and the entries of both factors; ``(groups, d_g, d_a)``."""
+    groups, d_g, d_a = shape
+    return groups * (d_g * d_g * d_a + d_g * d_a * d_a + d_g * d_g + d_a * d_a)
+
+
+def balanced(costs: Sequence[int], ranks: int) -> list[int]:
+    """Return an owner for each cost: the dearest first, each to the rank that has least so far.
+
+    No rank has more than 4/3 of what the best assignment gives it. Source: graham1969.
+    """
+    loads, owners = [0] * ranks, [0] * len(costs)
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        owners[i] = min(range(ranks), key=loads.__getitem__)
+        loads[owners[i]] += costs[i]
+    return owners
