@@ -45,7 +45,7 @@ class Record:
     """What became of one submission.
 
     Args:
-        state: "graded", or why not: "missing", "wrong name", "corrupt", "not graded".
+        state: "graded", or why not: "missing", "wrong name", "corrupt", "out of time", "not graded".
         score, max_score: points of the test cells.   by_hand: points that wait for a person.
         cells: points by test cell.   notes: what a teacher should know.
     """

@@ -17,6 +17,7 @@ from kfqn_ref.course.classroom import Classroom, CourseError, Record
 from kfqn_ref.course.feedback import export as write_table
 from kfqn_ref.course.feedback import feedback as write_page
 from kfqn_ref.course.grade import grade as grade_class
+from kfqn_ref.course.prepare import OUT_OF_TIME
 from kfqn_ref.course.release import HERE, available
 from kfqn_ref.course.release import release as release_one
 from kfqn_ref.course.sandbox import Limits, NoBox
@@ -50,45 +51,70 @@ def grade(
     assignment: Annotated[str, typer.Argument(help="Name of the assignment.")],
     course: Course = Path("course"),
     student: Student = None,
-    workers: Annotated[int, typer.Option(min=1, help="Submissions at the same time.")] = 2,
-    seconds: Annotated[float, typer.Option(min=1, help="Wall time of a submission's box.")] = Limits.seconds,
+    workers: Annotated[int, typer.Option(help="Submissions at the same time.")] = 2,
+    seconds: Annotated[float, typer.Option(help="Processor time of a submission's box.")] = Limits.seconds,
     cell_seconds: Annotated[
-        float, typer.Option(min=1, help="Wall time of a cell or a call.")
+        float, typer.Option(help="Processor time of a cell or a call.")
     ] = Limits.cell_seconds,
-    memory: Annotated[int, typer.Option(min=512, help="Memory of a box in MB.")] = Limits.memory_mb,
+    memory: Annotated[int, typer.Option(help="Memory of a box in MB.")] = Limits.memory_mb,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="Run without a box, as yourself.")] = False,
 ) -> None:
     """Grade a class: every submission in a box without network or home."""
+    if workers < 1:
+        raise typer.BadParameter(f"workers must be at least 1, got {workers}")
+    try:
+        limits = Limits(seconds=seconds, cell_seconds=cell_seconds, memory_mb=memory, unsafe=unsafe)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     console, classroom = Console(stderr=True), Classroom(course)
-    limits = Limits(seconds=seconds, cell_seconds=cell_seconds, memory_mb=memory, unsafe=unsafe)
     if unsafe:
         console.print("[bold red]--unsafe[/]: submissions run as you, with all that you can read and write")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _told(), Progress(*columns, console=console) as progress:
-        chosen = student or classroom.students()
-        task = progress.add_task(assignment, total=len(chosen))
+    with _told():
+        chosen = _chosen(classroom, assignment, student)
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(assignment, total=len(chosen))
 
-        def show(record: Record) -> None:
-            progress.advance(task)
-            progress.console.print(line(record), highlight=False, soft_wrap=True)
+            def show(record: Record) -> None:
+                progress.advance(task)
+                progress.console.print(line(record), highlight=False, soft_wrap=True)
 
-        records = grade_class(
-            classroom, assignment, students=chosen, limits=limits, workers=workers, progress=show
+            records = grade_class(
+                classroom, assignment, students=chosen, limits=limits, workers=workers, progress=show
+            )
+    _sum_up(list(records.values()), course / "grades" / f"{assignment}.json")
+
+
+def _chosen(classroom: Classroom, assignment: str, named: list[str] | None) -> list[str]:
+    """Those to grade: all, or those named, who must be there."""
+    classroom.master(assignment)
+    there = classroom.students()
+    if strangers := sorted(set(named or []) - set(there)):
+        raise CourseError(
+            f"--student must name a folder of {classroom.root}/submitted "
+            f"({', '.join(there) or 'it is empty'}), got {', '.join(strangers)}"
         )
-    if records:
-        graded = [record for record in records.values() if record.state == "graded"]
-        mean = sum(record.seconds for record in graded) / max(1, len(graded))
-        typer.echo(
-            f"{len(graded)} of {len(records)} graded, {mean:.1f} s each; "
-            f"the records are in {course}/grades/{assignment}.json"
-        )
+    return named or there
+
+
+def _sum_up(records: list[Record], path: Path) -> None:
+    """The last lines of ``grade``; exit code 1 where somebody has no score for want of time."""
+    if not records:
+        return typer.echo("nothing was handed in: put STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb into submitted/")
+    graded = [record for record in records if record.state == "graded"]
+    mean = sum(record.seconds for record in graded) / max(1, len(graded))
+    typer.echo(f"{len(graded)} of {len(records)} graded, {mean:.1f} s each; the records are in {path}")
+    if late := [record.student for record in records if record.state == OUT_OF_TIME]:
+        again = "grade them again with --workers 1"
+        typer.echo(f"no score, for want of time: {', '.join(late)}; {again}", err=True)
+        raise typer.Exit(1)
 
 
 def line(record: Record) -> str:
     """A record as a line of the terminal."""
     colour = "green" if record.state == "graded" and record.score == record.max_score else "yellow"
     colour = colour if record.state == "graded" else "red"
-    points = f"{record.score:g}/{record.max_score:g}"
+    points = f"{'–' if record.state == OUT_OF_TIME else f'{record.score:g}'}/{record.max_score:g}"
     text = f"[{colour}]{record.state:<11}[/] {points:>9} {record.seconds:6.1f} s  {escape(record.student)}"
     return text + (f"  [dim]{escape('; '.join(record.notes))}[/]" if record.notes else "")
 
@@ -102,6 +128,8 @@ def feedback(
     """Write the page that each student gets back."""
     classroom = Classroom(course)
     failed = 0
+    with _told():
+        classroom.master(assignment)
     for name in student or classroom.records(assignment):
         try:
             typer.echo(f"wrote {write_page(classroom, assignment, name)}")
@@ -109,7 +137,8 @@ def feedback(
             typer.echo(f"error: {error}", err=True)
             failed += 1
     if failed or not classroom.records(assignment):
-        typer.echo(f"{failed} pages are missing" if failed else "nothing has been graded yet", err=True)
+        nothing = f"nothing has been graded yet: run `kfqn course grade {assignment}` first"
+        typer.echo(f"{failed} pages are missing" if failed else nothing, err=True)
         raise typer.Exit(1)
 
 
@@ -123,8 +152,11 @@ def export(
     classroom = Classroom(course)
     names = assignment or sorted(path.stem for path in (course / "grades").glob("*.json"))
     if not names:
-        raise typer.BadParameter(f"nothing has been graded in {course}")
-    typer.echo(f"wrote {write_table(classroom, out, names)} lines to {out}")
+        raise typer.BadParameter(f"nothing has been graded in {course}: run `kfqn course grade` first")
+    with _told():
+        for name in names:
+            classroom.master(name)
+        typer.echo(f"wrote {write_table(classroom, out, names)} lines to {out}")
 
 
 class _told:
@@ -136,3 +168,5 @@ class _told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, CourseError | NoBox):
             raise typer.BadParameter(str(error)) from error
+        if isinstance(error, OSError):
+            raise typer.BadParameter(f"the course folder must be one that can be written: {error}") from error

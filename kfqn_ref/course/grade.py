@@ -9,7 +9,7 @@ cannot be graded is reported, and the rest goes on.
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from nbgrader.preprocessors import SaveAutoGrades
 
 from kfqn_ref.course import summary
 from kfqn_ref.course.classroom import Classroom, Record, put_in_place
-from kfqn_ref.course.prepare import NotGraded, prepare
+from kfqn_ref.course.clock import PATIENCE, OutOfTime
+from kfqn_ref.course.prepare import OUT_OF_TIME, NotGraded, prepare
 from kfqn_ref.course.regrade import arguments, is_test
 from kfqn_ref.course.sandbox import Box, Limits, require_box
 
@@ -64,31 +65,38 @@ def grade(
     records = classroom.records(assignment)
     chosen = classroom.students() if students is None else list(students)
 
-    def done(record: Record) -> None:
+    for record in _as_they_come(classroom, assignment, chosen, master, limits, workers):
         records[record.student] = record
         classroom.keep(assignment, records)
         if progress is not None:
             progress(record)
+    return {student: records[student] for student in chosen}
 
+
+def _as_they_come(
+    classroom: Classroom, assignment: str, students: list[str], master: Any, limits: Limits, workers: int
+) -> Iterator[Record]:
+    """One record a student: first of those that cannot run, then of each that has run."""
     with classroom.workspace() as work, ThreadPoolExecutor(workers) as pool:
         running = {}
-        for student in chosen:
+        for student in students:
             try:
                 prepared = prepare(classroom, assignment, student, master, work)
                 running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = student, prepared
             except Exception as problem:
-                done(_not_graded(classroom, assignment, student, master, problem))
+                yield _not_graded(classroom, assignment, student, master, problem)
         try:
             for future in as_completed(running):
                 student, prepared = running[future]
                 try:
-                    done(_settle(classroom, assignment, student, prepared, future.result()))
+                    record = _settle(classroom, assignment, student, prepared, future.result())
                 except Exception as problem:
-                    done(_not_graded(classroom, assignment, student, master, problem))
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)  # those in a box end within its limits
-            raise
-    return {student: records[student] for student in chosen}
+                    record = _not_graded(classroom, assignment, student, master, problem)
+                yield record
+        finally:
+            pool.shutdown(
+                wait=False, cancel_futures=True
+            )  # after Ctrl-C, those in a box end within its limits
 
 
 def _run(master: Path, prepared: Path, limits: Limits) -> Ran:
@@ -100,15 +108,36 @@ def _run(master: Path, prepared: Path, limits: Limits) -> Ran:
     with Box("kfqn_ref.course.execute", str(limits.cell_seconds), str(own_time), limits=limits) as box:
         out = box.communicate(nbformat.writes(notebook).encode())
         box.process.wait()
-        ended = box.ended
+        ended = box.ended  # before the box is closed
     cells = _with_outputs(notebook.cells, out, ended or "its own doing")
-    patience = 2 * limits.seconds + 60  # the loading, then the calls, each with its own limit
-    fresh = subprocess.run(arguments(master, path, limits), capture_output=True, text=True, timeout=patience)
+    if late := box.late or _late(cells):
+        raise NotGraded(OUT_OF_TIME, late)
+    return Ran(cells, _run_again(master, path, limits), ended, time.monotonic() - begun)
+
+
+def _late(cells: list[Any]) -> str:
+    """Why the runner in the box gave up a cell for want of time, or nothing."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    late = [output for output in outputs if output.get("ename") == OutOfTime.__name__]
+    return str(late[0].evalue) if late else ""
+
+
+def _run_again(master: Path, path: Path, limits: Limits) -> dict[str, dict[str, Any]]:
+    """Step 3: results of the master's tests by id, from a fresh process."""
+    patience = PATIENCE * limits.seconds + 60  # its box ends before
+    command = arguments(master, path, limits)
+    try:
+        fresh = subprocess.run(command, capture_output=True, text=True, timeout=patience)
+    except subprocess.TimeoutExpired as error:
+        reason = f"the grader ran out of time: the tests took more than {patience:g} s in a fresh process"
+        raise NotGraded(OUT_OF_TIME, reason) from error
     try:
         again = json.loads(fresh.stdout)
     except ValueError as error:
         raise NotGraded("not graded", f"the tests could not be run again: {fresh.stderr[-500:]}") from error
-    return Ran(cells, again, ended, time.monotonic() - begun)
+    if isinstance(again, str):
+        raise NotGraded(OUT_OF_TIME, again)
+    return again
 
 
 def _with_outputs(cells: list[Any], out: bytes, ended: str) -> list[Any]:

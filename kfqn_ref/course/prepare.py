@@ -10,6 +10,7 @@ from nbgrader.converters import Autograde
 from kfqn_ref.course.classroom import Classroom, run
 
 LARGEST = 20 * 2**20  # bytes of a notebook
+OUT_OF_TIME = "out of time"  # the state of a submission that the machine was too slow for
 
 
 class NotGraded(Exception):

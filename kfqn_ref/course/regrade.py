@@ -17,6 +17,7 @@ from typing import Any
 
 import nbformat
 
+from kfqn_ref.course.clock import OutOfTime
 from kfqn_ref.course.lesson import LawBroken
 from kfqn_ref.course.remote import Submission, SubmissionError
 from kfqn_ref.course.sandbox import Limits
@@ -43,14 +44,21 @@ def defined(source: str) -> set[str]:
 
 
 def regrade(master: Any, submitted: Any, limits: Limits) -> dict[str, dict[str, Any]]:
-    """Return {"passed": bool, "text": str} for every test cell of the master notebook, by its id."""
+    """Return {"passed": bool, "text": str} for every test cell of the master notebook, by its id.
+
+    Raises:
+        OutOfTime: the wall clock ran out.
+    """
     wanted = set().union(*(defined(cell.source) for cell in master.cells if is_solution(cell)))
     own = [cell.source for cell in submitted.cells if cell.cell_type == "code" and not is_test(cell)]
     refuse = sorted(wanted | set(master.metadata.get("kfqn", {}).get("refuse", [])))
     try:
         with Submission(own, refuse=refuse, limits=limits) as submission:
             namespace = {name: submission.function(name) for name in wanted & submission.names}
-            return _run_tests(master, namespace, wanted - submission.names, submission.problems)
+            results = _run_tests(master, namespace, wanted - submission.names, submission.problems)
+            if submission.late:
+                raise OutOfTime(submission.late)
+            return results
     except SubmissionError as error:
         lost = {"passed": False, "text": f"✗ The functions could not be loaded: {error}"}
         return {cell.metadata.nbgrader.grade_id: lost for cell in master.cells if is_test(cell)}
@@ -87,9 +95,15 @@ def _run(code: Any, namespace: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Arguments: master notebook, submitted notebook, limits as JSON. The results go to stdout as JSON."""
+    """Arguments: master notebook, submitted notebook, limits as JSON. The results go to stdout as JSON, or a
+    string: why there was not enough time for them.
+    """
     master, submitted = (nbformat.read(Path(path), as_version=4) for path in sys.argv[1:3])
-    print(json.dumps(regrade(master, submitted, Limits(**json.loads(sys.argv[3])))))
+    try:
+        results: Any = regrade(master, submitted, Limits(**json.loads(sys.argv[3])))
+    except OutOfTime as late:
+        results = str(late)
+    print(json.dumps(results))
 
 
 def arguments(master: Path, submitted: Path, limits: Limits) -> list[str]:

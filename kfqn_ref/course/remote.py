@@ -7,13 +7,13 @@ import os
 import pickle
 import select
 import struct
-import time
 from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from kfqn_ref.course.clock import OutOfTime, Stopwatch
 from kfqn_ref.course.sandbox import Box, Limits
 from kfqn_ref.course.worker import send
 
@@ -67,11 +67,13 @@ class Submission:
     def __init__(self, cells: list[str], *, refuse: list[str], limits: Limits):
         self._limits = limits
         self._box = Box("kfqn_ref.course.worker", limits=limits)
-        self._gone = ""
+        self._gone, self.late = "", ""  # why there are no more answers; whether only for want of time
         try:
             reply = self._ask(("cells", cells, refuse), limits.seconds / 2)
         except SubmissionError:
             self._box.__exit__()
+            if self.late:
+                raise OutOfTime(self.late) from None
             raise
         self.problems = [str(problem) for problem in reply.get("problems", [])]
         self.names = {str(name) for name in reply.get("names", [])}
@@ -100,27 +102,35 @@ class Submission:
         try:
             assert self._box.process.stdin is not None, "it is a pipe"
             send(self._box.process.stdin, pickle.dumps(message))  # type: ignore[arg-type]  # a buffered binary pipe
-            deadline = time.monotonic() + seconds
-            size = struct.unpack(">I", self._read(4, deadline))[0]
+            size = struct.unpack(">I", self._read(4, seconds))[0]
             if size > LARGEST:
                 raise EOFError(f"an answer of {size} bytes")
-            reply = json.loads(self._read(size, deadline))
+            reply = json.loads(self._read(size, seconds))
             return reply if isinstance(reply, dict) else {}
         except TimeoutError:
             self._gone = f"a call took more than {seconds:g} s: a loop that never ends?"
+        except OutOfTime as late:
+            self._gone = self.late = str(late)
         except (BrokenPipeError, EOFError, ValueError):
             reason = self._box.ended or "its own doing"
             self._gone = f"the student's Python process was ended by {reason}"
+            self.late = self._box.late
         self._box.kill("closed")
         raise SubmissionError(self._gone)
 
-    def _read(self, count: int, deadline: float) -> bytes:
+    def _read(self, count: int, seconds: float) -> bytes:
+        """Read so many bytes; most come at once, and only what is slow is timed."""
         assert self._box.process.stdout is not None, "it is a pipe"
         pipe, parts = self._box.process.stdout.fileno(), b""
+        watch: Stopwatch | None = None
         while len(parts) < count:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise TimeoutError
+            if not select.select([pipe], [], [], 0.3)[0]:
+                watch = watch or Stopwatch(seconds, self._box.processor_seconds)
+                if watch.over():
+                    raise TimeoutError
+                if watch.late():
+                    raise OutOfTime(watch.report("a call"))
+                continue
             part = os.read(pipe, min(count - len(parts), 2**20))
             if not part:
                 raise EOFError

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 import kfqn_ref
+from kfqn_ref.course.clock import Stopwatch
 
 PACKAGE = Path(kfqn_ref.__file__).resolve().parent
 MB = 2**20
@@ -35,10 +36,14 @@ class Limits:
     """What a submission may use.
 
     Args:
-        seconds: wall time of a whole box.   cell_seconds: wall time of one cell, or of one call.
+        seconds: processor time of a whole box.   cell_seconds: that of one cell, or of one call. The wall
+            clock allows :data:`~kfqn_ref.course.clock.PATIENCE` times as much.
         memory_mb: memory of all processes of a box together.   file_mb: size of a file, and of /tmp.
         processes: processes and threads.
         unsafe: run without a box; only the time limits remain.
+
+    Raises:
+        ValueError: seconds or cell_seconds are below 1, or memory_mb is below 512: nothing would run.
     """
 
     seconds: float = 150.0
@@ -47,6 +52,11 @@ class Limits:
     file_mb: int = 64
     processes: int = 64
     unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("seconds", 1), ("cell_seconds", 1), ("memory_mb", 512)):
+            if not least <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 class NoBox(RuntimeError):
@@ -102,7 +112,7 @@ def _box(limits: Limits) -> list[str]:
         user = 60000 + (os.getpid() * 7 + next(_slots)) % 5000
         box += f"setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs".split()
         box += ["--inh-caps=-all", "--bounding-set=-all"]
-    memory, cpu = limits.memory_mb * MB, int(limits.seconds)
+    memory, cpu = limits.memory_mb * MB, int(limits.seconds) + 10  # a second net: the guard is to say why
     box += f"prlimit --nproc={limits.processes} --as={memory} --fsize={size} --cpu={cpu}".split()
     return [*box, "--core=0", "--nofile=256", "--"]
 
@@ -120,7 +130,7 @@ class Box:
     """One run of a Python module in a box, with pipes to its stdin and stdout. Use it in a ``with`` block."""
 
     def __init__(self, module: str, *arguments: str, limits: Limits):
-        self.limits, self.ended = limits, ""
+        self.limits, self.ended, self.late = limits, "", ""
         self._home = tempfile.mkdtemp(prefix="kfqn-unsafe-") if limits.unsafe else "/tmp"
         if not limits.unsafe:
             require_box()
@@ -163,18 +173,24 @@ class Box:
 
     def _watch(self) -> None:
         """Kill the box when it is out of time, or when its processes together are out of memory."""
-        deadline = time.monotonic() + self.limits.seconds
+        watch = Stopwatch(self.limits.seconds, self.processor_seconds)
         while self.process.poll() is None:
-            if time.monotonic() > deadline:
+            memory = _of_all(self.process.pid, lambda process: process.memory_info().rss)
+            if watch.over():
                 self.kill(f"the time limit of {self.limits.seconds:g} s")
-            elif not self.limits.unsafe:
-                used, count = _memory(self.process.pid)
-                if used > self.limits.memory_mb * MB:
-                    self.kill(f"the memory limit of {self.limits.memory_mb} MB, with {count} processes")
+            elif watch.late():
+                self.late = watch.report("the box")
+                self.kill("the wall clock")
+            elif sum(memory) > self.limits.memory_mb * MB and not self.limits.unsafe:
+                self.kill(f"the memory limit of {self.limits.memory_mb} MB, with {len(memory)} processes")
             try:
                 self.process.wait(0.3)
             except subprocess.TimeoutExpired:
                 continue
+
+    def processor_seconds(self) -> float:
+        """Processor time of the processes that the box has now, and of their children that have ended."""
+        return sum(_of_all(self.process.pid, lambda process: sum(process.cpu_times()[:4])))
 
     def communicate(self, data: bytes) -> bytes:
         """Send all data, close stdin, and return what comes out until the box ends."""
@@ -192,17 +208,17 @@ class Box:
         return out[0]
 
 
-def _memory(pid: int) -> tuple[int, int]:
-    """Resident memory, in bytes, of a process and all its descendants, and how many they are."""
-    total = 0
+def _of_all(pid: int, measure: Callable[[psutil.Process], float]) -> list[float]:
+    """A measure of a process and of each of its descendants; without those that have just ended."""
+    found = []
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
     except psutil.Error:
-        return 0, 0
+        return []
     for member in family:
         try:
-            total += member.memory_info().rss
+            found.append(measure(member))
         except psutil.Error:
-            continue  # it has just ended
-    return total, len(family)
+            continue
+    return found

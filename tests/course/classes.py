@@ -16,7 +16,7 @@ from kfqn_ref.course.sandbox import Limits
 
 from .samples import Sample, hand_in
 
-LIMITS = Limits(seconds=150, cell_seconds=25, memory_mb=1536)
+LIMITS = Limits(seconds=150, cell_seconds=10, memory_mb=1536)  # seconds of the processor
 
 
 @dataclass

@@ -14,7 +14,7 @@ from .boxes import needs_box
 from .classes import Server, grade_all
 from .corpus import corpus
 
-pytestmark = [pytest.mark.corpus, needs_box]
+pytestmark = [pytest.mark.corpus, needs_box, pytest.mark.timeout(3600)]  # a busy machine is no failure
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import stat
 
@@ -11,9 +12,10 @@ import pytest
 from kfqn_ref.course import grade as grading
 from kfqn_ref.course import sandbox
 from kfqn_ref.course.classroom import Classroom, CourseError, put_in_place, write_whole
-from kfqn_ref.course.feedback import feedback
+from kfqn_ref.course.feedback import feedback, offline
 from kfqn_ref.course.grade import grade
 from kfqn_ref.course.prepare import NotGraded, complete
+from kfqn_ref.course.release import release
 from kfqn_ref.course.sandbox import NoBox, require_box
 
 from ..command import kfqn, words
@@ -21,7 +23,7 @@ from . import answers
 from .boxes import needs_box
 from .classes import LIMITS, Graded, grade_all, plain
 from .corpus import bfgs, deleted, edited, emptied, linked, nothing, renamed, truncated, wrong
-from .samples import Sample, build
+from .samples import Sample, build, hand_in
 
 CLASS = [
     Sample("ada", "a1_bfgs", 20.0),
@@ -136,15 +138,76 @@ def test_without_a_box_no_submission_runs(tmp_path, monkeypatch):
         require_box.cache_clear()
 
 
+@needs_box
+def test_a_page_asks_the_network_for_nothing_and_can_be_read_without(graded):
+    path = graded.classroom.root / "feedback" / "=bob" / "a1_bfgs" / "a1_bfgs.html"
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"<(?:script|img|link|iframe)[^>]* (?:src|href)=\"?https?:", text)
+    assert "mathjax" not in text.lower()
+    assert "Formulas stand here as TeX" in graded.pages["=bob", "a1_bfgs"]
+    assert r"s^\top y" in text
+    with pytest.raises(CourseError, match="must load no script"):
+        offline('<body><script src="https://example.org/x.js"></script></body>')
+
+
+def test_a_submission_that_ran_out_of_time_has_no_score_anywhere(tmp_path, monkeypatch):
+    def late(master, prepared, limits):
+        raise NotGraded("out of time", "the grader ran out of time: the machine is busy")
+
+    monkeypatch.setattr(grading, "_run", late)
+    classroom = Classroom(tmp_path)
+    release(classroom, "a1_bfgs")
+    hand_in(Sample("ada", "a1_bfgs", 20.0), tmp_path)
+    result = kfqn("course", "grade", "a1_bfgs", "--course", tmp_path, "--unsafe")
+    assert result.exit_code == 1
+    for said in ("out of time", "–/20", "no score, for want of time: ada"):
+        assert said in words(result)
+    assert "This is no score" in plain(feedback(classroom, "a1_bfgs", "ada"))
+    kfqn("course", "export", "--course", tmp_path, "--out", tmp_path / "grades.csv")
+    table = (tmp_path / "grades.csv").read_text(encoding="utf-8")
+    assert [row["score"] for row in csv.DictReader(table.splitlines())] == [""]
+
+
 def test_commands_say_what_is_missing(tmp_path):
     for arguments in (("grade", "a1_bfgs"), ("release", "a9")):
         result = kfqn("course", *arguments, "--course", tmp_path)
         assert result.exit_code == 2, result.output
         assert "a1_bfgs" in words(result)
     assert kfqn("course", "export", "--course", tmp_path).exit_code == 2
-    assert kfqn("course", "feedback", "a1_bfgs", "--course", tmp_path).exit_code == 1
+    assert kfqn("course", "feedback", "a1_bfgs", "--course", tmp_path).exit_code == 2
     with pytest.raises(CourseError, match="has not been graded"):
         feedback(Classroom(tmp_path), "a1_bfgs", "ada")
+
+
+WRONG = [
+    (("grade", "a9"), "a9 is not an assignment of", "it has: a1_bfgs"),
+    (("grade", "a1_bfgs", "--student", "zoe"), "must name a folder of", "got zoe"),
+    (("grade", "a1_bfgs", "--workers", 0), "workers must be at least 1", "got 0"),
+    (("grade", "a1_bfgs", "--seconds", 0), "seconds must be at least 1", "got 0"),
+    (("grade", "a1_bfgs", "--cell-seconds", "nan"), "cell_seconds must be at least 1", "got nan"),
+    (("grade", "a1_bfgs", "--memory", 5), "memory_mb must be at least 512", "got 5"),
+    (("feedback", "a9"), "a9 is not an assignment of", "it has: a1_bfgs"),
+    (("export", "--assignment", "a9"), "a9 is not an assignment of", "it has: a1_bfgs"),
+    (("release", "a9"), "must be one of a1_bfgs", "got 'a9'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "wanted", "got"), WRONG)
+def test_a_wrong_argument_is_told_what_must_hold_and_what_was_got(tmp_path, arguments, wanted, got):
+    release(Classroom(tmp_path), "a1_bfgs")
+    before = sorted(tmp_path.rglob("*"))
+    result = kfqn("course", *arguments, "--course", tmp_path)
+    assert result.exit_code == 2, result.output
+    assert wanted in words(result)
+    assert got in words(result)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_course_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    result = kfqn("course", "release", "a1_bfgs", "--course", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "must be one that can be written" in words(result)
 
 
 @pytest.mark.parametrize("change", [emptied, deleted, edited])

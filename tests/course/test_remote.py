@@ -71,6 +71,7 @@ CELLS = [
     "def borrow(H, s, y):\n    return theirs(H, s, y)",
     "def stop():\n    import os\n    os._exit(3)",
     "def loop():\n    while True:\n        pass",
+    "def doze(seconds):\n    import time\n    time.sleep(seconds)\n    return 1.0",
     "def talk():\n    print('x' * 10_000)\n    return 1.0",
 ]
 
@@ -93,6 +94,17 @@ def test_a_worker_answers_and_keeps_its_side_of_the_wall(submission):
         submission.function("borrow")(np.eye(1), np.ones(1), np.ones(1))
     with pytest.raises(NameError):
         submission.function("nothing")()
+
+
+def test_a_busy_machine_costs_nothing_and_one_that_is_too_busy_is_said_to_be():
+    """Sleeping stands for waiting for the processor: it takes time and uses none."""
+    limits = Limits(unsafe=True, seconds=60, cell_seconds=1)
+    with Submission(CELLS, refuse=[], limits=limits) as submission:
+        assert submission.function("doze")(2 * limits.cell_seconds) == 1.0
+        assert not submission.late
+        with pytest.raises(SubmissionError, match="grader ran out of time"):
+            submission.function("doze")(600)
+        assert submission.late
 
 
 @pytest.mark.parametrize(("name", "reason"), [("stop", "ended by its own doing"), ("loop", "more than 3 s")])

@@ -95,9 +95,18 @@ def test_children_that_hog_memory_together_end_the_box():
 
 @needs_box
 def test_time_ends_the_box_and_all_in_it():
-    with Box("kfqn_ref.course.worker", limits=Limits(seconds=1)) as box:
-        box.process.wait(30)
-        assert box.ended == "the time limit of 1 s"
+    limits = Limits(seconds=6, cell_seconds=30)
+    with Submission(["def loop():\n    while True:\n        pass"], refuse=[], limits=limits) as submission:
+        with pytest.raises(SubmissionError, match="ended by the time limit of 6 s"):
+            submission.function("loop")()
+
+
+@needs_box
+def test_a_box_that_only_waits_is_late_and_not_guilty():
+    with Box("kfqn_ref.course.worker", limits=Limits(seconds=2)) as box:
+        box.process.wait(60)
+        assert box.ended == "the wall clock"
+        assert "the grader ran out of time" in box.late
 
 
 def test_without_bubblewrap_nothing_runs_and_the_message_has_the_remedy(monkeypatch):
