@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import torch
 
 from kfqn_ref.experiments.checkpoint import load
 from kfqn_ref.experiments.train import line
@@ -136,6 +137,37 @@ def test_ctrl_c_stops_after_the_step_saves_and_resumes(tmp_path):
     result = kfqn("train", "--out", tmp_path, "--resume", "--epochs", more)
     assert result.exit_code == 0, result.output
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == more
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(tmp_path):
+    """SIGKILL after an epoch is announced: in its last writes, or in the next epoch."""
+    options = ("--model", "mlp", "--train-size", "300", "--batch-size", "50", "--epochs", "12")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = tmp_path / "killed"
+    for death in range(3):
+        resume = ["--resume"] if (killed / "checkpoint.pt").exists() else options
+        command = [sys.executable, "-m", "kfqn_ref", "train", "--out", str(killed), *resume]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout.readline().startswith("epoch"), death
+            time.sleep(0.004 * death)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    assert kfqn("train", "--out", killed, "--resume").exit_code == 0
+    assert kfqn("train", "--out", tmp_path / "whole", *options).exit_code == 0
+    runs = [load(tmp_path / name / "checkpoint.pt") for name in ("killed", "whole")]
+    assert equal(*runs)
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("killed", "whole")]
+    told, expected = ([{**json.loads(text), "seconds": 0} for text in run] for run in lines)
+    assert told == expected
+
+
+def equal(a, b):
+    """Whether two checkpoints are the same bit for bit, the clock aside."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 def test_a_line_is_printed_for_what_is_known():
