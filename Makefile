@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test coverage lint format fuzz thorough notebooks course-test lab book chapter book-test pdf clean
+.PHONY: help verify test coverage lint format fuzz thorough notebooks course-test lab book chapter book-test book-times pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -84,7 +84,10 @@ book-test: book  ## read the book in headless Chromium, and follow its links
 	$(BIN)/linkchecker --no-status --no-robots --no-warnings file://$(CURDIR)/book/_build/html/index.html
 	cd book && npm test --silent
 
-pdf: $(BOOK_READY)  ## the book as PDF, by LaTeX
+book-times: $(BOOK_READY)  ## time a build of the book with and without its cache, for the status page
+	$(BIN)/python book/time_builds.py
+
+pdf: $(BOOK_READY) book/_build/.package  ## the book as PDF, by LuaLaTeX (book/README.md says what to install)
 	$(BIN)/python book/build_pdf.py
 
 clean:  ## remove what the targets made, .venv included

@@ -3,16 +3,32 @@
 Jupyter Book's own LaTeX class is left out: it needs XeLaTeX and a gigabyte of fonts, and adds nothing here.
 """
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 BOOK = Path(__file__).parent
 OUT = BOOK / "_build" / "pdf"
+PACKAGES = "texlive-luatex texlive-latex-extra texlive-fonts-recommended fonts-dejavu tex-gyre latexmk"
+
+
+def _number(tex: Path) -> None:
+    """Number chapters as the pages do: none on the front page, notation 0, letters for appendices."""
+    front, part, rest = tex.read_text(encoding="utf-8").partition("\\part{Chapter 0}")
+    rest = rest.replace("\\part{Appendices}", "\\part{Appendices}\\appendix")
+    front = front.replace("\\chapter{", "\\section*{")
+    tex.write_text(front + part + "\\setcounter{chapter}{-1}" + rest, encoding="utf-8")
 
 
 def main() -> int:
     """Build the PDF, cells from the cache where they are in it."""
+    missing = [tool for tool in ("lualatex", "latexmk") if shutil.which(tool) is None]
+    if missing:
+        need = " and ".join(missing)
+        print(f"make pdf needs {need}. On Debian: apt-get install {PACKAGES}", file=sys.stderr)
+        return 1
     tools = Path(sys.executable).parent
     OUT.mkdir(parents=True, exist_ok=True)
     subprocess.run([tools / "jupyter-book", "config", "sphinx", BOOK], check=True)
@@ -20,16 +36,22 @@ def main() -> int:
     (BOOK / "conf.py").unlink()
     text = text.replace("'sphinx_jupyterbook_latex', ", "")
     text = text.replace("'references.bib'", repr(str(BOOK / "references.bib")))  # conf.py is elsewhere
+    text += "author = author.replace('_', r'\\_')  # LaTeX from here on\n"
     text += "latex_documents = [('index', 'kfqn_ref.tex', html_title, author, 'manual')]\n"
     (OUT / "conf.py").write_text(text, encoding="utf-8")
     latex = OUT / "latex"
     sphinx = [tools / "sphinx-build", "-b", "latex", "-c", OUT, "-d", OUT / "doctrees"]
     sphinx += ["-D", f"nb_execution_cache_path={BOOK / '_build' / '.jupyter_cache'}", BOOK, latex]
     subprocess.run(sphinx, check=True)
+    _number(latex / "kfqn_ref.tex")
     latexmk = ["latexmk", "-lualatex", "-interaction=nonstopmode", "-halt-on-error", "-quiet", "kfqn_ref.tex"]
     subprocess.run(latexmk, check=True, cwd=latex)
+    log = (latex / "kfqn_ref.log").read_text(encoding="utf-8", errors="replace")
+    lost = sorted(set(re.findall(r"Missing character: There is no (\S+)", log)))
+    if lost:  # LaTeX leaves such letters out and goes on
+        print(f"letters that the fonts do not have: {' '.join(lost)}", file=sys.stderr)
     print(latex / "kfqn_ref.pdf")
-    return 0
+    return 1 if lost else 0
 
 
 if __name__ == "__main__":
