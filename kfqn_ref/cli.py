@@ -21,6 +21,7 @@ COMMANDS = {
     "check": ("kfqn_ref.testing.command:command", "Check an implementation of the method against its laws."),
     "race": ("kfqn_ref.experiments.race:command", "Race all optimizers on real images, tuned by one rule."),
     "course": ("kfqn_ref.course.command:app", "Hand out, grade in a sandbox and give back assignments."),
+    "scale": ("kfqn_ref.experiments.scale:command", "Model a step on many GPUs; check it on local ranks."),
     "converge": ("kfqn_ref.experiments.converge:command", "Hold the convergence theorem to runs on digits."),
 }  # fmt: skip  # one command a line
 
