@@ -67,6 +67,7 @@ class Classroom:
     root: Path
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.absolute())  # nbgrader changes the working directory
         tools = str(Path(sys.executable).parent)  # nbgrader runs `alembic`, which stands beside this Python
         if tools not in os.environ.get("PATH", "").split(os.pathsep):
             os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])

@@ -24,7 +24,7 @@ from kfqn_ref.course.classroom import Classroom, Record, put_in_place
 from kfqn_ref.course.clock import PATIENCE, OutOfTime
 from kfqn_ref.course.prepare import OUT_OF_TIME, NotGraded, prepare
 from kfqn_ref.course.regrade import arguments, is_test
-from kfqn_ref.course.sandbox import Box, Limits, require_box
+from kfqn_ref.course.sandbox import Box, Limits, require_box, require_package
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def grade(
     master = nbformat.read(classroom.master(assignment), as_version=4)
     if not limits.unsafe:
         require_box()
+        require_package()
     records = classroom.records(assignment)
     chosen = classroom.students() if students is None else list(students)
 

@@ -78,6 +78,18 @@ def require_box() -> None:
         )
 
 
+def require_package() -> None:
+    """Raise ``NoBox`` where a box cannot see this package: all that ran in it would score nothing."""
+    with Box("kfqn_ref.course.worker", limits=Limits()) as box:
+        box.communicate(b"")  # no questions: it answers nothing, and ends well
+        code = box.process.wait()
+    if code != 0:
+        raise NoBox(
+            f"Python in the box must find kfqn_ref in {PACKAGE.parent}, and ended with code {code}: install "
+            "the package into this environment (pip install -e .), not by PYTHONPATH"
+        )
+
+
 _slots = count()
 
 

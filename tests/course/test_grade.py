@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -179,6 +180,14 @@ def test_commands_say_what_is_missing(tmp_path):
         feedback(Classroom(tmp_path), "a1_bfgs", "ada")
 
 
+@pytest.fixture(scope="module")
+def released(tmp_path_factory) -> Path:
+    """A course with one assignment, and nothing handed in."""
+    root = tmp_path_factory.mktemp("released")
+    release(Classroom(root), "a1_bfgs")
+    return root
+
+
 WRONG = [
     (("grade", "a9"), "a9 is not an assignment of", "it has: a1_bfgs"),
     (("grade", "a1_bfgs", "--student", "zoe"), "must name a folder of", "got zoe"),
@@ -193,14 +202,20 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "wanted", "got"), WRONG)
-def test_a_wrong_argument_is_told_what_must_hold_and_what_was_got(tmp_path, arguments, wanted, got):
-    release(Classroom(tmp_path), "a1_bfgs")
-    before = sorted(tmp_path.rglob("*"))
-    result = kfqn("course", *arguments, "--course", tmp_path)
+def test_a_wrong_argument_is_told_what_must_hold_and_what_was_got(released, arguments, wanted, got):
+    before = sorted(released.rglob("*"))
+    result = kfqn("course", *arguments, "--course", released)
     assert result.exit_code == 2, result.output
     assert wanted in words(result)
     assert got in words(result)
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(released.rglob("*")) == before
+
+
+def test_a_relative_course_stays_the_same_when_the_working_directory_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classroom = Classroom(Path("course"))
+    monkeypatch.chdir("/")
+    assert classroom.root == tmp_path / "course"
 
 
 def test_a_course_that_cannot_be_written_is_one_line(tmp_path):

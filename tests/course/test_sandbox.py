@@ -9,7 +9,7 @@ import pytest
 
 from kfqn_ref.course import sandbox
 from kfqn_ref.course.remote import Submission, SubmissionError
-from kfqn_ref.course.sandbox import Box, Limits, NoBox, require_box
+from kfqn_ref.course.sandbox import Box, Limits, NoBox, require_box, require_package
 
 from .answers import HOGS, SENTINEL, calls, outside, writes
 from .boxes import needs_box
@@ -107,6 +107,14 @@ def test_a_box_that_only_waits_is_late_and_not_guilty():
         box.process.wait(60)
         assert box.ended == "the wall clock"
         assert "the grader ran out of time" in box.late
+
+
+@needs_box
+def test_a_box_without_the_package_is_refused_before_anything_scores_nothing(monkeypatch):
+    require_package()
+    monkeypatch.setattr(sandbox, "PACKAGE", Path("/usr/lib/python3/kfqn_ref"))
+    with pytest.raises(NoBox, match="must find kfqn_ref in .*pip install -e"):
+        require_package()
 
 
 def test_without_bubblewrap_nothing_runs_and_the_message_has_the_remedy(monkeypatch):
