@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -128,7 +129,8 @@ def _run_again(master: Path, path: Path, limits: Limits) -> dict[str, dict[str, 
     patience = PATIENCE * limits.seconds + 60  # its box ends before
     command = arguments(master, path, limits)
     try:
-        fresh = subprocess.run(command, capture_output=True, text=True, timeout=patience)
+        with TemporaryDirectory() as folder:  # hypothesis leaves its notes where it runs
+            fresh = subprocess.run(command, capture_output=True, text=True, timeout=patience, cwd=folder)
     except subprocess.TimeoutExpired as error:
         reason = f"the grader ran out of time: the tests took more than {patience:g} s in a fresh process"
         raise NotGraded(OUT_OF_TIME, reason) from error

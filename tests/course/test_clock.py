@@ -1,5 +1,7 @@
 """What takes long: a loop is stopped and named, a slow machine is told apart, and neither ends the rest."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 
@@ -50,7 +52,8 @@ def test_what_ran_out_of_time_has_no_score(monkeypatch, tmp_path, slow):
     expired = grading.subprocess.TimeoutExpired([], 1)
     done = grading.subprocess.CompletedProcess([], 0, '"the grader ran out of time"', "")
 
-    def fresh(*args, **options):
+    def fresh(*args, cwd, **options):
+        assert Path(cwd) not in (Path.cwd(), tmp_path)  # what it leaves behind is in nobody's folder
         if slow:
             raise expired
         return done
