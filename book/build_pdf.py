@@ -16,10 +16,12 @@ PACKAGES = "texlive-luatex texlive-latex-extra texlive-fonts-recommended fonts-d
 
 def _number(tex: Path) -> None:
     """Number chapters as the pages do: none on the front page, notation 0, letters for appendices."""
-    front, part, rest = tex.read_text(encoding="utf-8").partition("\\part{Chapter 0}")
-    rest = rest.replace("\\part{Appendices}", "\\part{Appendices}\\appendix")
-    front = front.replace("\\chapter{", "\\section*{")
-    tex.write_text(front + part + "\\setcounter{chapter}{-1}" + rest, encoding="utf-8")
+    front, *chapters = re.split(r"(?=\\sphinxstepscope)", tex.read_text(encoding="utf-8"))
+    front = front.replace(r"\chapter{", r"\section*{")
+    front = front.replace(r"{\contentsname}{Chapter 0}", r"{\contentsname}{Contents}")
+    appendix = next(i for i, text in enumerate(chapters) if "{neighbours::doc}}\n" in text[:400])
+    body = [r"\setcounter{chapter}{-1}", *chapters[:appendix], r"\appendix", *chapters[appendix:]]
+    tex.write_text("\n".join([front, *body]), encoding="utf-8")
 
 
 def main() -> int:
