@@ -44,15 +44,15 @@ def network_table(name: str, by_ranks: dict[str, Any]) -> Table:
 
 
 def check_table(check: dict[str, Any]) -> Table:
-    """Predicted beside measured, by wall and by processor time."""
+    """Predicted beside measured, by wall time and by processor (CPU) time."""
     title = (
         f"reference CNN on local ranks, gloo, {check['machine']['cores']:.0f} cores "
         f"shared, load {check['load']:.1f}; milliseconds"
     )
     table = Table("ranks", "method", title=title, title_justify="left")
-    for clock in ("wall", "processor"):
-        for column in ("predicted", "measured", "ratio"):
-            table.add_column(f"{clock} {column}", justify="right")
+    for clock in ("wall", "CPU"):
+        for column in (f"{clock}, model", clock, "ratio"):
+            table.add_column(column, justify="right")
     for row in check["rows"]:
         cells = []
         for clock in ("wall", "processor"):
