@@ -3,6 +3,7 @@
 Writes what every variant's run left. ``START`` is what the batch alone wrote: runs go on from it, too.
 """
 
+import os
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -135,6 +136,7 @@ def main() -> None:
     found["resumed"] = {v: resume(v, alone[(*v[:2], False)]["half"], rank, world) for v in OWNED}
     torch.save({**found, "warm": warm(rank, world)}, out)
     dist.destroy_process_group()
+    os._exit(0)  # a thread of gloo that outlives its group would abort the interpreter's own way out
 
 
 if __name__ == "__main__":
