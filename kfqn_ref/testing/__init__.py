@@ -11,6 +11,7 @@ searches for the smallest counterexample.
 ``checks``          the laws, by chapter
 ``implementation``  what can be put through them: the adapter protocol
 ``runner``          the search; ``report``: what it found
+``thorough``        every law on a hundred thousand cases, drawn in ``bulk``
 ``mutants``         the known mistakes, each as an implementation that the checks reject
 ``kill_matrix``     which check rejects which mutant
 ``adapters``        other people's implementations, made to answer to the names

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -11,19 +11,27 @@ from rich.markup import escape
 
 from kfqn_ref.testing.law import Case, Check, Violation
 
+
+class Chapter(NamedTuple):
+    """Where a law is derived: a topic, and the page of the book that treats it."""
+
+    topic: str
+    page: str
+
+
 CHAPTERS = {
-    "arguments": "Checks and mutants",
-    "damping": "Damping",
-    "bfgs": "BFGS on an inverse",
-    "lbfgs": "L-BFGS",
-    "kron": "vec and the Kronecker product",
-    "patches": "A convolution as a matrix product",
-    "factors": "Hessian action",
-    "pairs": "Curvature pairs",
-    "hessian": "The layer's Hessian block",
-    "network": "A network as a chain of linear maps",
-    "optimizer": "KF-QN-CNN",
-    "errors": "Checks and mutants",
+    "arguments": Chapter("Checks and mutants", "book/testing.md"),
+    "damping": Chapter("Damping", "book/damping.md"),
+    "bfgs": Chapter("BFGS on an inverse", "book/newton.md"),
+    "lbfgs": Chapter("L-BFGS", "book/lbfgs.md"),
+    "kron": Chapter("vec and the Kronecker product", "book/linear_maps.md"),
+    "patches": Chapter("A convolution as a matrix product", "book/convolutions.md"),
+    "factors": Chapter("Hessian action", "book/hessian_action.md"),
+    "pairs": Chapter("Curvature pairs", "book/kbfgs.md"),
+    "hessian": Chapter("The layer's Hessian block", "book/linear_maps.md"),
+    "network": Chapter("A network as a chain of linear maps", "book/linear_maps.md"),
+    "optimizer": Chapter("KF-QN-CNN", "book/kfqn.md"),
+    "errors": Chapter("Checks and mutants", "book/testing.md"),
 }
 
 
@@ -44,9 +52,7 @@ def readable(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """The smallest counterexample found, both sides of the equation, and the violation against the
-    tolerance.
-    """
+    """The smallest counterexample found, both sides of the equation, and how far they are apart."""
 
     counterexample: dict[str, str]
     left: str
@@ -88,7 +94,8 @@ class CheckResult:
         """The result as plain data; infinite sizes become None."""
         check = self.check
         entry = {"check": check.name, "outcome": self.outcome, "examples": self.examples, "law": check.words}
-        entry |= {"formula": check.formula, "chapter": CHAPTERS[check.chapter]}
+        topic, page = CHAPTERS[check.chapter]
+        entry |= {"formula": check.formula, "chapter": topic, "page": page}
         if self.failure is not None:
             failure = {key: value for key, value in vars(self.failure).items() if key != "case"}
             failure["size"] = failure["size"] if np.isfinite(failure["size"]) else None
@@ -155,4 +162,5 @@ def explain(result: CheckResult) -> Sequence[tuple[str, str]]:
         lines.append(("violation", f"{failure.size:.3g}, tolerance {failure.tolerance:.2g}"))
     if failure.looks_like:
         lines.append(("looks like", "; or ".join(failure.looks_like)))
-    return [*lines, ("chapter", CHAPTERS[check.chapter])]
+    topic, page = CHAPTERS[check.chapter]
+    return [*lines, ("chapter", f"{topic}, {page}")]

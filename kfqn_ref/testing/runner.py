@@ -108,7 +108,7 @@ def run_check(check: Check, implementation: Implementation, effort: Effort) -> C
     found = search(check, implementation, effort)
     if found.case is None or found.error is None:
         return CheckResult(check, "passed", found.tried, None)
-    return CheckResult(check, "failed", found.tried, _failure(found.case, found.error))
+    return CheckResult(check, "failed", found.tried, failure_of(found.case, found.error))
 
 
 # A foreign function may be slow; the strategies have their own tests.
@@ -134,7 +134,8 @@ def _search(
     test()
 
 
-def _failure(case: Case, error: Exception) -> Failure:
+def failure_of(case: Case, error: Exception) -> Failure:
+    """What a case and the error that it raised teach: a broken law, or a call that raised on valid input."""
     if isinstance(error, Violation):
         return Failure.of_violation(case, error)
     last = traceback.extract_tb(error.__traceback__)[-1]

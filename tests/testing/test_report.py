@@ -1,20 +1,23 @@
 """Reports: JSON, the page, the lines, the guess at the mistake; the pytest marks; the command."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import kfqn_ref as ref
 from kfqn_ref.cli import app
-from kfqn_ref.testing import Effort, run_checks
+from kfqn_ref.testing import Effort, all_checks, run_checks
 from kfqn_ref.testing.html import to_html
 from kfqn_ref.testing.kill_matrix import diagnose
 from kfqn_ref.testing.mutants import MUTANTS
 from kfqn_ref.testing.parametrize import parametrize_with_checks
 from kfqn_ref.testing.report import CHAPTERS, explain, readable
 
+ROOT = Path(__file__).parents[2]
 FAST = Effort(40)
 SIGN = {"powell_damp": MUTANTS["powell_damp:sign"].function, "lm_damp": ref.lm_damp}
 REPORT = diagnose(run_checks(SIGN, effort=FAST))
@@ -36,6 +39,7 @@ def test_json_says_all() -> None:
     assert entry["failure"]["counterexample"]["H"] == "[1]"
     assert entry["failure"]["size"] > entry["failure"]["tolerance"]
     assert entry["chapter"] == "Damping"
+    assert entry["page"] == "book/damping.md"
 
 
 def test_the_mistake_is_recognised() -> None:
@@ -85,8 +89,20 @@ def test_numbers_are_readable(value: Any, text: str) -> None:
     assert readable(value) == text
 
 
-def test_every_check_has_a_chapter() -> None:
-    assert {result.check.chapter for result in run_checks(ref, effort=Effort(1)).results} <= set(CHAPTERS)
+def test_every_check_has_a_page_of_the_book() -> None:
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    pages = {f"book/{entry['file']}.md" for part in toc["parts"] for entry in part["chapters"]}
+    for check in all_checks(errors=True):
+        page = CHAPTERS[check.chapter].page
+        assert page in pages
+        assert (ROOT / page).is_file()
+
+
+def test_a_failure_names_its_page_in_every_report() -> None:
+    (label, text) = explain(REPORT.failed[0])[-1]
+    assert (label, text) == ("chapter", "Damping, book/damping.md")
+    assert text in to_html(REPORT)
+    assert '"page": "book/damping.md"' in REPORT.to_json()
 
 
 def test_marks_have_readable_ids_and_strict_reasons() -> None:

@@ -1,0 +1,110 @@
+"""Cases in bulk: of every kind, as often as under hypothesis; a broken law is found and made small."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from kfqn_ref.testing import all_checks, thorough
+from kfqn_ref.testing import tolerances as tol
+from kfqn_ref.testing.bulk import Draws, cases
+from kfqn_ref.testing.checks.damping import powell_theta
+from kfqn_ref.testing.implementation import load
+from kfqn_ref.testing.law import REGISTRY
+from kfqn_ref.testing.mutants import MUTANTS
+from kfqn_ref.testing.network_strategies import PRESETS, runs
+from kfqn_ref.testing.strategies import damping_cases, identity_cases, lbfgs_cases, triples
+from kfqn_ref.testing.tolerances import FLOAT64
+
+
+def drawn(strategy: Any, size: int = 400) -> list[Any]:
+    return list(islice(cases(strategy, seed=0), size))
+
+
+def share(holds: list[bool]) -> float:
+    return sum(holds) / len(holds)
+
+
+def test_kinds_of_cases_are_as_frequent_as_under_hypothesis() -> None:
+    """The bounds are those of test_strategies."""
+    updates = drawn(triples(FLOAT64))
+    conds = [tol.cond(case["H"]) for case in updates]
+    assert 0.08 < share([len(case["s"]) == 1 for case in updates]) < 0.45
+    assert share([c > 1e4 for c in conds]) > 0.03
+    assert share([c < 10 for c in conds]) > 0.2
+    assert share([np.linalg.norm(case["s"]) < 1e-2 for case in updates]) > 0.05
+    assert share([np.linalg.norm(case["s"]) > 1e2 for case in updates]) > 0.05
+    damped = drawn(damping_cases(FLOAT64))
+    assert 0.25 < share([powell_theta(c["H"], c["s"], c["y"], c["mu1"]) < 1 for c in damped]) < 0.75
+    assert share([c["s"] @ c["y"] < 0 for c in damped]) > 0.15
+    identity = drawn(identity_cases(FLOAT64))
+    assert 0.25 < share([c["s"] @ c["y"] < c["mu2"] * (c["s"] @ c["s"]) for c in identity]) < 0.75
+    sizes = [len(case["S"]) for case in drawn(lbfgs_cases(FLOAT64))]
+    assert min(share([size == m for size in sizes]) for m in range(5)) > 0.08
+    presets = [case["options"]["preset"] for case in drawn(runs(FLOAT64), 200)]
+    assert min(share([name == preset for name in presets]) for preset in PRESETS) > 0.05
+
+
+def test_integers_reach_their_bounds() -> None:
+    few = drawn(st.integers(1, 5))
+    assert set(few) == {1, 2, 3, 4, 5}
+    wide = drawn(
+        st.integers(0, 2**16)
+    )  # hypothesis weighs both bounds with 2/128, their neighbours with 1/128
+    assert {0, 2**16} <= set(wide)
+    assert share([0 < k < 2**16 for k in wide]) > 0.9
+
+
+def test_booleans_follow_their_probability() -> None:
+    draws = Draws(np.random.default_rng(0))
+    assert 0.15 < share([draws.draw_boolean(0.25) for _ in range(1000)]) < 0.35
+
+
+def test_filters_hold_and_seeds_repeat() -> None:
+    odd = st.integers(0, 9).filter(lambda k: k % 2)
+    assert set(drawn(odd)) == {1, 3, 5, 7, 9}
+    assert drawn(odd) == drawn(odd)
+    assert list(islice(cases(odd, seed=1), 20)) != drawn(odd, 20)
+
+
+@pytest.mark.parametrize("check", all_checks(errors=True), ids=lambda check: check.name)
+def test_every_check_draws_and_holds(check: Any) -> None:
+    reference = load(thorough.REFERENCE)
+    assert thorough.tally(check, reference, 5, seed=1).outcome == "passed"
+
+
+def test_a_broken_law_is_made_small() -> None:
+    wrong = MUTANTS["powell_damp:sign"].implementation()
+    result = thorough.tally(REGISTRY["damping.powell_formula"], wrong, 1000, seed=0)
+    assert result.outcome == "failed"
+    assert result.failure is not None
+    assert result.failure.counterexample["H"] == "[1]"
+
+
+def test_the_report_is_resumed_law_by_law(tmp_path: Path) -> None:
+    def run(examples: int) -> dict[str, Any]:
+        asked = ["--out", str(tmp_path), "--examples", str(examples), "--only", "kron.cvec"]
+        done = CliRunner().invoke(_app(), asked)
+        assert done.exit_code == 0, done.output
+        return json.loads((tmp_path / "thorough.json").read_text(encoding="utf-8"))["laws"]
+
+    first = run(20)
+    assert {name: row["examples"] for name, row in first.items()} == {
+        "kron.cvec_order": 20,
+        "kron.cvec_back": 20,
+    }
+    assert run(10) == first
+    assert {row["examples"] for row in run(30).values()} == {30}
+    assert "| kron.cvec_back | 30 |" in (tmp_path / "thorough.md").read_text(encoding="utf-8")
+
+
+def _app() -> Any:
+    app = typer.Typer()
+    app.command()(thorough.command)
+    return app
