@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from kfqn_ref.testing import all_checks, thorough
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.bulk import Draws, cases
+from kfqn_ref.testing.checks.bfgs import product_form
 from kfqn_ref.testing.checks.damping import powell_theta
 from kfqn_ref.testing.implementation import load
 from kfqn_ref.testing.law import REGISTRY
@@ -77,6 +78,15 @@ def test_filters_hold_and_seeds_repeat() -> None:
 def test_every_check_draws_and_holds(check: Any) -> None:
     reference = load(thorough.REFERENCE)
     assert thorough.tally(check, reference, 5, seed=1).outcome == "passed"
+
+
+def test_the_determinant_asks_nothing_of_an_update_that_rounds_to_a_singular_matrix() -> None:
+    """Found by the thorough run: ‖s‖²/sᵀy is 10¹⁷ times ‖H‖, and the check inverted the product form."""
+    H = np.array([[1e-8, -1e-8], [-1e-8, 1.1e-8]])
+    s, y = np.array([1e6, 1.25e6]), np.array([0.00175, -0.00075])
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.inv(product_form(H, s, y))
+    REGISTRY["bfgs.determinant"](load(thorough.REFERENCE), {"H": H, "s": s, "y": y})
 
 
 def test_a_broken_law_is_made_small() -> None:
