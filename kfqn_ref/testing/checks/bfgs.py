@@ -92,9 +92,8 @@ def determinant(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     H_plus = f.bfgs_inverse_update(H, s, y)
     ratio = s @ np.linalg.solve(H, s) / (s @ y)
     # |δ log det| ≤ n ‖B⁺‖ ‖δH⁺‖; where that leaves no digit the determinant's sign is not determined either.
-    B_plus = tol.cond(H) / tol.norm(H) + tol.norm(y) ** 2 / (
-        s @ y
-    )  # B⁺ ⪯ B + yyᵀ/sᵀy; a rounded H⁺ may be singular
+    # B⁺ ⪯ B + yyᵀ/sᵀy bounds ‖B⁺‖ without an inverse: a rounded H⁺ may be singular.
+    B_plus = tol.cond(H) / tol.norm(H) + tol.norm(y) ** 2 / float(s @ y)
     error = len(s) * B_plus * tol.inverse_update(f.u, H, s, y)
     error += tol.rounding(f.u, len(s), tol.cond(H) ** 2 + tol.cosine(s, y))
     if error > 0.5:
