@@ -56,7 +56,7 @@ thorough: $(READY)  ## every law on 100,000 cases, and correct alternatives on 1
 notebooks: $(READY)  ## run the read-along notebooks and keep their outputs
 	env -u MPLBACKEND $(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py
 
-course-test: $(READY)  ## grade a class of forty difficult submissions in the sandbox
+course-test: $(READY)  ## grade a class of difficult submissions in the sandbox; minutes
 	$(BIN)/python -m pytest tests/course -m corpus --timeout 1200 $(ARGS)
 
 lab: $(READY)  ## open the notebooks in JupyterLab

@@ -51,7 +51,8 @@ def command(
     found["setup"] = {"steps": steps, "batch": batch_size, "threads": threads, "clock": clock}
     for table in (rows_table(found), parts_table(found), growth_table(found)):
         console.print(table)
-    console.print(f"lean is the faster from d_a = {found['lean_pays_from'] or 'none measured'}")
+    least = found["lean_pays_from"]
+    console.print("lean is the faster " + (f"from d_a = {least:g}" if least else "at no width measured"))
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
     plot(curves, out / "bench.png")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)

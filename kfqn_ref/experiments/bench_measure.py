@@ -105,12 +105,13 @@ class Rates:
 def measure_rates(clock: Clock, *, size: int = 1024, repeats: int = 7) -> Rates:
     """Return the best of some square products, and of some reads and writes of 64 MiB."""
     a, long = torch.randn(size, size), torch.randn(1 << 24)
-    products = min(_timed(clock, lambda: a @ a) for _ in range(repeats))
-    copies = min(_timed(clock, lambda: long.mul_(1.0)) for _ in range(repeats))
+    products = min(timed(clock, lambda: a @ a) for _ in range(repeats))
+    copies = min(timed(clock, lambda: long.mul_(1.0)) for _ in range(repeats))
     return Rates(size**3 / products, 2 * long.numel() * long.element_size() / copies)
 
 
-def _timed(clock: Clock, work: Callable[[], Any]) -> float:
+def timed(clock: Clock, work: Callable[[], Any]) -> float:
+    """Return the seconds of one call, more than 0."""
     start = clock()
     work()
     return max(clock() - start, 1e-9)
@@ -202,7 +203,7 @@ def parts(runner: Runner, steps: int, clock: Clock) -> dict[str, float]:
     """Return the mean seconds of the parts of a step of ``KFQN``; the rest is all that is small."""
     spent = dict.fromkeys((part for _, part in PARTS.values()), 0.0) | {"both passes": 0.0}
 
-    def timed(part: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(part: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             start = clock()
             try:
@@ -214,8 +215,8 @@ def parts(runner: Runner, steps: int, clock: Clock) -> dict[str, float]:
 
     with ExitStack() as stack:
         for name, (module, part) in PARTS.items():
-            stack.enter_context(patch.object(module, name, timed(part, getattr(module, name))))
-        stack.enter_context(patch.object(runner, "closure", timed("both passes", runner.closure)))
+            stack.enter_context(patch.object(module, name, counted(part, getattr(module, name))))
+        stack.enter_context(patch.object(runner, "closure", counted("both passes", runner.closure)))
         whole = sum(runner.step(clock) for _ in range(steps))
     return {part: s / steps for part, s in spent.items()} | {
         "the rest": (whole - sum(spent.values())) / steps

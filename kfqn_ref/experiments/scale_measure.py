@@ -53,8 +53,8 @@ def rates(batch: int, repeats: int, clock: bench.Clock = time.process_time) -> m
     training = scale_rank.runner("SGD", 1, batch)
     seconds = min(training.passes(clock)[0] for _ in range(repeats))
     small, square = torch.zeros(64), torch.eye(1024) * 3
-    launch = float(np.median([bench._timed(clock, lambda: small.add_(1.0)) for _ in range(1000)]))
-    inversion = min(bench._timed(clock, lambda: _inverted(square)) for _ in range(3))
+    launch = float(np.median([bench.timed(clock, lambda: small.add_(1.0)) for _ in range(1000)]))
+    inversion = min(bench.timed(clock, lambda: _inverted(square)) for _ in range(3))
     return model.Machine(
         passes=model.first_pass(reference_cnn(), batch) / seconds,
         products=best.gemm,

@@ -100,11 +100,11 @@ def inverse_state(d: int, pairs: int | None) -> int:
 def inverse_update(d: int, pairs: int | None) -> tuple[float, float]:
     """Return the multiply-adds and the bytes of one update of an inverse.
 
-    A matrix is read for ``H y``, and read and written for the rank-two change. The rows of ``S`` and ``Y``
+    A matrix is read for ``H y``, and read and written twice for the rank-two change. Rows of ``S`` and ``Y``
     are shifted in three copies.
     """
     if pairs is None:
-        return 3 * d * d, 3 * FLOAT * d * d
+        return 3 * d * d, 5 * FLOAT * d * d
     again = d * by_pairs(d, pairs) if d <= 2 * pairs else 0
     return again + pairs * d, 2 * 6 * FLOAT * pairs * d
 

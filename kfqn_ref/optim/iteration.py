@@ -11,7 +11,7 @@ from kfqn_ref.optim.coverage import plain_arithmetic
 from kfqn_ref.optim.kernels import all_finite
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
-from kfqn_ref.optim.ownership import OwnedMove, move_owned_
+from kfqn_ref.optim.ownership import move_owned_
 from kfqn_ref.optim.replay import Replay
 from kfqn_ref.optim.update import Pairs, act, compare, start_, update_input_, update_output_
 
@@ -63,10 +63,9 @@ class Iteration:
     def move_(self) -> None:
         """Average the gradients, move all parameters that have one, and let the inputs act and go."""
         with plain_arithmetic(self.layers):
-            owned: list[tuple[OwnedMove, Layer]] = []
-            kind = OwnedMove if self.ownership.active else Move
+            owned: list[tuple[Move, Layer]] = []
             for group in self.opt.param_groups:
-                move = kind(group, self._alpha(group), self.scale, self.ok)
+                move = Move(group, self._alpha(group), self.scale, self.ok)
                 for p in group["params"]:
                     self._move_one_(move, p, owned)
             if self.ownership.active:
@@ -112,14 +111,14 @@ class Iteration:
         layer = self.layers[0]
         return torch.tensor(loss, dtype=layer.dtype, device=layer.weight.device)
 
-    def _move_one_(self, move: Move, p: nn.Parameter, owned: list[tuple[OwnedMove, Layer]]) -> None:
+    def _move_one_(self, move: Move, p: nn.Parameter, owned: list[tuple[Move, Layer]]) -> None:
         """Move one parameter, or note its layer in ``owned``; the bias of a layer goes with its weight."""
         layer = self.opt.layer_of.get(p)
         if p.grad is None:
             return
         if layer is None or layer.weight.grad is None:
             move.plain_(p, self.opt.state[p])
-        elif p is layer.weight and isinstance(move, OwnedMove):
+        elif p is layer.weight and self.ownership.active:
             owned.append((move, layer))
         elif p is layer.weight:
             move.layer_(layer, self.opt.state[p], self.pairs.get(layer))

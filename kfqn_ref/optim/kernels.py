@@ -65,8 +65,8 @@ def bfgs_inverse_update_(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Te
 
     A group is left as it is unless ``accept``, :math:`s^\top y > 0` and the change of ``H`` is finite.
     ``s`` and ``Hy`` are ``(groups, d)``, ``Hy`` being the old ``H`` times ``y``. Two passes over the rows of
-    ``H``: one matrix product of inner size two takes three times as long on a CPU once ``H`` has left the
-    cache, for it goes through ``H`` tile by tile. Source: nocedal2006; (3.1).
+    ``H``: one matrix product of inner size two goes through ``H`` tile by tile, which is slower on a CPU once
+    ``H`` has left the cache. Source: nocedal2006; (3.1).
     """
     sy, v = bfgs_rank_two(s, y, Hy)
     sv = torch.stack((s, v), 1)

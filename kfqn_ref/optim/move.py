@@ -32,9 +32,17 @@ class Move:
 
     def layer_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> None:
         """Move the weights of a covered layer along ``H_g M H_a``."""
+        self.along_(layer, self.direction_(layer, state, pairs))
+
+    def direction_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> Tensor:
+        """Average the gradient of a covered layer, and return its ``P = H_g M H_a``."""
         M = state.setdefault("M", layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
         self._average_(layer.parameters, layer.split(M))
-        self._descend_(layer.parameters, layer.split(direction(state, pairs)))
+        return direction(state, pairs)
+
+    def along_(self, layer: Layer, P: Tensor) -> None:
+        """Move the weights of a covered layer along ``P``."""
+        self._descend_(layer.parameters, layer.split(P))
 
     def _average_(self, parameters: Sequence[nn.Parameter], Ms: Sequence[Tensor]) -> None:
         for p, M in zip(parameters, Ms, strict=True):

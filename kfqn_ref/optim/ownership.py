@@ -19,7 +19,7 @@ from kfqn_ref.optim.distributed import Reducer
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.presets import Preset
-from kfqn_ref.optim.update import Pairs, direction
+from kfqn_ref.optim.update import Pairs
 
 
 class Ownership:
@@ -90,23 +90,9 @@ class Ownership:
         return shared
 
 
-class OwnedMove(Move):
-    """A step of a group whose layers' directions come from their owners."""
-
-    def direction(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> Tensor:
-        """Average the gradient of a layer that this rank keeps, and return its ``P``."""
-        M = state.setdefault("M", layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
-        self._average_(layer.parameters, layer.split(M))
-        return direction(state, pairs)
-
-    def along_(self, layer: Layer, P: Tensor) -> None:
-        """Move the weights of a layer along ``P``."""
-        self._descend_(layer.parameters, layer.split(P.to(layer.dtype)))
-
-
 def move_owned_(
     ownership: Ownership,
-    moves: Iterable[tuple[OwnedMove, Layer]],
+    moves: Iterable[tuple[Move, Layer]],
     state: Mapping[Any, dict[str, Any]],
     pairs: Mapping[Layer, Pairs],
 ) -> None:
@@ -116,13 +102,13 @@ def move_owned_(
     for move, layer in moves:
         if ownership.keeps(layer):
             pair = pairs.get(layer)
-            P = move.direction(layer, state[layer.weight], pair)
+            P = move.direction_(layer, state[layer.weight], pair)
             owned[layer] = [P] if pair is None else [P, pair.s_a]
     shapes = {layer: [layer.shape, *_shape_of_s_a(pairs.get(layer))] for _, layer in moves}
     shared = ownership.share(owned, shapes)
     for move, layer in moves:
         P, *s_a = shared.pop(layer)
-        move.along_(layer, P)
+        move.along_(layer, P.to(layer.dtype))
         if s_a:
             pairs[layer].s_a = s_a[0].clone()  # the pair outlives the bucket
 

@@ -2,6 +2,7 @@
 
 The cases come in bulk (:mod:`kfqn_ref.testing.bulk`). ``DIR/thorough.json`` is written after every law, and a
 law that it holds with as many examples is not run again: a run that was stopped goes on where it was.
+After a change to a law or to the code begin in an empty ``DIR``: rows are told apart by versions and seed.
 ``DIR/thorough.md`` is the table of it. Exit code 1: a law is broken.
 """
 
@@ -18,6 +19,7 @@ import typer
 from rich.console import Console
 
 import kfqn_ref
+from kfqn_ref.experiments.checkpoint import write_atomically
 from kfqn_ref.testing.bulk import cases
 from kfqn_ref.testing.implementation import NETWORKS, Implementation, load
 from kfqn_ref.testing.law import Check
@@ -78,8 +80,8 @@ def write(out: Path, name: str, data: dict[str, Any], title: str) -> None:
     head = json.dumps({key: value for key, value in data.items() if key != "laws"})[:-1]
     rows = (f" {json.dumps(law)}: {json.dumps(row, ensure_ascii=False)}" for law, row in data["laws"].items())
     text = head + ', "laws": {\n' + ",\n".join(rows) + "\n}}\n"
-    (out / f"{name}.json").write_text(text, encoding="utf-8")
-    (out / f"{name}.md").write_text(table(data, title), encoding="utf-8")
+    write_atomically(out / f"{name}.json", text.encode())
+    write_atomically(out / f"{name}.md", table(data, title).encode())
 
 
 def timed(check: Check, implementation: Implementation, examples: int, seed: int) -> tuple[CheckResult, Row]:

@@ -90,11 +90,12 @@ def positive_definite(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> No
 )
 def determinant(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     H_plus = f.bfgs_inverse_update(H, s, y)
-    ratio = s @ np.linalg.solve(H, s) / (s @ y)
+    Bs = np.linalg.solve(H, s)
+    ratio = s @ Bs / (s @ y)
     # |δ log det| ≤ n ‖B⁺‖ ‖δH⁺‖; where that leaves no digit the determinant's sign is not determined either.
-    # B⁺ ⪯ B + yyᵀ/sᵀy bounds ‖B⁺‖ without an inverse: a rounded H⁺ may be singular.
-    B_plus = tol.cond(H) / tol.norm(H) + tol.norm(y) ** 2 / float(s @ y)
-    error = len(s) * B_plus * tol.inverse_update(f.u, H, s, y)
+    # B⁺ comes from B, by the direct update: a rounded H⁺ may be singular.
+    B_plus = np.linalg.inv(H) - np.outer(Bs, Bs) / (s @ Bs) + np.outer(y, y) / (s @ y)
+    error = len(s) * tol.norm(B_plus) * tol.inverse_update(f.u, H, s, y)
     error += tol.rounding(f.u, len(s), tol.cond(H) ** 2 + tol.cosine(s, y))
     if error > 0.5:
         return
