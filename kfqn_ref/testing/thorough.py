@@ -2,6 +2,7 @@
 
 The cases come in bulk (:mod:`kfqn_ref.testing.bulk`). ``DIR/thorough.json`` is written after every law, and a
 law that it holds with as many examples is not run again: a run that was stopped goes on where it was.
+The laws are shared out to ``--workers`` processes; seconds are processor time, whatever their number.
 After a change to a law or to the code begin in an empty ``DIR``: rows are told apart by versions and seed.
 ``DIR/thorough.md`` is the table of it. Exit code 1: a law is broken.
 """
@@ -9,7 +10,9 @@ After a change to a law or to the code begin in an empty ``DIR``: rows are told 
 import json
 import platform
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +25,8 @@ import kfqn_ref
 from kfqn_ref.experiments.checkpoint import write_atomically
 from kfqn_ref.testing.bulk import cases
 from kfqn_ref.testing.implementation import NETWORKS, Implementation, load
-from kfqn_ref.testing.law import Check
-from kfqn_ref.testing.report import CheckResult, print_result
+from kfqn_ref.testing.law import REGISTRY, Check
+from kfqn_ref.testing.report import CheckResult, Failure, print_result
 from kfqn_ref.testing.runner import Effort, all_checks, failure_of, run_check
 
 REFERENCE = "kfqn_ref.testing.adapters.reference:REFERENCE"
@@ -93,6 +96,11 @@ def timed(check: Check, implementation: Implementation, examples: int, seed: int
     return result, row | ({"failure": result.to_json()["failure"]} if result.failure else {})
 
 
+def _in_worker(name: str, examples: int, seed: int) -> tuple[Failure | None, Row]:
+    result, row = timed(REGISTRY[name], load(REFERENCE), examples, seed)
+    return result.failure, row
+
+
 def _on_networks(check: Check) -> bool:
     return not set(check.requires).isdisjoint(NETWORKS)
 
@@ -103,9 +111,10 @@ def command(
     networks: Annotated[int, typer.Option(min=1, help="Examples a law of networks and runs.")] = 5_000,
     only: Annotated[str, typer.Option(help="Only the checks whose names begin so.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the cases.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
-    """State every law on many cases, the cheap laws first."""
-    console, target = Console(highlight=False), load(REFERENCE)
+    """State every law on many cases."""
+    console = Console(highlight=False)
     out.mkdir(parents=True, exist_ok=True)
     stored = out / "thorough.json"
     old = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
@@ -113,14 +122,18 @@ def command(
     ask = "python -m kfqn_ref.testing.thorough --out DIR"
     ask += f" --examples {examples} --networks {networks} --seed {seed}"
     head, broken = {"command": ask, "versions": versions(), "seed": seed}, 0
-    for check in sorted(all_checks(errors=True), key=_on_networks):
-        wanted = networks if _on_networks(check) else examples
-        if not check.name.startswith(only) or rows.get(check.name, {}).get("examples", 0) >= wanted:
-            continue
-        result, rows[check.name] = timed(check, target, wanted, seed)
-        print_result(console, result)
-        broken += result.outcome == "failed"
-        write(out, "thorough", head | {"laws": rows}, "Every law on many cases")
+    wanted = {c.name: networks if _on_networks(c) else examples for c in all_checks(errors=True)}
+    missing = {name for name, many in wanted.items() if rows.get(name, {}).get("examples", 0) < many}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        names = [name for name in wanted if name in missing and name.startswith(only)]
+        jobs = {pool.submit(_in_worker, name, wanted[name], seed): REGISTRY[name] for name in names}
+        for job in as_completed(jobs):
+            check, (failure, row) = jobs[job], job.result()
+            rows[check.name] = row
+            print_result(console, CheckResult(check, row["outcome"], row["examples"], failure))
+            broken += row["outcome"] == "failed"
+            laws = {name: rows[name] for name in wanted if name in rows}
+            write(out, "thorough", head | {"laws": laws}, "Every law on many cases")
     if broken:
         raise typer.Exit(1)
 
