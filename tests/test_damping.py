@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from numpy.linalg import LinAlgError
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import BFGS
@@ -42,6 +43,10 @@ def test_pairs_by_hand() -> None:
     s, y = ref.double_damp(I2, S, Y, mu2=0.5)
     assert_allclose(s, [0.2, 0.0], rtol=4e-16)
     assert_array_equal(y, [1.0, 0.0])  # s̃ᵀy = 0.2 > 0.5 · 0.04: the second damping keeps y
+    # (7.1) with gamma = 0.5: gamma yᵀy = 0.5, θ = 0.4 / 1.5, and s̃ᵀy = mu1 gamma yᵀy = 0.1
+    s, y = ref.h0_damp(S, Y, gamma=0.5, lam=0.5)
+    assert_allclose(s, [0.1, 0.0], rtol=1e-15)
+    assert_allclose(y, [1.05, 0.0], rtol=4e-16)
 
 
 @given(damping_cases(FLOAT64))
@@ -70,6 +75,16 @@ def test_weights_are_in_the_unit_interval(case: Any) -> None:
     assert 0 < ref.powell_theta(case["H"], -case["s"], case["y"]) < 1
 
 
+@given(damping_cases(FLOAT64), st.floats(1e-2, 10), st.floats(0, 1))
+def test_damping_against_h0_is_dp_dlm_with_gamma_times_the_identity(
+    case: Any, gamma: float, lam: float
+) -> None:
+    s, y, mu1 = case["s"], case["y"], case["mu1"]
+    expected = ref.dp_dlm_damp(gamma * np.eye(len(s)), s, y, mu1=mu1, lam=lam)
+    for ours, theirs in zip(ref.h0_damp(s, y, gamma=gamma, mu1=mu1, lam=lam), expected, strict=True):
+        assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("mu", [0.0, 1.0, -0.1, np.nan])
 def test_fractions_are_refused(mu: float) -> None:
     with pytest.raises(ValueError, match=r"mu1 must be in \(0, 1\)"):
@@ -84,6 +99,12 @@ def test_lambda_is_refused(lam: float) -> None:
         ref.lm_damp(S, Y, lam=lam)
 
 
+@pytest.mark.parametrize("gamma", [0.0, -1.0, np.nan])
+def test_a_scale_of_h0_is_refused(gamma: float) -> None:
+    with pytest.raises(ValueError, match="gamma must be positive"):
+        ref.h0_damp(S, Y, gamma=gamma, lam=0.1)
+
+
 @pytest.mark.parametrize(("H", "y"), [(I2, 0 * Y), (-I2, Y), (I2, np.nan * Y)])
 def test_without_metric_there_is_no_damping(H: np.ndarray, y: np.ndarray) -> None:
     with pytest.raises(LinAlgError, match="yᵀHy must be positive"):
@@ -91,7 +112,7 @@ def test_without_metric_there_is_no_damping(H: np.ndarray, y: np.ndarray) -> Non
 
 
 def test_a_zero_step_has_nothing_to_damp_towards() -> None:
-    with pytest.raises(LinAlgError):
+    with pytest.raises(LinAlgError, match="sᵀs must be positive"):
         ref.identity_damp(0 * S, Y, mu2=0.5)
 
 
