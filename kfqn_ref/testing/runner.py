@@ -44,9 +44,8 @@ def run_checks(
     """Put an implementation through the checks.
 
     Args:
-        implementation: a module, class, object, dict, ``module:Object`` or path of a ``.py`` file with some
-        of the
-            names of :data:`kfqn_ref.testing.implementation.NAMES`.
+        implementation: a module, class, object, dict, ``module:Object`` or path of a ``.py`` file with
+            some of the names of :data:`kfqn_ref.testing.implementation.NAMES`.
         checks: all by default.
         errors: also those of the error contract, which a function without input validation does not pass.
         effort: examples a law.
@@ -85,9 +84,8 @@ def search(check: Check, implementation: Implementation, effort: Effort) -> Sear
     def attempt(case: Case) -> None:
         tried.append(1)
         try:
-            with np.errstate(
-                all="ignore"
-            ):  # a foreign division by zero is not noise to print: its NaN fails the law
+            # A foreign division by zero is not noise to print: its NaN fails the law.
+            with np.errstate(all="ignore"):
                 check(implementation, case)
         except Exception as error:
             smallest.update(case=case, error=error)
