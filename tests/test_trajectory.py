@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kfqn_ref.optim import PRESETS, Counts
+from kfqn_ref.optim.options import can_compile
 
 from .trajectories import Moment, side_by_side
 
@@ -57,6 +58,12 @@ def test_trajectories_agree_with_the_products_by_pairs() -> None:
     # memory 2 and d_g > 2 p: no matrix is kept, every product is the two solves
     moment = agreeing_run("kfqn_cnn_l", memory=2)
     assert "H" not in moment.opt.state[moment.opt.layers[-1].weight]["H_g"]
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["kfqn_cnn", "kbfgs_l_2020"])
+def test_trajectories_agree_where_the_updates_are_compiled(name: str) -> None:
+    agreeing_run(name, compile=True, curvature_interval=1)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -83,14 +83,14 @@ def reference_run(name: str, steps: int, options: tuple[tuple[str, Any], ...]) -
 
 
 def side_by_side(
-    name: str, steps: int, *, dtype: torch.dtype = torch.float64, **options: Any
+    name: str, steps: int, *, dtype: torch.dtype = torch.float64, compile: bool = False, **options: Any
 ) -> Iterator[Moment]:
-    """Yield the state of the two runs after every step."""
+    """Yield the state of the two runs after every step; ``dtype`` and ``compile`` are of torch's alone."""
     network = network_of(name)
     moments, initial = reference_run(name, steps, tuple(sorted(options.items())))
     model = twins.build(network, initial, dtype=dtype)
     factor = "lbfgs" if options.pop("lean", False) else "dense"
-    opt = KFQN(model, name, input_factor=factor, **options)
+    opt = KFQN(model, name, input_factor=factor, compile=compile, **options)
     path, before = 0.0, initial
     for (x, target), (params, state) in zip(batches(network, steps), moments, strict=True):
         opt.step(twins.closure_of(model, network, x, target))

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kfqn_ref.optim import KFQN, iteration, move
+from kfqn_ref.optim import KFQN, iteration, move, update
+from kfqn_ref.optim.options import can_compile
 from kfqn_ref.optim.replay import Replay
 
 Clock = Callable[[], float]
@@ -52,6 +53,13 @@ MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "kfqn_cnn_l": lambda m: KFQN(m, "kfqn_cnn_l", lr=0.1),
     "kfqn_cnn, lean": lambda m: KFQN(m, lr=0.1, input_factor="lbfgs"),
 }
+
+
+if can_compile(torch.device("cpu")):
+    MAKERS |= {
+        "kfqn_cnn, compiled": lambda m: KFQN(m, lr=0.1, compile=True),
+        "kfqn_cnn, every 10, compiled": lambda m: KFQN(m, lr=0.1, curvature_interval=10, compile=True),
+    }
 
 
 class Runner:
@@ -193,8 +201,8 @@ def _row(runner: Runner, times: list[float], passes: Any, rates: Rates, clock: C
 
 PARTS = {
     "act": (iteration, "Hessian action"),
-    "update_input_": (iteration, "update of H_a"),
-    "update_output_": (iteration, "damping, update of H_g"),
+    "update_input_": (update, "update of H_a"),
+    "update_output_": (update, "damping, update of H_g"),
     "direction": (move, "H_g M H_a"),
 }
 

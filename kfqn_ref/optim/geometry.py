@@ -247,8 +247,12 @@ class ConvGeometry:
             ]  # (N, C, *locations, *kernel)
         a = a.unflatten(1, (self.groups, self.channels))
         places, kernel = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)
-        a = a.permute(1, 2, *kernel, 0, *places).reshape(self.groups, self.channels * prod(self.kernel), -1)
-        return F.pad(a, (0, 0, 0, 1), value=1.0) if self.bias else a
+        rows = a.permute(1, 2, *kernel, 0, *places)  # (groups, channels, *kernel, N, *locations)
+        patches = a.new_empty(self.groups, self.d_a, rows.shape[2 + axes :].numel())
+        patches[:, : self.d_a - self.bias].view(rows.shape).copy_(rows)
+        if self.bias:
+            patches[:, -1] = 1.0
+        return patches
 
 
 def _served(n: int, T: int, stride: int, shift: int) -> tuple[slice, slice]:

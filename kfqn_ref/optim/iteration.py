@@ -13,7 +13,7 @@ from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.ownership import move_owned_
 from kfqn_ref.optim.replay import Replay
-from kfqn_ref.optim.update import Pairs, act, compare, start_, update_input_, update_output_
+from kfqn_ref.optim.update import Pairs, act, compare, start_
 
 if TYPE_CHECKING:
     from kfqn_ref.optim.optimizer import KFQN
@@ -84,12 +84,9 @@ class Iteration:
                 compare(self.pairs[record.layer], record, self.scale)
             pairs, preset = self.pairs.values(), self.method.preset
             self.reducer.mean_([x for pair in pairs for x in pair.to_reduce(preset)])
-            for layer, pair in self.pairs.items():
-                if not self.ownership.keeps(layer):
-                    continue
-                update_input_(self.opt.state[layer.weight], pair, self.method, self.ok)
-                if pair.compared:
-                    update_output_(self.opt.state[layer.weight], pair, self.method, self.ok)
+            kept = [layer for layer in self.pairs if self.ownership.keeps(layer)]
+            states, pairs = [self.opt.state[x.weight] for x in kept], [self.pairs[x] for x in kept]
+            self.opt.update_(states, pairs, self.method, self.ok)
 
     def _begin_pairs(self, loss: Tensor | float) -> None:
         """Set the mask and what the pairs begin with; start the layers that are new."""

@@ -12,10 +12,10 @@ from kfqn_ref.optim.curvature import Curvature, curvature_of
 from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
 from kfqn_ref.optim.iteration import Closure, Iteration, start
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.options import check_group, check_groups, complete_groups
+from kfqn_ref.optim.options import check_compile, check_group, check_groups, complete_groups
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
-from kfqn_ref.optim.update import Method, Pairs
+from kfqn_ref.optim.update import Method, Pairs, update_
 from kfqn_ref.optim.warm_start import mean_factors
 
 
@@ -56,11 +56,12 @@ class KFQN(torch.optim.Optimizer):
         factor_ownership: under DistributedDataParallel each layer's state lives on one rank, which hands its
             direction to the others; not for the presets of 2020. ``state_dict`` is then for all ranks to
             call, and whole on rank 0; ``curvature`` and ``diagnostics`` show the layers of the rank.
+        compile: fuse the updates of the factors by ``torch.compile``, which takes its time at the first one.
 
     Raises:
         TypeError: ``model`` is not a module.
         ValueError: a value is outside its range, no layer is covered, a covered weight is shared, the preset
-            refuses a layer, or weight and bias of a layer are in different groups.
+            refuses a layer, weight and bias of a layer are in different groups, or there is no compiler.
 
     Source: ren2021kfqn, goldfarb2020kbfgs, ren2022kfqn.
     """
@@ -86,6 +87,7 @@ class KFQN(torch.optim.Optimizer):
         step_decay: float | None = None,
         gamma: float = 1.0,
         factor_ownership: bool = False,
+        compile: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -98,6 +100,8 @@ class KFQN(torch.optim.Optimizer):
         refuse_sharded(self.model)
         self.layers = covered_layers(self.model, chosen, exclude)
         self.ownership = Ownership(self.reducer, self.layers, factor_ownership, chosen)
+        check_compile(compile, self.layers[0].weight.device)
+        self.update_ = torch.compile(update_, dynamic=False) if compile else update_
         self.started: set[Layer] = set()
         defaults = {
             "lr": lr,

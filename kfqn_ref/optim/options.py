@@ -1,9 +1,12 @@
-"""Parameter groups: their values and what they may hold."""
+"""Parameter groups, their values and what they may hold; and what compiling asks of the machine."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
+from torch._inductor import config as inductor
 
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import Preset
@@ -60,3 +63,18 @@ def check_groups(layers: Sequence[Layer], group_of: dict[nn.Parameter, int]) -> 
     for layer in layers:
         if len({group_of[p] for p in layer.parameters}) > 1:
             raise ValueError(f"weight and bias must be in one parameter group, but not so in {layer.name!r}")
+
+
+def can_compile(device: torch.device) -> bool:
+    """Return whether ``torch.compile`` has what it needs for a device: on a CPU, a C++ compiler."""
+    return device.type != "cpu" or any(name and shutil.which(name) for name in inductor.cpp.cxx)
+
+
+def check_compile(compile: bool, device: torch.device) -> None:
+    """Refuse to compile where there is no compiler, before the first step needs it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if compile and not can_compile(device):
+        raise ValueError(f"compile=True needs one of the C++ compilers {inductor.cpp.cxx}, got none in PATH")

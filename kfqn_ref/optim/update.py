@@ -5,6 +5,7 @@
 ``T``, and ``counts`` ``(5, groups)``. ``ok`` is a mask without axes: the iteration is sound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,17 +153,24 @@ def compare(pairs: Pairs, second: Record, scale: float) -> None:
     pairs.y, pairs.g = (second.Dh_mean(scale) - g).to(dtype), g.to(dtype)
 
 
+def update_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor) -> None:
+    """Update both factors of several layers: one function, for ``torch.compile`` to fuse its kernels."""
+    for state, pair in zip(states, pairs, strict=True):
+        update_input_(state, pair, method, ok)
+        if pair.compared:
+            update_output_(state, pair, method, ok)
+
+
 def update_input_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> None:
     """Update ``H_a`` from its pair (5.1), or make it exact."""
     H_a = inverse_of(state["H_a"])
     if method.renews_H_a:
         exact = damped_inverse(pairs.As, state["lambda_a"], ok)
         state["H_a"]["H"].copy_(torch.where(ok, exact, state["H_a"]["H"]))
-        return _count(state, UPDATES_A, ok)
+        return _count(state, UPDATES_A, ok[None])
     s, y = pairs.s_a, pairs.As + state["lambda_a"] * pairs.s_a
     accepted = H_a.update_(s, y, _curved(s, y, pairs.a_mean, method.preset, ok))
-    _count(state, UPDATES_A, accepted)
-    _count(state, SKIPPED_A, ok & ~accepted)
+    _count(state, UPDATES_A, accepted, ok & ~accepted)
 
 
 def update_output_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> None:
@@ -176,9 +184,7 @@ def update_output_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> No
     theta = method.preset.damp(H_g, s, y, method.mu1, state["lambda_g"])
     pairs.theta, pairs.damped = theta, (s, y)
     accepted = H_g.update_(s, y, _curved(s, y, pairs.g, method.preset, curved))
-    _count(state, UPDATES_G, accepted)
-    _count(state, DAMPED_G, accepted & (theta < 1))
-    _count(state, SKIPPED_G, ok & ~accepted)
+    _count(state, UPDATES_G, accepted, accepted & (theta < 1), ok & ~accepted)
 
 
 def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset, among: Tensor) -> Tensor:
@@ -188,5 +194,6 @@ def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset, among: Tensor) -> T
     return among & (dot(s, y) > preset.skip_below * dot(s, s) * torch.linalg.vector_norm(g, dim=-1))
 
 
-def _count(state: State, event: int, where: Tensor) -> None:
-    state["counts"][event].add_(where)
+def _count(state: State, first: int, *events: Tensor) -> None:
+    """Add events to rows of ``counts`` that follow each other, the groups where each happened."""
+    state["counts"][first : first + len(events)].add_(torch.stack(events))

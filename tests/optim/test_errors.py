@@ -54,6 +54,12 @@ def test_a_model_that_is_not_a_module_is_a_type_error() -> None:
         KFQN(list(cnn().parameters()))  # type: ignore[arg-type]  # the wrong kind is the point
 
 
+def test_compiling_without_a_compiler_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match=r"compile=True needs one of the C\+\+ compilers .* none in PATH"):
+        KFQN(mlp(), compile=True)
+
+
 def test_a_model_without_a_supported_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="must have a Linear or Conv layer"):
         KFQN(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()))
