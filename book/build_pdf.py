@@ -15,8 +15,12 @@ PACKAGES = "texlive-luatex texlive-latex-extra texlive-fonts-recommended fonts-d
 
 
 def _number(tex: Path) -> None:
-    """Number chapters as the pages do: none on the front page, notation 0, letters for appendices."""
+    """Number chapters as the pages do: none on the front page, notation 0, letters for appendices.
+
+    The pages of bibliography and index are left out: LaTeX sets both itself, at the end.
+    """
     front, *chapters = re.split(r"(?=\\sphinxstepscope)", tex.read_text(encoding="utf-8"))
+    chapters = [text for text in chapters if not re.search(r"{(bibliography|genindex)::doc}}\n", text[:400])]
     front = front.replace(r"\chapter{", r"\section*{")
     front = front.replace(r"{\contentsname}{Chapter 0}", r"{\contentsname}{Contents}")
     appendix = next(i for i, text in enumerate(chapters) if "{neighbours::doc}}\n" in text[:400])
