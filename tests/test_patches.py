@@ -48,11 +48,21 @@ def test_one_number_means_both_axes():
     np.testing.assert_array_equal(im2col(x, 2, stride=2, padding=1), square)
 
 
+def test_without_options_the_kernel_moves_by_one_over_the_bare_image():
+    plain = {"stride": 1, "padding": 0, "dilation": 1}
+    x = np.arange(50.0).reshape(1, 2, 5, 5)
+    cols = im2col(x, 2, **plain)
+    assert output_size((5, 5), 2) == output_size((5, 5), 2, **plain) == (4, 4)
+    np.testing.assert_array_equal(im2col(x, 2), cols)
+    np.testing.assert_array_equal(col2im(cols, x.shape, 2), col2im(cols, x.shape, 2, **plain))
+
+
 def test_the_one_is_appended_last():
     a = np.arange(12.0).reshape(2, 3, 2)
     a_bar = append_one(a)
     np.testing.assert_array_equal(a_bar[..., :2], a)
     np.testing.assert_array_equal(a_bar[..., 2], 1)
+    assert append_one(a.astype(np.float32)).dtype == np.float32  # inputs keep their precision
 
 
 @pytest.mark.parametrize(
@@ -64,6 +74,7 @@ def test_the_one_is_appended_last():
         (2, {"dilation": 0}, "must be >= 1"),
         (5, {}, "must fit the padded image of 4"),
         (3, {"dilation": 2}, "must fit the padded image of 4"),
+        (7, {"padding": 1}, "must fit the padded image of 6"),
     ],
 )
 def test_a_geometry_that_cannot_be_is_refused(kernel, options, message):
