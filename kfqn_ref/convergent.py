@@ -61,6 +61,7 @@ class Convergent(KFQN):
             (0 < self.gamma < np.inf, "gamma must be positive (AS.5: H_0 = gamma I, definite)", self.gamma),
             (0 < self.damping < np.inf, "damping must be positive (AS.5: λ_A, λ_G > 0)", self.damping),
             (self.memory >= 1, "memory must be at least 1 (AS.5: H_g keeps p >= 1 pairs)", self.memory),
+            (self.square_decay == 0, "square_decay must be 0 (AS.2: as momentum)", self.square_decay),
             (self.momentum == 0, "momentum must be 0 (AS.2: an unbiased gradient times H_k)", self.momentum),
             (
                 self.renew_H_a is not None or self.start_H_a is lean_input_start,

@@ -16,6 +16,7 @@ from kfqn_ref._typing import Array, InverseEstimate, Pair, require
 from kfqn_ref.factors import average_pair, input_factor, input_mean, input_pair, output_pair
 from kfqn_ref.layers import Blocks, Conv2d, Record
 from kfqn_ref.network import Network, Pass, forward_backward
+from kfqn_ref.scaling import scaled
 from kfqn_ref.strategies import dd, dense_output_start, dp_dlm, exact_input_start, no_factor, sqrt_split
 
 
@@ -35,10 +36,11 @@ class BlockState:
     """What the method remembers of one block.
 
     Args:
-        M: moving average of the gradient, (d_g, d_a).
+        M: moving average of the gradient, or of U with ``square_decay``, (d_g, d_a).
         H_a, H_g: inverse estimates; ``H_a`` is None until a first mini-batch was seen.
         s_g, y_g: averaged output-side pair, (d_g,).
         A: factor of the input side, (d_a, d_a), where a moving average is kept, or None.
+        V: moving average of the squares of U, (d_g, d_a), with ``square_decay``, or None.
         lambda_a, lambda_g: damping of the two sides, fixed at the first mini-batch.
         T: number of locations of the first mini-batch.
         counts: events.
@@ -50,6 +52,7 @@ class BlockState:
     s_g: Array
     y_g: Array
     A: Array | None = None
+    V: Array | None = None
     lambda_a: float = 0.0
     lambda_g: float = 0.0
     T: int = 0
@@ -79,6 +82,8 @@ class KFQN:
 
     Args:
         lr: step size α, not negative.
+        square_decay: β₂, in [0, 1): ``U = H_g (∇_W f + τ W) H_a`` takes the gradient's place in Adam with
+            Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: the step is ``P = H_g M H_a``.
         step_decay: b of the step sizes ``α_k = lr (k + 1)^(−b)``, not negative; 0 keeps them constant.
         damping: λ, positive; split into λ_A λ_G = λ.
         momentum: β of the gradient's moving average, in [0, 1).
@@ -113,6 +118,7 @@ class KFQN:
     memory: int = 100
     curvature_interval: int = 1
     eager_steps: int = 0
+    square_decay: float = 0.0
     step_decay: float = 0.0
     split: Callable[[float, int], tuple[float, float]] = sqrt_split
     damp: Callable[[InverseEstimate, Array, Array, float, float], tuple[Pair, bool]] = dp_dlm
@@ -136,6 +142,7 @@ class KFQN:
             (self.memory >= 1, "memory must be at least 1", self.memory),
             (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
             (self.eager_steps >= 0, "eager_steps must not be negative", self.eager_steps),
+            (0 <= self.square_decay < 1, "square_decay must be in [0, 1)", self.square_decay),
             (self.skip_below >= 0, "skip_below must not be negative", self.skip_below),
             (
                 self.damp is not dd or self.damping < 1,
@@ -187,17 +194,23 @@ class KFQN:
         return replace(state, blocks=tuple(blocks))
 
     def direction(self, params: Blocks, state: State, grads: Blocks) -> tuple[Blocks, State]:
-        """Return the directions ``P = H_g M H_a`` and the state with the new M.
+        """Return the directions ``P``, ``H_g M H_a`` unless ``square_decay``, and the state with the new M.
 
         Args:
             params, grads: blocks (d_g, d_a).   state: after the first mini-batch set ``H_a``.
         """
         P, blocks = [], []
         for W, g, block in zip(params, grads, state.blocks, strict=True):
-            M = self.momentum * block.M + (1 - self.momentum) * (g + self.weight_decay * W)
-            assert block.H_a is not None, "step and warm_start set H_a first"
-            P.append((block.H_a @ (block.H_g @ M).T).T)  # H_a is symmetric
-            blocks.append(replace(block, M=M))
+            g = g + self.weight_decay * W
+            U = _along(block, g) if self.square_decay else g
+            block = replace(block, M=self.momentum * block.M + (1 - self.momentum) * U)
+            if self.square_decay:
+                V = (1 - self.square_decay) * U**2 + (0.0 if block.V is None else self.square_decay * block.V)
+                block, t = replace(block, V=V), state.k + 1 - state.skipped_steps
+                P.append(scaled(block.M, V, U, t, beta=self.momentum, beta2=self.square_decay))
+            else:
+                P.append(_along(block, block.M))
+            blocks.append(block)
         return tuple(P), replace(state, blocks=tuple(blocks))
 
     def update(self, state: State, first: tuple[Record, ...], second: tuple[Record, ...]) -> State:
@@ -282,6 +295,12 @@ class KFQN:
             second: Pass = forward_backward(network, new, x, target)
             moved = self.update(moved, first.records, second.records)
         return Step(new, replace(moved, k=state.k + 1), first.loss)
+
+
+def _along(block: BlockState, X: Array) -> Array:
+    """Return ``H_g X H_a``."""
+    assert block.H_a is not None, "step and warm_start set H_a first"
+    return (block.H_a @ (block.H_g @ X).T).T  # H_a is symmetric
 
 
 def _all_finite(arrays: Iterable[Array]) -> bool:

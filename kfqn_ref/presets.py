@@ -19,6 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "kfqn_cnn": {},
     "kfqn_cnn_l": {"start_H_g": lbfgs_output_start},
     "kfqn_eager": {"curvature_interval": 10, "eager_steps": 20},
+    "kfqn_adam": {"curvature_interval": 10, "square_decay": 0.99},
     "kbfgs_2022": {"split": location_split, "curvature_interval": 10},
     "convergent": {},
 }
@@ -33,6 +34,7 @@ def preset(name: str, **overrides: Any) -> KFQN:
     ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
     ``kfqn_cnn_l``          KF-BFGS(L)-CNN: the same with L-BFGS for ``H_g``
     ``kfqn_eager``          KF-BFGS-CNN, every iteration up to the 20th, then every 10 (derived here)
+    ``kfqn_adam``           Adam on ``H_g ∇f H_a``, every 10 iterations (derived here, with kingma2015adam)
     ``kbfgs_2022``          ``(√(λ|T|), √(λ/|T|))``, curvature every 10 iterations (ren2022kfqn)
     ``convergent``          the variant with a convergence theorem (derived here): a ``Convergent``
     ======================  ===============================================================================

@@ -65,7 +65,7 @@ class Iteration:
         with plain_arithmetic(self.layers):
             owned: list[tuple[Move, Layer]] = []
             for group in self.opt.param_groups:
-                move = Move(group, self._alpha(group), self.scale, self.ok)
+                move = Move(group, self._alpha(group), self.scale, self.ok, self.method.preset.square_decay)
                 for p in group["params"]:
                     self._move_one_(move, p, owned)
             if self.ownership.active:

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+EPS = 1e-8
+"""What :func:`scaled_` adds to the root of the averaged squares. Source: kingma2015adam."""
+
 
 def dot(u: Tensor, v: Tensor) -> Tensor:
     """Return the inner product over the last axis."""
@@ -132,6 +135,25 @@ def damped_inverse(A: Tensor, lam: float, accept: Tensor) -> Tensor:
 def momentum_(M: Tensor, g: Tensor, W: Tensor, *, beta: float, tau: float, ok: Tensor) -> None:
     r"""Move ``M`` to :math:`\beta M + (1 - \beta)(g + \tau W)` if ``ok``. Source: goldfarb2020kbfgs."""
     average_(M, g.add(W, alpha=tau) if tau else g, beta, ok)
+
+
+def scaled_(M: Tensor, V: Tensor, t: Tensor, U: Tensor, *, beta: float, beta2: float, ok: Tensor) -> Tensor:
+    r"""Average ``U`` in ``M`` and its squares in ``V`` if ``ok``; return Adam's step in Nesterov's form.
+
+    .. math:: P = \hat M / (\sqrt{\hat V} + \epsilon), \qquad
+        \hat M = \frac{\beta M}{1 - \beta^{t+1}} + \frac{(1 - \beta) U}{1 - \beta^t}, \qquad
+        \hat V = \frac{V}{1 - \beta_2^t}
+
+    ``t`` counts the sound iterations. ``M``, ``V`` and ``U`` have one shape. Source: kingma2015adam,
+    dozat2016nadam.
+    """
+    U = torch.where(ok, U, 0.0)
+    average_(M, U, beta, ok)
+    average_(V, U * U, beta2, ok)
+    t.add_(ok)
+    n = t.clamp(min=1).to(M.dtype)
+    M_hat = M * (beta / (1 - beta ** (n + 1))) + U * ((1 - beta) / (1 - beta**n))
+    return M_hat / ((V / (1 - beta2**n)).sqrt() + EPS)
 
 
 def descend_(W: Tensor, P: Tensor, alpha: Tensor) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim.kernels import descend_, momentum_
-from kfqn_ref.optim.layer import Layer
+from kfqn_ref.optim.kernels import descend_, momentum_, scaled_
+from kfqn_ref.optim.layer import HALVES, Layer
 from kfqn_ref.optim.update import Pairs, direction
 
 
@@ -17,38 +17,60 @@ class Move:
     Args:
         group: the parameter group's options.   alpha: step size, before the mask.
         scale: factor that makes gradients those of a mean loss.   ok: mask of a sound iteration.
+        square_decay: of the preset; 0: ``M`` averages gradients, else ``M`` and ``V`` average directions.
     """
 
-    def __init__(self, group: dict[str, Any], alpha: float, scale: float, ok: Tensor) -> None:
+    def __init__(
+        self, group: dict[str, Any], alpha: float, scale: float, ok: Tensor, square_decay: float
+    ) -> None:
+        self.square_decay = square_decay
         self.beta, self.alpha, self.scale, self.ok = group["momentum"], alpha, scale, ok
         decay = group["weight_decay"]
         self.tau, self.shrink = (0.0, decay) if group["decoupled"] else (decay, 0.0)
 
     def plain_(self, p: nn.Parameter, state: dict[str, Any]) -> None:
-        """Move a parameter that no layer covers by the momentum step."""
-        M = state.setdefault("M", torch.zeros_like(p))
-        self._average_([p], [M])
-        self._descend_([p], [M])
+        """Move a parameter that no layer covers by the momentum step, or by Adam's with ``square_decay``."""
+        if self.square_decay:  # squares of gradients would underflow in half precision
+            g = torch.zeros_like(p, dtype=torch.float32 if p.dtype in HALVES else p.dtype)
+            state.setdefault("M", torch.zeros_like(g))
+            self._average_([p], [g], 0.0)
+            P = self._scaled_(state, g)
+        else:
+            P = state.setdefault("M", torch.zeros_like(p))
+            self._average_([p], [P], self.beta)
+        self._descend_([p], [P])
 
     def layer_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> None:
         """Move the weights of a covered layer along ``H_g M H_a``."""
         self.along_(layer, self.direction_(layer, state, pairs))
 
     def direction_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> Tensor:
-        """Average the gradient of a covered layer, and return its ``P = H_g M H_a``."""
+        """Average the gradient of a covered layer, and return its ``P = H_g M H_a``.
+
+        With ``square_decay`` what is averaged is ``U = H_g (∇_W f + τ W) H_a``, and ``P`` is scaled.
+        """
         M = state.setdefault("M", layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
-        self._average_(layer.parameters, layer.split(M))
-        return direction(state, pairs)
+        if not self.square_decay:
+            self._average_(layer.parameters, layer.split(M), self.beta)
+            return direction(state, M, pairs)
+        g = torch.zeros_like(M)
+        self._average_(layer.parameters, layer.split(g), 0.0)
+        return self._scaled_(state, direction(state, g, pairs))
 
     def along_(self, layer: Layer, P: Tensor) -> None:
         """Move the weights of a covered layer along ``P``."""
         self._descend_(layer.parameters, layer.split(P))
 
-    def _average_(self, parameters: Sequence[nn.Parameter], Ms: Sequence[Tensor]) -> None:
+    def _scaled_(self, state: dict[str, Any], U: Tensor) -> Tensor:
+        V = state.setdefault("V", torch.zeros_like(U))
+        t = state.setdefault("t", torch.zeros((), dtype=torch.int64, device=U.device))
+        return scaled_(state["M"], V, t, U, beta=self.beta, beta2=self.square_decay, ok=self.ok)
+
+    def _average_(self, parameters: Sequence[nn.Parameter], Ms: Sequence[Tensor], beta: float) -> None:
         for p, M in zip(parameters, Ms, strict=True):
             if p.grad is not None:
                 g = p.grad if self.scale == 1 else p.grad * self.scale
-                momentum_(M, g, p, beta=self.beta, tau=self.tau, ok=self.ok)
+                momentum_(M, g, p, beta=beta, tau=self.tau, ok=self.ok)
 
     def _descend_(self, parameters: Sequence[nn.Parameter], Ps: Sequence[Tensor]) -> None:
         alpha = self.ok.to(Ps[0].dtype) * self.alpha

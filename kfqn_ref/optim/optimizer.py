@@ -35,7 +35,8 @@ class KFQN(torch.optim.Optimizer):
         model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered. Wrapped in
             DistributedDataParallel, the ranks must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
-            ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kbfgs_2022``, ``convergent``
+            ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
+            ``H_g ∇f H_a``; lr as Adam's, 0.01 say), ``kbfgs_2022``, ``convergent``
             (the one with a theorem).
         lr: step size, not negative.
         damping: λ, positive; λ_A λ_G = λ.

@@ -88,6 +88,8 @@ class Preset:
         linear_only: convolutions are refused.
         curvature_interval: iterations from one curvature update to the next, unless the user says.
         eager_steps: so many iterations at the start update the curvature whatever the interval.
+        square_decay: β₂, in [0, 1): the step is ``U = H_g (∇_W f + τ W) H_a`` in place of the gradient in
+            Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: it is ``P = H_g M H_a``.
         damping_below: λ must be below this.
         momentum: decay of the gradient's moving average, unless the user says.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``, unless the user says.
@@ -104,10 +106,15 @@ class Preset:
     linear_only: bool = False
     curvature_interval: int = 1
     eager_steps: int = 0
+    square_decay: float = 0.0
     damping_below: float = float("inf")
     momentum: float = 0.9
     step_decay: float = 0.0
     convergent: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.square_decay < 1:
+            raise ValueError(f"square_decay must be in [0, 1), got {self.square_decay}")
 
 
 _YEAR_2020 = {"damp": dd_, "averages_A": True, "skip_below": 1e-4, "linear_only": True, "damping_below": 1.0}
@@ -120,6 +127,7 @@ PRESETS: dict[str, Preset] = {
         Preset("kfqn_cnn"),
         Preset("kfqn_cnn_l", output_start=lbfgs_output),
         Preset("kfqn_eager", curvature_interval=10, eager_steps=20),
+        Preset("kfqn_adam", curvature_interval=10, square_decay=0.99),
         Preset("kbfgs_2022", split=location_split, curvature_interval=10),
         Preset("convergent", h0_, lbfgs_output, momentum=0.0, step_decay=0.7, convergent=True),
     )

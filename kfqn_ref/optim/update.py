@@ -115,14 +115,14 @@ class Pairs:
         return [self.As, *output, *([self.g] if output and preset.skip_below else [])]
 
 
-def direction(state: State, pairs: Pairs | None) -> Tensor:
-    """Return ``P = H_g M H_a``, ``(groups, d_g, d_a)``; ``M`` itself before the layer has started.
+def direction(state: State, X: Tensor, pairs: Pairs | None) -> Tensor:
+    """Return ``H_g X H_a``, ``(groups, d_g, d_a)``; ``X`` itself before the layer has started.
 
     ``H_a`` is read once: ``s_a`` of the pairs comes out of the same product.
     """
     if "H_a" not in state:
-        return state["M"]
-    H_a, rows = inverse_of(state["H_a"]), inverse_of(state["H_g"]).left(state["M"])
+        return X
+    H_a, rows = inverse_of(state["H_a"]), inverse_of(state["H_g"]).left(X)
     if pairs is None:
         return H_a.right(rows)
     product = H_a.right(torch.cat((rows, pairs.a_mean[:, None]), 1))  # (groups, d_g + 1, d_a)

@@ -78,7 +78,7 @@ def test_directions_have_the_operations_that_torch_counts(factor: str, pairs: in
     opt = trained(factor)
     for shape, layer in zip(TINY.layers, opt.layers, strict=True):
         with FlopCounterMode(display=False) as counter:
-            direction(opt.state[layer.weight], None)
+            direction(opt.state[layer.weight], opt.state[layer.weight]["M"], None)
         counted = model.direction(shape, shape.d_g, pairs)
         if pairs and shape.d_a > 2 * pairs:
             counted -= shape.d_g * pairs**2  # torch does not count triangular solves

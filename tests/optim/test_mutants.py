@@ -100,16 +100,20 @@ def bias_first(self: Layer, matrix: Tensor) -> list[Tensor]:
     return [matrix[..., 1:].view(self.weight.shape), matrix[..., 0].view(-1)]
 
 
-def without_H_g(state: dict[str, Any], pairs: Any) -> Tensor:
+def without_H_g(state: dict[str, Any], X: Tensor, pairs: Any) -> Tensor:
     H = state["H_g"]["H"]
     state["H_g"]["H"] = torch.eye(H.shape[-1], dtype=H.dtype).expand_as(H)
-    P = KEPT["direction"](state, pairs)
+    P = KEPT["direction"](state, X, pairs)
     state["H_g"]["H"] = H
     return P
 
 
-def H_a_squared(state: dict[str, Any], pairs: Any) -> Tensor:
-    return inverse.inverse_of(state["H_a"]).right(KEPT["direction"](state, pairs))
+def H_a_squared(state: dict[str, Any], X: Tensor, pairs: Any) -> Tensor:
+    return inverse.inverse_of(state["H_a"]).right(KEPT["direction"](state, X, pairs))
+
+
+def no_squares(M: Tensor, V: Tensor, t: Tensor, U: Tensor, **decays: Any) -> Tensor:
+    return KEPT["scaled_"](M, torch.zeros_like(V), t, U, **decays)
 
 
 def whole_lambda(lam: float, T: int) -> tuple[float, float]:
@@ -138,6 +142,7 @@ KEPT: dict[str, Any] = {
     "split": Layer.split,
     "direction": update.direction,
     "descend_": kernels.descend_,
+    "scaled_": kernels.scaled_,
 }
 
 Patch = tuple[Any, str, Any]
@@ -165,6 +170,8 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "H_g left out": ("kfqn_cnn", [(move, "direction", without_H_g)]),
     "H_a twice": ("kfqn_cnn", [(move, "direction", H_a_squared)]),
     "λ in place of √λ": ("kfqn_cnn", [(presets, "sqrt_split", whole_lambda)]),
+    "squares of directions not averaged": ("kfqn_adam", [(move, "scaled_", no_squares)]),
+    "weights of the moving directions swapped": ("kfqn_adam", [(kernels, "average_", swapped_weights)]),
     "second pass at the old weights": (
         "kfqn_cnn",
         [(move, "descend_", old_weights), (iteration, "compare", second_pass_then_step)],
