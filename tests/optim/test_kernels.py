@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kfqn_ref import bfgs, damping, lbfgs
 from kfqn_ref.optim import kernels
+from kfqn_ref.optim.inverse import LBFGSInverse
 from kfqn_ref.testing import strategies as cases
 from kfqn_ref.testing import tolerances
 from kfqn_ref.testing.tolerances import FLOAT64
@@ -110,6 +111,25 @@ def test_groups_do_not_mix() -> None:
     for g in range(3):
         alone = bfgs.bfgs_inverse_update(H[g], s[g], y[g]) if accept[g] else H[g]
         np.testing.assert_allclose(together[g].numpy(), alone, rtol=1e-13)
+
+
+def test_each_group_is_judged_by_its_own_change_of_h() -> None:
+    """Steps whose s vᵀ stays finite are learnt however long they are; one that overflows alone is not."""
+    s = torch.tensor([[1e200] * 4, [1e90] * 4, [1.0] * 4], dtype=torch.float64)
+    y = torch.tensor([[1e-150] * 4, [2e90] * 4, [2.0] * 4], dtype=torch.float64)
+    H = torch.eye(4).double().repeat(3, 1, 1)
+    accepted = kernels.bfgs_inverse_update_(H, s, y, y.clone(), torch.ones(3, dtype=torch.bool))
+    assert accepted.tolist() == [False, True, True]
+    assert torch.equal(H[0], torch.eye(4).double())
+    torch.testing.assert_close((H @ y[..., None])[1:, :, 0], s[1:])
+
+
+@pytest.mark.parametrize("memory", [1, 3])
+def test_the_matrix_of_an_lbfgs_estimate_is_kept_where_it_is_the_cheaper_product(memory: int) -> None:
+    gamma = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    small, large = (LBFGSInverse.start(gamma, d, memory) for d in (2 * memory, 2 * memory + 1))
+    assert torch.equal(small.tensors["H"], gamma[:, None, None] * torch.eye(2 * memory).double())
+    assert "H" not in large.tensors
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

@@ -143,6 +143,7 @@ def test_other_parameters_take_the_momentum_step(decoupled: bool) -> None:
         M = 0.8 * M + 0.2 * (norm.grad + (0 if decoupled else 0.01) * W)
         W = (1 - 0.1 * 0.01 * decoupled) * W - 0.1 * M
         assert close([norm.detach()], [W], 1e-14)
+        assert close([opt.state[norm]["M"]], [M], 1e-14)
 
 
 def test_decoupled_weight_decay_shrinks_the_weights_and_leaves_the_direction_alone() -> None:
