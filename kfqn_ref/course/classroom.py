@@ -7,7 +7,7 @@
 ``autograded/STUDENT/ASSIGNMENT/``  the graded notebook
 ``feedback/STUDENT/ASSIGNMENT/``    what students get back: ``ASSIGNMENT.html``
 ``grades/ASSIGNMENT.json``          one record a student: state, points, seconds, what went wrong
-``gradebook.db``                    nbgrader's gradebook; ``nbgrader formgrader`` grades by hand in it
+``gradebook.db``                    nbgrader's gradebook; the formgrader of JupyterLab grades by hand in it
 ==================================  ==================================================================
 """
 
@@ -29,11 +29,17 @@ from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
-CONFIG = """# nbgrader reads this; `nbgrader formgrader` grades by hand.
+CONFIG = """# The formgrader reads this, in which points are given by hand.
 c = get_config()  # noqa: F821  # nbgrader defines it
 c.CourseDirectory.course_id = "kfqn"
-c.OverwriteCells.add_missing_cells = True
+# There is no such folder, and so nothing for the formgrader to autograde: it would run submissions as you,
+# without a box. `kfqn course grade` does that.
+c.CourseDirectory.submitted_directory = "only-kfqn-course-grades"
+# The formgrader's own feedback shows hidden tests: not for students. `kfqn course feedback` hides them.
+c.CourseDirectory.feedback_directory = "feedback-with-hidden-tests"
 """
+
+IGNORED = "# Solutions, hidden tests, students and grades: not for a repository.\n*\n"
 
 
 class CourseError(Exception):

@@ -130,15 +130,15 @@ def feedback(
     failed = 0
     with _told():
         classroom.master(assignment)
-    for name in student or classroom.records(assignment):
-        try:
-            typer.echo(f"wrote {write_page(classroom, assignment, name)}")
-        except CourseError as error:
-            typer.echo(f"error: {error}", err=True)
-            failed += 1
+        for name in student or classroom.records(assignment):
+            try:
+                typer.echo(f"wrote {write_page(classroom, assignment, name)}")
+            except CourseError as error:
+                typer.echo(f"error: {error}", err=True)
+                failed += 1
     if failed or not classroom.records(assignment):
         nothing = f"nothing has been graded yet: run `kfqn course grade {assignment}` first"
-        typer.echo(f"{failed} pages are missing" if failed else nothing, err=True)
+        typer.echo(f"pages missing: {failed}" if failed else nothing, err=True)
         raise typer.Exit(1)
 
 
@@ -156,6 +156,8 @@ def export(
     with _told():
         for name in names:
             classroom.master(name)
+            if not classroom.records(name):
+                raise CourseError(f"nothing of {name} has been graded: run `kfqn course grade {name}` first")
         typer.echo(f"wrote {write_table(classroom, out, names)} lines to {out}")
 
 
@@ -169,4 +171,6 @@ class _told:
         if isinstance(error, CourseError | NoBox):
             raise typer.BadParameter(str(error)) from error
         if isinstance(error, OSError):
-            raise typer.BadParameter(f"the course folder must be one that can be written: {error}") from error
+            where = Path(error.filename).parent if isinstance(error.filename, str) else "the disk"
+            reason = f"a folder must be one that can be written, got {where} ({error.strerror or error})"
+            raise typer.BadParameter(reason) from error

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nbgrader.api import MissingEntry
+import nbformat
 from nbgrader.converters import GenerateFeedback
 from nbgrader.preprocessors import ClearHiddenTests
 
 from kfqn_ref.course.classroom import Classroom, CourseError, Record, put_in_place, run, write_whole
 from kfqn_ref.course.prepare import OUT_OF_TIME
+from kfqn_ref.course.summary import first_cell, points_of
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{assignment}</title>
@@ -29,7 +30,8 @@ Restart Kernel and Run All Cells; File → Save; the file is <code>{assignment}.
 LATE = "This is no score: it will be graded again. If a cell waits (sleep, input), take that out."
 
 NOTE = """<p style="margin: 0 1em"><em>Formulas stand here as TeX, so that this page needs no network; your
-notebook shows them set.</em></p>"""
+notebook shows them set.</em></p>
+<style>th, td { padding: 0.1em 0.8em 0.1em 0; vertical-align: top }</style>"""
 
 COLUMNS = ("student", "assignment", "state", "score", "max_score", "waits_for_hand", "notes")
 
@@ -52,7 +54,8 @@ def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
         write_whole(page, PAGE.format(assignment=name, reason=reason, advice=advice))
         return page
     with classroom.workspace() as work:
-        coursedir = classroom.coursedir(assignment, student, feedback=work)
+        _with_first_cell(classroom, assignment, record, work / "graded")
+        coursedir = classroom.coursedir(assignment, student, autograded=work / "graded", feedback=work)
         converter = GenerateFeedback(coursedir=coursedir, config=coursedir.config)
         converter.force, converter.preprocessors = True, [ClearHiddenTests, *converter.preprocessors]
         run(converter)
@@ -60,6 +63,15 @@ def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
         write_whole(made, offline(made.read_text(encoding="utf-8")))
         put_in_place(work / student / assignment, page.parent)
     return page
+
+
+def _with_first_cell(classroom: Classroom, assignment: str, record: Record, folder: Path) -> None:
+    """A copy of the graded notebook with the result on top: points by hand come after grading."""
+    name = Path(record.student) / assignment / f"{assignment}.ipynb"
+    notebook = nbformat.read(classroom.root / "autograded" / name, as_version=4)
+    points = points_of(classroom, assignment, record.student)
+    notebook.cells.insert(0, first_cell(notebook, record, points))
+    write_whole(folder / name, nbformat.writes(notebook))
 
 
 def offline(text: str) -> str:
@@ -84,11 +96,10 @@ def export(classroom: Classroom, path: Path, assignments: list[str]) -> int:
     with classroom.gradebook() as gradebook:
         for assignment in assignments:
             for student, record in sorted(classroom.records(assignment).items()):
-                try:
+                score, waits = record.score, False
+                if record.state == "graded":
                     submission = gradebook.find_submission(assignment, student)
                     score, waits = submission.score, submission.needs_manual_grade
-                except MissingEntry:
-                    score, waits = record.score, False
                 most = gradebook.find_assignment(assignment).max_score
                 table.writerow(_row(assignment, record, score, most, waits))
                 count += 1

@@ -188,7 +188,6 @@ def _settle(classroom: Classroom, assignment: str, student: str, prepared: Path,
     about["db_url"] = classroom.coursedir(assignment).db_url
     notebook, _ = SaveAutoGrades().preprocess(notebook, ResourcesDict(nbgrader=about))
     record = summary.record(classroom, assignment, student, notebook, ran)
-    notebook.cells.insert(0, summary.first_cell(notebook, record))
     path.write_text(nbformat.writes(notebook), encoding="utf-8")
     put_in_place(prepared, classroom.root / "autograded" / student / assignment)
     return record

@@ -6,6 +6,7 @@ as the student's function.
 """
 
 import textwrap
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -116,7 +117,12 @@ def _close(left: Any, right: Any, rtol: float = 1e-6) -> bool:
 
 def _close_arrays(rtol: float, a: Any, b: Any) -> bool:
     arrays = isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape
-    return arrays and bool(np.all(np.abs(a - b) <= rtol * np.abs(b).max(initial=0)))
+    if not arrays:
+        return False
+    finite = np.isfinite(a) & np.isfinite(b)  # a mistake may divide by zero, and infinities have no distance
+    scale = np.abs(b[finite]).max(initial=0)
+    return bool(np.array_equal(a[~finite], b[~finite], equal_nan=True)
+                and np.all(np.abs(a[finite] - b[finite]) <= rtol * scale))  # fmt: skip
 
 
 def untampered() -> None:
@@ -203,10 +209,8 @@ def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bo
     assert failure is not None, "only a failure teaches"
     if failure.lhs.startswith("NotImplementedError"):
         return _STUB.format(functions)
-    lines = [f"✗ This law does not hold for your {functions}.", ""]
-    for label, text in explain(CheckResult(result.check, "failed", result.examples, failure)):
-        if label != "looks like":
-            lines.append(f"{label:<14} {text}".replace("\n", "\n" + " " * 15))
+    facts = explain(CheckResult(result.check, "failed", result.examples, failure))
+    table = _table([fact for fact in facts if fact[0] != "looks like"])
     stopped = failure.left == "the call"
     likely = () if stopped else tuple(mistake for watch in watches for mistake in watch.mistakes())
     if likely:
@@ -215,7 +219,18 @@ def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bo
         hint = "an answer made for the examples that you see; it fails on other ones."
     else:
         hint = _hint(failure)
-    return "\n".join([*lines, "", textwrap.fill(f"Likeliest mistake: {hint}", 100)])
+    head, last = f"✗ This law does not hold for your {functions}.", f"Likeliest mistake: {hint}"
+    return "\n".join([head, "", table, "", textwrap.fill(last, 100)])
+
+
+def _table(facts: Sequence[tuple[str, str]]) -> str:
+    """Labels and texts in two columns; long words and formulas are broken, as pages are narrow."""
+    widths = [sum(not unicodedata.combining(sign) for sign in label) for label, _ in facts]  # s̃ is one wide
+    column, lines = max(14, *widths) + 1, []
+    for (label, text), width in zip(facts, widths, strict=True):
+        whole = textwrap.fill(text, 100 - column) if label in ("law", "formula") else text
+        lines.append(label + " " * (column - width) + whole.replace("\n", "\n" + " " * column))
+    return "\n".join(lines)
 
 
 def _hint(failure: Failure) -> str:

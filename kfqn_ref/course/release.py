@@ -10,7 +10,7 @@ import jupytext
 import nbformat
 from nbgrader.converters import GenerateAssignment
 
-from kfqn_ref.course.classroom import CONFIG, Classroom, CourseError, run, write_whole
+from kfqn_ref.course.classroom import CONFIG, IGNORED, Classroom, CourseError, run, write_whole
 
 HERE = Path(__file__).resolve().parents[2] / "notebooks" / "assignments"
 
@@ -80,8 +80,9 @@ def release(classroom: Classroom, assignment: str, sources: Path = HERE, *, fres
         notebook = with_fresh_seeds(notebook)
     place = classroom.root / "source" / assignment / f"{assignment}.ipynb"
     write_whole(place, nbformat.writes(notebook))
-    if not (classroom.root / "nbgrader_config.py").exists():
-        write_whole(classroom.root / "nbgrader_config.py", CONFIG)
+    for name, text in (("nbgrader_config.py", CONFIG), (".gitignore", IGNORED)):
+        if not (classroom.root / name).exists():
+            write_whole(classroom.root / name, text)
     (classroom.root / "submitted").mkdir(exist_ok=True)
     coursedir = classroom.coursedir(assignment)
     converter = GenerateAssignment(coursedir=coursedir, config=coursedir.config)

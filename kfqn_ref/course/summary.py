@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import nbformat
-from nbgrader.utils import determine_grade, is_grade, is_solution
+from nbgrader.utils import determine_grade, is_grade
 
 from kfqn_ref.course.classroom import Classroom, Record
 from kfqn_ref.course.lesson import SAME
@@ -53,11 +53,28 @@ def likeliest(text: str) -> str:
     return (wanted or lines or [""])[0 if wanted else -1].removeprefix("✗").strip()
 
 
-def first_cell(notebook: Any, result: Record) -> Any:
-    """The cell on top: points, what to fix first, and a line for every test."""
-    lines = [f"## Your result: {result.score:g} of {result.max_score:g} points", ""]
-    if result.by_hand:
-        lines += [f"{result.by_hand:g} more points are given by a person, who reads your answers.", ""]
+def points_of(classroom: Classroom, assignment: str, student: str) -> dict[str, tuple[float | None, float]]:
+    """Points and their maximum by cell, as the gradebook has them now; None: a person has yet to give them.
+
+    Points given by hand stand when the submission is graded again, until a person changes them.
+    """
+    with classroom.gradebook() as gradebook:
+        grades = gradebook.find_submission(assignment, student).notebooks[0].grades
+        return {grade.name: (_given(grade), float(grade.max_score)) for grade in grades}
+
+
+def _given(grade: Any) -> float | None:
+    return None if grade.needs_manual_grade and grade.manual_score is None else float(grade.score)
+
+
+def first_cell(notebook: Any, result: Record, points: dict[str, tuple[float | None, float]]) -> Any:
+    """The cell on top: points, those given by hand included, what to fix first, and a line for every part."""
+    given = [(score, most) for score, most in points.values() if score is not None]
+    score, most = sum(score for score, _ in given), sum(most for _, most in given)
+    waits = sum(most for _, most in points.values()) - most
+    lines = [f"## Your result: {score:g} of {most:g} points", ""]
+    if waits:
+        lines += [f"{waits:g} more points are given by a person, who reads your answers.", ""]
     failed = [cell for cell in notebook.cells if is_test(cell) and reason(cell)]
     if failed:
         first = failed[0].metadata.nbgrader.grade_id
@@ -66,15 +83,11 @@ def first_cell(notebook: Any, result: Record) -> Any:
     else:
         lines += ["All tests pass, in your notebook and in a fresh process with other examples.", ""]
     lines += ["| test | points | what it says |", "|---|---|---|"]
-    for cell in notebook.cells:
-        if is_test(cell):
-            name, most = cell.metadata.nbgrader.grade_id, cell.metadata.nbgrader.points
-            text = _plain(likeliest(reason(cell))) if reason(cell) else "passed"
-            lines.append(f"| {name} | {result.cells[name]:g} / {most:g} | {text} |")
-        elif is_grade(cell) and is_solution(cell):
-            lines.append(
-                f"| {cell.metadata.nbgrader.grade_id} | … / {cell.metadata.nbgrader.points:g} | by hand |"
-            )
+    for cell in filter(is_grade, notebook.cells):
+        name = cell.metadata.nbgrader.grade_id
+        score, most = points[name]
+        text = _plain(likeliest(reason(cell))) or "passed" if is_test(cell) else "by hand"
+        lines.append(f"| {name} | {'…' if score is None else f'{score:g}'} / {most:g} | {text} |")
     if result.notes:
         lines += ["", *[f"Note: {_plain(note)}" for note in result.notes]]
     return nbformat.v4.new_markdown_cell("\n".join(lines))

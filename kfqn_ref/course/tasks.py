@@ -105,8 +105,24 @@ def _lambda_after_the_start(*args: Any, damping: float, **options: Any) -> list[
     )
 
 
-# Known mistakes in what a student writes, where the suite's mutants have it in the given part as well.
-MISTAKES = (Mutant("step:lambda_not_root", "λ instead of √λ", "optimizer_steps", _lambda_after_the_start),)
+def _sign_in_theta(H: np.ndarray, s: np.ndarray, y: np.ndarray, *, mu1: float = 0.2) -> np.ndarray:
+    """Divides by zero where sᵀy = −yᵀHy."""
+    Hy = H @ y
+    sy, yHy = s @ y, y @ Hy
+    theta = 1.0 if sy >= mu1 * yHy else (1 - mu1) * yHy / (yHy + sy)
+    return theta * s + (1 - theta) * Hy
+
+
+# Known mistakes in what a student writes; the suite's own mutants have λ in the given part as well.
+MISTAKES = (
+    Mutant("step:lambda_not_root", "λ instead of √λ", "optimizer_steps", _lambda_after_the_start),
+    Mutant(
+        "powell_damp:sign_in_theta",
+        "sign in θ: yᵀHy + sᵀy below the line, where yᵀHy − sᵀy belongs",
+        "powell_damp",
+        _sign_in_theta,
+    ),  # fmt: skip  # the fields in their order
+)
 
 
 def _errors_case(precision: Precision) -> Any:

@@ -1,5 +1,7 @@
 """What a student reads: law, example, likeliest mistake; and answers that no law should accept."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.linalg import LinAlgError
@@ -47,6 +49,40 @@ CASES = [
 def test_a_known_mistake_is_named(law, mutant):
     text = told({MUTANTS[mutant].replaces: MUTANTS[mutant].function}, law)
     assert MUTANTS[mutant].mistake in text
+
+
+SIGN_IN_THETA = """\
+def powell_damp(H, s, y, *, mu1=0.2):
+    Hy = H @ y
+    theta = 1.0 if s @ y >= mu1 * (y @ Hy) else (1 - mu1) * (y @ Hy) / (y @ Hy + s @ y)
+    return theta * s + (1 - theta) * Hy
+"""
+
+
+def test_a_mistake_that_divides_by_zero_is_named_all_the_same():
+    exec(SIGN_IN_THETA, namespace := {})
+    with np.errstate(divide="ignore"):
+        text = told(namespace, "damping.powell_formula")
+    assert "-inf" in text
+    assert "Likeliest mistake: sign in θ" in text
+
+
+TABLES = [
+    ("bfgs.positive_definite", {"bfgs_inverse_update": lambda H, s, y: 0 * H}),  # a label of 20 signs
+    ("damping.dp_dlm_step_bound", {"dp_dlm_damp": lambda H, s, y, *, mu1, lam: (s, -y)}),  # s̃ is one wide
+]
+
+
+@pytest.mark.parametrize(("law", "namespace"), TABLES)
+def test_a_failure_is_two_columns_narrow_enough_for_a_page(law, namespace):
+    text = re.sub("[\u0300-\u036f]", "", told(namespace, law))
+    assert max(map(len, text.splitlines())) <= 100
+    rows = text.split("\n\n")[1].splitlines()
+    start = rows[0].index(REGISTRY[law].words.split()[0])
+    assert len(rows) > 6
+    for row in rows:
+        assert row[start - 1] == " "
+        assert row[start] != " "
 
 
 def test_a_stub_and_a_missing_function_are_called_that():
