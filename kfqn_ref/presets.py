@@ -19,7 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "kfqn_cnn": {},
     "kfqn_cnn_l": {"start_H_g": lbfgs_output_start},
     "kfqn_eager": {"curvature_interval": 10, "eager_steps": 20},
-    "kfqn_adam": {"curvature_interval": 10, "square_decay": 0.99},
+    "kfqn_adam": {"curvature_interval": 10, "square_decay": 0.99, "lr": 0.01, "damping": 0.3},
     "kbfgs_2022": {"split": location_split, "curvature_interval": 10},
     "convergent": {},
 }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kfqn_ref as kf
 from kfqn_ref import scaling
-from kfqn_ref.optim import KFQN
+from kfqn_ref.optim import KFQN, PRESETS
 from kfqn_ref.scaling import box, scaled, weights
 
 from .trajectories import CNN, batches
@@ -87,6 +87,12 @@ def test_a_known_mistake_leaves_the_box(name: str) -> None:
     assert last_step(worst, 0.9, 0.99)[0] <= bound * ROUNDING
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_both_sides_have_the_same_lr_and_damping_where_none_is_given(name: str) -> None:
+    reference = kf.preset(name)
+    assert (reference.lr, reference.damping) == (PRESETS[name].lr, PRESETS[name].damping)
+
+
 def test_bad_decays_are_refused() -> None:
     with pytest.raises(ValueError, match=r"square_decay must be in \[0, 1\), got 1"):
         kf.preset("kfqn_adam", square_decay=1.0)
@@ -103,7 +109,7 @@ def test_uncovered_parameters_take_adams_step_in_every_precision(dtype: torch.dt
     """A first step is ``lr`` times the gradient's sign times the box, even where squares would underflow."""
     norm = torch.nn.LayerNorm(4)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), norm).to(dtype)
-    with pytest.warns(UserWarning, match="these parameters take the momentum step"):
+    with pytest.warns(UserWarning, match="these parameters take Adam's step"):
         opt = KFQN(model, "kfqn_adam", lr=0.01)
     x, before = torch.ones(2, 3, dtype=dtype), norm.bias.detach().clone()
 

@@ -112,7 +112,7 @@ def kfqn(preset: str, **fixed: Any) -> Start:
 
     def start(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="these parameters take the momentum step")
+            warnings.filterwarnings("ignore", message="these parameters take")
             opt = KFQN(model, preset, **fixed, **hyper)
         return stepper(task, model, opt)
 
@@ -122,7 +122,7 @@ def kfqn(preset: str, **fixed: Any) -> Start:
 def kfac(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
     """Return the step of this project's KFAC, every 10 iterations, targets drawn from the model."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="these parameters take the momentum step")
+        warnings.filterwarnings("ignore", message="these parameters take")
         opt = KFAC(model, curvature_interval=10, **hyper)
     generator = torch.Generator().manual_seed(seed)
 

@@ -14,7 +14,7 @@ from kfqn_ref.optim.presets import Preset
 
 
 def covered_layers(model: nn.Module, preset: Preset, exclude: Collection[str]) -> list[Layer]:
-    """Return the layers that get the method; warn once of the parameters that take the momentum step.
+    """Return the layers that get the method; warn once of the parameters that take the plain step.
 
     Raises:
         ValueError: no layer is covered, a name in ``exclude`` is unknown, the preset refuses a layer, or the
@@ -31,7 +31,7 @@ def covered_layers(model: nn.Module, preset: Preset, exclude: Collection[str]) -
     if not layers:
         raise ValueError("the model must have a Linear or Conv layer that is not excluded, got none")
     _refuse(model, layers, preset)
-    _warn(model, layers)
+    _warn(model, layers, preset)
     return layers
 
 
@@ -51,11 +51,12 @@ def _refuse(model: nn.Module, layers: Sequence[Layer], preset: Preset) -> None:
         raise ValueError(f"all covered layers must be on one device, got {sorted(map(str, devices))}")
 
 
-def _warn(model: nn.Module, layers: Sequence[Layer]) -> None:
+def _warn(model: nn.Module, layers: Sequence[Layer], preset: Preset) -> None:
     covered = {p for layer in layers for p in layer.parameters}
     others = [name for name, p in model.named_parameters() if p not in covered]
     if others:
-        warnings.warn(f"these parameters take the momentum step: {', '.join(others)}", stacklevel=4)
+        step = "Adam's" if preset.square_decay else "the momentum"
+        warnings.warn(f"these parameters take {step} step: {', '.join(others)}", stacklevel=4)
 
 
 @contextmanager

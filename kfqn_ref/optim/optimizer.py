@@ -24,7 +24,8 @@ class KFQN(torch.optim.Optimizer):
 
     A layer's weights, as a matrix ``W`` with the bias as its last column, move along :math:`H_g M H_a`,
     where ``M`` is the moving average of the gradient and the two factors are BFGS or L-BFGS estimates of
-    damped inverse Kronecker factors of the Hessian. All other parameters take the momentum step.
+    damped inverse Kronecker factors of the Hessian. All other parameters take the momentum step
+    (``kfqn_adam``: Adam's).
 
     ``loss = opt.step(closure)``; the closure clears the gradients, runs the model on one mini-batch, calls
     ``backward`` and returns the loss. Every ``curvature_interval`` iterations it is called a second time, at
@@ -36,10 +37,9 @@ class KFQN(torch.optim.Optimizer):
             DistributedDataParallel, the ranks must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
             ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
-            ``H_g ∇f H_a``; lr as Adam's, 0.01 say), ``kbfgs_2022``, ``convergent``
+            ``H_g ∇f H_a``), ``kbfgs_2022``, ``convergent``
             (the one with a theorem).
-        lr: step size, not negative.
-        damping: λ, positive; λ_A λ_G = λ.
+        lr, damping: step size, not negative; λ = λ_A λ_G, positive; ``None`` is the preset's.
         momentum: decay of the gradient's moving average, in [0, 1); ``None`` is the preset's.
         weight_decay: factor of the L2 term, not negative; it enters the step, never a pair.
         pair_decay: decay of the averaged output pair, in [0, 1).
@@ -49,7 +49,7 @@ class KFQN(torch.optim.Optimizer):
         loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples.
         input_factor: ``"dense"``, or ``"lbfgs"``: ``H_a`` as the last ``memory`` pairs.
         decoupled: take weight decay out of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``.
-        exclude: names of modules that are to take the momentum step.
+        exclude: names of modules whose parameters are to be among those others.
         groups: dictionaries with ``params`` and any of lr, damping, momentum, weight_decay, decoupled,
             step_decay; all other parameters form a last group with the values above.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``; ``None`` is the preset's.
@@ -72,8 +72,8 @@ class KFQN(torch.optim.Optimizer):
         model: nn.Module,
         preset: str = "kfqn_cnn",
         *,
-        lr: float = 0.3,
-        damping: float = 0.1,
+        lr: float | None = None,
+        damping: float | None = None,
         momentum: float | None = None,
         weight_decay: float = 0.0,
         pair_decay: float = 0.9,
@@ -105,8 +105,8 @@ class KFQN(torch.optim.Optimizer):
         self.update_ = torch.compile(update_, dynamic=False) if compile else update_
         self.started: set[Layer] = set()
         defaults = {
-            "lr": lr,
-            "damping": damping,
+            "lr": chosen.lr if lr is None else lr,
+            "damping": chosen.damping if damping is None else damping,
             "momentum": chosen.momentum if momentum is None else momentum,
             "weight_decay": weight_decay,
             "decoupled": decoupled,

@@ -91,6 +91,7 @@ class Preset:
         square_decay: β₂, in [0, 1): the step is ``U = H_g (∇_W f + τ W) H_a`` in place of the gradient in
             Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: it is ``P = H_g M H_a``.
         damping_below: λ must be below this.
+        lr, damping: step size and λ, unless the user says.
         momentum: decay of the gradient's moving average, unless the user says.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``, unless the user says.
         convergent: a step may use earlier mini-batches only, and ``H_a``, where dense, is the latest one's
@@ -108,6 +109,8 @@ class Preset:
     eager_steps: int = 0
     square_decay: float = 0.0
     damping_below: float = float("inf")
+    lr: float = 0.3
+    damping: float = 0.1
     momentum: float = 0.9
     step_decay: float = 0.0
     convergent: bool = False
@@ -127,7 +130,7 @@ PRESETS: dict[str, Preset] = {
         Preset("kfqn_cnn"),
         Preset("kfqn_cnn_l", output_start=lbfgs_output),
         Preset("kfqn_eager", curvature_interval=10, eager_steps=20),
-        Preset("kfqn_adam", curvature_interval=10, square_decay=0.99),
+        Preset("kfqn_adam", curvature_interval=10, square_decay=0.99, lr=0.01, damping=0.3),
         Preset("kbfgs_2022", split=location_split, curvature_interval=10),
         Preset("convergent", h0_, lbfgs_output, momentum=0.0, step_decay=0.7, convergent=True),
     )
