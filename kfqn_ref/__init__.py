@@ -14,6 +14,7 @@ The reference in reading order, one book chapter each; a reader can stop at any 
 ``hessian``         the exact Hessian block of a layer, and what IAD, SUD and SH make of it
 ``factors``         the Kronecker factor A, its action without forming it, the curvature pairs
 ``strategies``      what the presets do differently
+``scaling``         steps scaled as Adam scales them, and the box that they stay in
 ``kfqn``            the method: init, direction, update, step
 ``convergent``      the variant with a theorem: damping against H_0, and every eigenvalue constant
 ``smoothness``      L and σ² of the loss, where a bound at all weights can be derived
