@@ -1,5 +1,6 @@
 """The command ``kfqn course``: release, grade, feedback, export."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -171,6 +172,7 @@ class _told:
         if isinstance(error, CourseError | NoBox):
             raise typer.BadParameter(str(error)) from error
         if isinstance(error, OSError):
-            where = Path(error.filename).parent if isinstance(error.filename, str) else "the disk"
+            parents = Path(error.filename).parents if isinstance(error.filename, str) else ()
+            where = next((place for place in parents if os.access(place, os.F_OK)), "the disk")
             reason = f"a folder must be one that can be written, got {where} ({error.strerror or error})"
             raise typer.BadParameter(reason) from error

@@ -61,14 +61,16 @@ class Watch:
         """Why the function cannot have looked at its arguments, or nothing.
 
         Only what a right function does not do counts: where no damping is needed, the right step *is* the
-        argument. Where no right function is known, the laws alone decide.
+        argument. Where no right function is known, the laws alone decide. One call of ten may be answered: a
+        table of answers for the visible cases meets some of them again.
         """
         right = reference.names().get(self.known_as)
         if len(self.calls) < REMEMBERED // 2 or right is None or self._agrees(right):
             return ""
         if all(_same(result, self.calls[0][2]) for _, _, result in self.calls):
             return f"{self.name} gives the same answer whatever it is asked"
-        if all(any(_same(result, arg) for arg in args) for args, _, result in self.calls):
+        changing = [call for call in self.calls if not _echoes(call[0], _answer(right, *call[:2]))]
+        if changing and sum(_echoes(args, result) for args, _, result in changing) >= 0.9 * len(changing):
             return f"{self.name} gives one of its arguments back, unchanged"
         return ""
 
@@ -103,6 +105,18 @@ def _leaves(value: Any) -> list[Any]:
         (value.H_a, value.H_g) if isinstance(value, BlockView) else value
     )  # counts are not compared
     return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, tuple | list) else [value]
+
+
+def _answer(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*deepcopy(args), **kwargs)
+    except Exception:  # an argument that it refuses: no answer
+        return None
+
+
+def _echoes(args: Sequence[Any], answer: Any) -> bool:
+    return any(_same(answer, arg) for arg in args)
 
 
 def _same(left: Any, right: Any) -> bool:

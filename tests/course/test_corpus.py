@@ -86,7 +86,7 @@ def test_nothing_outside_a_box_was_touched(graded):
     assert graded["visits"] == 0
     assert not [folder for folder in outside(root) if (folder / SENTINEL).exists()]
     allowed = {"autograded", "feedback", "grades", "release", "source", "submitted"}
-    allowed |= {"gradebook.db", "nbgrader_config.py"}
+    allowed |= {"gradebook.db", "nbgrader_config.py", ".gitignore"}
     assert {path.name for path in root.iterdir()} <= allowed
 
 

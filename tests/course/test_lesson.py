@@ -7,7 +7,7 @@ import pytest
 from numpy.linalg import LinAlgError
 
 import kfqn_ref
-from kfqn_ref.course.lesson import LawBroken, laws, raises, untampered
+from kfqn_ref.course.lesson import LawBroken, Watch, laws, raises, untampered
 from kfqn_ref.course.tasks import TASKS
 from kfqn_ref.testing.law import REGISTRY
 from kfqn_ref.testing.mutants import MUTANTS
@@ -210,3 +210,22 @@ def _wrong(law):
 @pytest.mark.parametrize("name", TASKS)
 def test_every_law_of_an_assignment_rejects_something(name):
     told(_wrong(name), name)
+
+
+@pytest.mark.parametrize(("known", "refused"), [(0, True), (1, True), (20, False)])
+def test_an_echo_with_a_table_of_answers_is_an_empty_answer(known, refused):
+    """Found by the difficult class: one visible case came again, and giving H back had the points."""
+    rng = np.random.default_rng(0)
+    cases = [(np.diag(rng.uniform(1, 2, 3)), rng.uniform(1, 2, 3), rng.uniform(1, 2, 3)) for _ in range(40)]
+    table = {repr(case): kfqn_ref.bfgs_inverse_update(*case) for case in cases[:known]}
+    watch = Watch("bfgs", lambda *case: table.get(repr(case), case[0]), "bfgs_inverse_update")
+    for case in cases:
+        watch(*case)
+    assert ("one of its arguments" in watch.empty_answer()) is refused
+
+
+def test_a_right_answer_that_is_an_argument_is_not_empty():
+    watch = Watch("damp", kfqn_ref.powell_damp, "powell_damp")
+    for k in range(40):  # sᵀy >= μ₁ yᵀHy: s itself is right
+        watch(np.eye(2), np.array([1.0, k]), np.array([1.0, k]))
+    assert not watch.empty_answer()
