@@ -67,6 +67,14 @@ def product(u: float, *factors: np.ndarray) -> float:
     return rounding(u, n, float(np.prod([np.linalg.norm(factor) for factor in factors])))
 
 
+def singular(u: float, H: np.ndarray) -> bool:
+    """Whether ``H`` is singular to working precision: an implementation that factorises it may refuse it.
+
+    A relative error of n u in ``H`` moves its eigenvalues by as much as n u ‖H‖, past 0 where n u cond(H) ≥ 1.
+    """
+    return bool(OPERATIONS * len(H) * u * cond(H) >= 1)
+
+
 def powell(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
     r"""Error of s̃ in (4.1).
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from alternatives import ALTERNATIVES  # a neighbour of this file, which is not a package
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -21,7 +22,7 @@ from kfqn_ref.testing.law import REGISTRY
 from kfqn_ref.testing.mutants import MUTANTS
 from kfqn_ref.testing.network_strategies import PRESETS, runs
 from kfqn_ref.testing.strategies import damping_cases, identity_cases, lbfgs_cases, triples
-from kfqn_ref.testing.tolerances import FLOAT64
+from kfqn_ref.testing.tolerances import FLOAT32, FLOAT64
 
 
 def drawn(strategy: Any, size: int = 400) -> list[Any]:
@@ -87,6 +88,31 @@ def test_the_determinant_asks_nothing_of_an_update_that_rounds_to_a_singular_mat
     with pytest.raises(np.linalg.LinAlgError):
         np.linalg.inv(product_form(H, s, y))
     REGISTRY["bfgs.determinant"](load(thorough.REFERENCE), {"H": H, "s": s, "y": y})
+
+
+@pytest.mark.parametrize(
+    ("law", "alternative", "case"),
+    [
+        ("idempotence", "cholesky_updated", {"H": [[1e-8, -1e-8], [-1e-8, 1.1e-8]], "s": [1e6, 1.25e6],
+                                             "y": [0.00175, -0.00075]}),
+        ("scale", "through_B", {"H": [[1e-5, -5e-6, 5e-6], [-5e-6, 1.025e-4, -2.5e-6], [5e-6, -2.5e-6, 1.25e-5]],
+                                "s": [1.25e6, -1.75e6, -1.25e6], "y": [2.5e-7, 0, 0], "c": 1000}),
+    ],
+)  # fmt: skip  # a case is read as a whole
+def test_an_alternative_may_refuse_to_factorise_what_is_singular_to_working_precision(
+    law: str, alternative: str, case: dict[str, Any]
+) -> None:
+    """Found by 10,000 cases: H⁺ has no Cholesky factor, or B⁺ no inverse, in float64."""
+    case = {name: np.array(value, dtype=float) for name, value in case.items()}
+    correct = load(ALTERNATIVES["bfgs_inverse_update"][alternative])
+    REGISTRY[f"bfgs.{law}"](correct, case)
+    assert tol.singular(FLOAT64.u, product_form(case["H"], case["s"], case["y"]))
+
+
+@pytest.mark.parametrize("precision", [FLOAT64, FLOAT32])
+def test_few_cases_are_singular_to_working_precision(precision: Any) -> None:
+    singular = [tol.singular(precision.u, product_form(**case)) for case in drawn(triples(precision))]
+    assert np.mean(singular) < 0.1
 
 
 def test_a_broken_law_is_made_small() -> None:

@@ -176,6 +176,8 @@ def affine_covariance(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, M: np
     given=triples,
 )
 def idempotence(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
+    if tol.singular(f.u, product_form(H, s, y)):
+        return
     once = f.bfgs_inverse_update(H, s, y)
     once = (once + once.T) / 2
     bound = (1 + (1 + tol.cosine(s, y)) ** 2) * tol.inverse_update(f.u, H, s, y)
@@ -191,5 +193,7 @@ def idempotence(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     given=_scaled,
 )
 def scale(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, c: float) -> None:
+    if tol.singular(f.u, product_form(H, s, y)):
+        return
     scaled, plain = f.bfgs_inverse_update(H, c * s, c * y), f.bfgs_inverse_update(H, s, y)
     equal("update(H, c s, c y)", scaled, "update(H, s, y)", plain, 2 * tol.inverse_update(f.u, H, s, y))
