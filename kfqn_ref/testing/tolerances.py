@@ -70,7 +70,7 @@ def product(u: float, *factors: np.ndarray) -> float:
 def singular(u: float, H: np.ndarray) -> bool:
     """Whether ``H`` is singular to working precision: an implementation that factorises it may refuse it.
 
-    A relative error of n u in ``H`` moves its eigenvalues by as much as n u ‖H‖, past 0 where n u cond(H) ≥ 1.
+    A relative error of n u in ``H`` moves eigenvalues by up to n u ‖H‖, past 0 where n u cond(H) ≥ 1.
     """
     return bool(OPERATIONS * len(H) * u * cond(H) >= 1)
 

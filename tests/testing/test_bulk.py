@@ -1,6 +1,7 @@
 """Cases in bulk: of every kind, as often as under hypothesis; a broken law is found and made small."""
 
 import json
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from alternatives import ALTERNATIVES  # a neighbour of this file, which is not a package
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -23,6 +23,9 @@ from kfqn_ref.testing.mutants import MUTANTS
 from kfqn_ref.testing.network_strategies import PRESETS, runs
 from kfqn_ref.testing.strategies import damping_cases, identity_cases, lbfgs_cases, triples
 from kfqn_ref.testing.tolerances import FLOAT32, FLOAT64
+
+sys.path.insert(0, str(Path(__file__).parent))
+from alternatives import ALTERNATIVES  # a neighbour of this file, which is not a package
 
 
 def drawn(strategy: Any, size: int = 400) -> list[Any]:
@@ -95,7 +98,8 @@ def test_the_determinant_asks_nothing_of_an_update_that_rounds_to_a_singular_mat
     [
         ("idempotence", "cholesky_updated", {"H": [[1e-8, -1e-8], [-1e-8, 1.1e-8]], "s": [1e6, 1.25e6],
                                              "y": [0.00175, -0.00075]}),
-        ("scale", "through_B", {"H": [[1e-5, -5e-6, 5e-6], [-5e-6, 1.025e-4, -2.5e-6], [5e-6, -2.5e-6, 1.25e-5]],
+        ("scale", "through_B", {"H": [[1e-5, -5e-6, 5e-6], [-5e-6, 1.025e-4, -2.5e-6],
+                                      [5e-6, -2.5e-6, 1.25e-5]],
                                 "s": [1.25e6, -1.75e6, -1.25e6], "y": [2.5e-7, 0, 0], "c": 1000}),
     ],
 )  # fmt: skip  # a case is read as a whole
