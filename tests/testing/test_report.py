@@ -59,7 +59,7 @@ def test_the_mistake_is_recognised() -> None:
     ],
 )
 def test_mutants_recognise_themselves(mutant: str, check: str) -> None:
-    report = diagnose(run_checks({MUTANTS[mutant].replaces: MUTANTS[mutant].function}, effort=Effort(200)))
+    report = diagnose(run_checks({MUTANTS[mutant].replaces: MUTANTS[mutant].function}, effort=Effort(400)))
     failure = next(r for r in report.failed if r.check.name == check).failure
     assert failure is not None
     assert MUTANTS[mutant].mistake in failure.looks_like
