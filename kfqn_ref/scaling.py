@@ -30,7 +30,10 @@ def scaled(M: Array, V: Array, U: Array, t: int, *, beta: float, beta2: float) -
 
 
 def weights(t: int, beta: float, beta2: float) -> tuple[Array, Array]:
-    r"""Return the weights, (t,) each, oldest first, of ``U`` in ``M̂`` and of ``U²`` in ``V̂``."""
+    r"""Return the weights, (t,) each, oldest first, of ``U`` in ``M̂`` and of ``U²`` in ``V̂``.
+
+    Source: derived here.
+    """
     age = np.arange(t)[::-1]
     w = (1 - beta) * beta ** (age + 1) / (1 - beta ** (t + 1))
     w[-1] += (1 - beta) / (1 - beta**t)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import kfqn_ref as kf
 from kfqn_ref import scaling
 from kfqn_ref.optim import KFQN, PRESETS
+from kfqn_ref.optim.presets import Preset
 from kfqn_ref.scaling import box, scaled, weights
 
 from .trajectories import CNN, batches
@@ -98,6 +99,8 @@ def test_bad_decays_are_refused() -> None:
         kf.preset("kfqn_adam", square_decay=1.0)
     with pytest.raises(ValueError, match="square_decay must be 0 "):
         kf.preset("convergent", square_decay=0.9)
+    with pytest.raises(ValueError, match=r"square_decay must be in \[0, 1\), got 1"):
+        Preset("of torch", square_decay=1.0)
     for values in ({"t": 0, "beta": 0.9, "beta2": 0.9}, {"t": 1, "beta": 1.0, "beta2": 0.9},
                    {"t": 1, "beta": 0.9, "beta2": 0.0}):  # fmt: skip  # a table
         with pytest.raises(ValueError, match="must be"):

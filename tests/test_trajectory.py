@@ -61,6 +61,9 @@ def test_trajectories_agree_with_the_products_by_pairs() -> None:
 
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+@pytest.mark.filterwarnings(
+    "ignore:`torch:DeprecationWarning", "ignore:`torch:FutureWarning"
+)  # of its compiler
 @pytest.mark.parametrize("name", ["kfqn_cnn", "kbfgs_l_2020"])
 def test_trajectories_agree_where_the_updates_are_compiled(name: str) -> None:
     agreeing_run(name, compile=True, curvature_interval=1)

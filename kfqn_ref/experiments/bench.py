@@ -82,7 +82,8 @@ def rows_table(found: dict[str, Any]) -> Any:
         over = f"{row['mean_over_limit']:.2f}" if "limit" in row else ""
         times = [f"{1e3 * row[key]:.1f}" for key in ("median", "mean")]
         ratio, size = f"{row['mean_over_sgd']:.2f}", f"{row['state_bytes'] / 1e6:.1f}"
-        table.add_row(name, *times, ratio, over, size, f"{row['kernels']:.0f}")
+        kernels = f"{row['kernels']:.0f}" if "kernels" in row else ""
+        table.add_row(name, *times, ratio, over, size, kernels)
     return table
 
 

@@ -185,13 +185,19 @@ def side_by_side(
     return {"rows": rows, "rates": vars(rates), "passes": passed, "parts": profile}
 
 
-def _row(runner: Runner, times: list[float], passes: Any, rates: Rates, clock: Clock) -> dict[str, float]:
+def kernels_a_step(runner: Runner, clock: Clock, steps: int = 10) -> dict[str, float]:
+    """Return the mean number of kernels; nothing for what is compiled, which runs uncompiled when counted."""
+    if getattr(runner.opt, "update_", update.update_) is not update.update_:
+        return {}
     with Kernels() as kernels:
-        steps = 10
         for _ in range(steps):
             runner.step(clock)
+    return {"kernels": kernels.count / steps}
+
+
+def _row(runner: Runner, times: list[float], passes: Any, rates: Rates, clock: Clock) -> dict[str, float]:
     row = {"median": float(np.median(times)), "mean": float(np.mean(times))}
-    row |= {"state_bytes": state_bytes(runner.opt), "kernels": kernels.count / steps}
+    row |= {"state_bytes": state_bytes(runner.opt)} | kernels_a_step(runner, clock)
     if isinstance(runner.opt, KFQN) and runner.opt.method.input_factor == "dense":
         first, second = np.mean(passes, axis=0)
         row["limit"] = limit(runner.opt, float(first), float(second), rates)

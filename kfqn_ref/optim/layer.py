@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from kfqn_ref.optim.geometry import Geometry, wide
 
-HALVES = (torch.float16, torch.bfloat16)
+
+def whole(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which averages are kept: float32 for half precision, whose squares underflow."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 class Layer:
@@ -38,7 +41,7 @@ class Layer:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the factors: float32 for half-precision weights."""
-        return torch.float32 if self.weight.dtype in HALVES else self.weight.dtype
+        return whole(self.weight.dtype)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kfqn_ref.optim.kernels import descend_, momentum_, scaled_
-from kfqn_ref.optim.layer import HALVES, Layer
+from kfqn_ref.optim.layer import Layer, whole
 from kfqn_ref.optim.update import Pairs, direction
 
 
@@ -30,8 +30,8 @@ class Move:
 
     def plain_(self, p: nn.Parameter, state: dict[str, Any]) -> None:
         """Move a parameter that no layer covers by the momentum step, or by Adam's with ``square_decay``."""
-        if self.square_decay:  # squares of gradients would underflow in half precision
-            g = torch.zeros_like(p, dtype=torch.float32 if p.dtype in HALVES else p.dtype)
+        if self.square_decay:
+            g = torch.zeros_like(p, dtype=whole(p.dtype))
             state.setdefault("M", torch.zeros_like(g))
             self._average_([p], [g], 0.0)
             P = self._scaled_(state, g)

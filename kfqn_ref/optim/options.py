@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._inductor import config as inductor
 
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import Preset
@@ -67,7 +66,14 @@ def check_groups(layers: Sequence[Layer], group_of: dict[nn.Parameter, int]) -> 
 
 def can_compile(device: torch.device) -> bool:
     """Return whether ``torch.compile`` has what it needs for a device: on a CPU, a C++ compiler."""
-    return device.type != "cpu" or any(name and shutil.which(name) for name in inductor.cpp.cxx)
+    return device.type != "cpu" or any(map(shutil.which, compilers()))
+
+
+def compilers() -> list[str]:
+    """Return the names of the C++ compilers that ``torch.compile`` would use on a CPU."""
+    from torch._inductor import config  # a second to import, and seldom needed
+
+    return [name for name in config.cpp.cxx if name]
 
 
 def check_compile(compile: bool, device: torch.device) -> None:
@@ -77,4 +83,4 @@ def check_compile(compile: bool, device: torch.device) -> None:
         ValueError: there is none.
     """
     if compile and not can_compile(device):
-        raise ValueError(f"compile=True needs one of the C++ compilers {inductor.cpp.cxx}, got none in PATH")
+        raise ValueError(f"compile=True needs one of the C++ compilers {compilers()}, got none in PATH")

@@ -71,7 +71,7 @@ def scales(precision: Precision) -> SearchStrategy[float]:
 
 @cache
 def _decades(limit: int) -> SearchStrategy[int]:
-    return st.sampled_from([0, 1, 0, 3, 0, limit, 1])
+    return st.sampled_from([0, 1, 0, min(3, limit), 0, limit, 1])
 
 
 @cache

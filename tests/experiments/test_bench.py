@@ -13,6 +13,9 @@ from kfqn_ref.experiments import bench_measure as measure
 from kfqn_ref.optim import KFQN
 
 
+@pytest.mark.filterwarnings(
+    "ignore:`torch:DeprecationWarning", "ignore:`torch:FutureWarning"
+)  # of its compiler
 def test_a_short_run_writes_the_figures_and_a_plot(tmp_path: Path) -> None:
     options = ["--steps", "2", "--batch-size", "8", "--threads", "1", "--clock", "cpu", "--largest", "256"]
     result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), *options])
@@ -23,6 +26,7 @@ def test_a_short_run_writes_the_figures_and_a_plot(tmp_path: Path) -> None:
     assert rows["SGD"]["mean_over_sgd"] == 1
     assert rows["kfqn_cnn"]["mean_over_limit"] == rows["kfqn_cnn"]["mean"] / rows["kfqn_cnn"]["limit"]
     assert rows["SGD"]["kernels"] < rows["kfqn_cnn, every 10"]["kernels"] < rows["kfqn_cnn"]["kernels"]
+    assert all(("kernels" in row) != ("compiled" in name) for name, row in rows.items())
     assert rows["kfqn_cnn, lean"]["state_bytes"] < rows["kfqn_cnn"]["state_bytes"] / 4
     assert found["setup"]["steps"] == 2
     assert set(found["parts"]) == {part for _, part in measure.PARTS.values()} | {"both passes", "the rest"}
