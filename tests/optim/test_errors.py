@@ -27,7 +27,13 @@ WRONG_VALUES = [
     ({"mu1": 0.0}, r"mu1 must be in \(0, 1\), got 0.0"),
     ({"mu1": 1.0}, r"mu1 must be in \(0, 1\), got 1.0"),
     ({"mu1": NAN}, "mu1 must be in"),
-    ({"memory": 0}, "memory must be at least 1"),
+    ({"memory": 0}, "memory must be at least 1, got 0"),
+    (
+        {"preset": "convergent", "memory": 0},
+        r"memory must be at least 1 \(AS.5 of the convergence theorem\), got 0",
+    ),
+    ({"gamma": 0.0}, "gamma must be positive, got 0.0"),
+    ({"gamma": float("inf")}, "gamma must be positive, got inf"),
     ({"curvature_interval": 0}, "curvature_interval must be at least 1"),
     ({"loss_reduction": "none"}, "loss_reduction must be 'mean' or 'sum'"),
     ({"input_factor": "sparse"}, "input_factor must be one of"),
@@ -39,8 +45,12 @@ WRONG_VALUES = [
 
 @pytest.mark.parametrize(("options", "words"), WRONG_VALUES, ids=lambda v: str(v)[:40])
 def test_wrong_values_are_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match="^" + words):
         KFQN(cnn(), **options)
+
+
+def test_the_closed_ends_of_the_ranges_are_taken() -> None:
+    KFQN(cnn(), lr=0.0, momentum=0.0, weight_decay=0.0, pair_decay=0.0, memory=1, curvature_interval=1)
 
 
 def test_double_damping_needs_damping_below_one() -> None:
