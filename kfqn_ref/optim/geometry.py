@@ -2,11 +2,12 @@
 
 A layer is ``groups`` independent maps ``h_t = W ā_t`` side by side. Every vector is ``(groups, d)``. A
 product with the input factor stores no patches: it is a convolution with one output channel a group, and its
-weight gradient; a CPU does the same by shifts, or by patches where channels are few and patches small.
+weight gradient; a CPU does the same by shifts.
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Protocol
 
@@ -15,10 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEWEST_CHANNELS = 4
-"""From so many input channels a group on, a CPU is faster by offsets than by patches."""
+"""From so many input channels a group on, a CPU multiplies all channels at once before it shifts."""
 
 PATCH_FLOATS = 1 << 24
 """Patches are formed in slices of at most this many numbers."""
+
+
+Slices = tuple[slice, ...]
 
 
 class Geometry(Protocol):
@@ -136,13 +140,10 @@ class ConvGeometry:
         return self._batched(a).sum(0, keepdim=True, dtype=dtype)
 
     def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
-        a = self._padded(batch_sum)  # the patches of a sum are the sum of the patches
-        columns = self._weight_gradient(a, a.new_ones(1, self.groups, *self._locations(a)))
-        return (
-            torch.cat((columns[:, :-1], columns.new_full((self.groups, 1), rows)), 1)
-            if self.bias
-            else columns
-        )
+        windows = self._windows(self._padded(batch_sum))  # the patches of a sum are the sum of the patches
+        locations = range(3, 3 + len(self.kernel))
+        columns = windows.sum((0, *locations)).reshape(self.groups, -1)
+        return F.pad(columns, (0, 1), value=rows) if self.bias else columns
 
     def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
         factor = a.new_zeros(self.groups, self.d_a, self.d_a, dtype=dtype)
@@ -154,11 +155,8 @@ class ConvGeometry:
         a = self._padded(a).to(v.dtype)
         if a.device.type != "cpu":
             return self._action_by_convolutions(a, v)
-        return (
-            self._action_by_patches(a, v)
-            if self.channels < FEWEST_CHANNELS
-            else self._action_by_offsets(a, v)
-        )
+        few = self.channels < FEWEST_CHANNELS
+        return self._action_by_shifts(a, v) if few else self._action_by_offsets(a, v)
 
     def _action_by_convolutions(self, a: Tensor, v: Tensor) -> Tensor:
         """Return the sum of ``ā (āᵀ v)`` of a padded input: a one-channel convolution and its gradient."""
@@ -167,9 +165,20 @@ class ConvGeometry:
         conv = (self.stride, self.padding, self.dilation, False, zeros, self.groups)
         return self._weight_gradient(a, torch.convolution(a, weight, bias, *conv))
 
-    def _action_by_patches(self, a: Tensor, v: Tensor) -> Tensor:
-        """Return the sum of ``ā (āᵀ v)`` of a padded input: two matrix products, for few channels."""
-        return total([(a_bar @ (v[:, None] @ a_bar).mT)[..., 0] for a_bar in self._slices(a, v.dtype)])
+    def _action_by_shifts(self, a: Tensor, v: Tensor) -> Tensor:
+        """Return the sum of ``ā (āᵀ v)`` of a padded input: shifts of every channel, which are few."""
+        kernel, bias = self._as_kernel(v)
+        axes = (0, *range(2, 2 + len(self.kernel)))
+        channels = a.unflatten(1, (self.groups, self.channels)).unbind(2)
+        weights = kernel.flatten(2).unsqueeze(-1).unflatten(-1, (1,) * len(self.kernel)).unbind(1)
+        u = a.new_zeros(len(a), self.groups, *self._locations(a.shape[2:]))
+        shifts = self._shifts(a.shape[2:])
+        for x, w in zip(channels, weights, strict=True):
+            for k, (there, here) in enumerate(shifts):
+                u[(..., *there)].addcmul_(x[(..., *here)], w[:, k])
+        u = u if bias is None else u + bias.reshape(-1, *(1 for _ in self.kernel))
+        columns = [(x[(..., *here)] * u[(..., *there)]).sum(axes) for x in channels for there, here in shifts]
+        return torch.stack(columns if bias is None else [*columns, u.sum(axes)], 1)
 
     def _action_by_offsets(self, a: Tensor, v: Tensor) -> Tensor:
         """Return the sum of ``ā (āᵀ v)`` of a padded input: a matrix product for all offsets, and shifts.
@@ -180,12 +189,13 @@ class ConvGeometry:
         weight = kernel.flatten(2).mT  # (groups, offsets, channels)
         rows = a.flatten(2).unflatten(1, (self.groups, self.channels))  # (N, groups, channels, places)
         z = (weight @ rows).unflatten(-1, a.shape[2:])  # what each offset adds to u, at the place it reads
-        u = z.new_zeros(len(a), self.groups, *self._locations(a))
+        u = z.new_zeros(len(a), self.groups, *self._locations(a.shape[2:]))
         U = torch.zeros_like(z)
-        for k, (there, here) in enumerate(self._offsets(a)):
-            u[(..., *there)] += z[(slice(None), slice(None), k, *here)]
+        shifts = self._shifts(a.shape[2:])
+        for k, (there, here) in enumerate(shifts):
+            u[(..., *there)].add_(z[(slice(None), slice(None), k, *here)])
         u = u if bias is None else u + bias.reshape(-1, *(1 for _ in self.kernel))
-        for k, (there, here) in enumerate(self._offsets(a)):
+        for k, (there, here) in enumerate(shifts):
             U[(slice(None), slice(None), k, *here)] = u[(..., *there)]
         columns = (U.flatten(3) @ rows.mT).sum(0).mT.reshape(self.groups, -1)
         return columns if bias is None else torch.cat((columns, u.sum((0, *range(2, u.ndim)))[:, None]), 1)
@@ -194,21 +204,9 @@ class ConvGeometry:
         weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
         return weight.reshape(self.groups, self.channels, *self.kernel), bias
 
-    def _offsets(self, a: Tensor) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-        """Yield, per offset of the kernel, the locations it serves and the places of ``a`` it reads."""
-        sizes = zip(
-            a.shape[2:],
-            self._locations(a),
-            self.kernel,
-            self.stride,
-            self.padding,
-            self.dilation,
-            strict=True,
-        )
-        axes = [[_served(n, T, s, d * i - p) for i in range(k)] for n, T, k, s, p, d in sizes]
-        for offset in itertools.product(*axes):
-            there, here = zip(*offset, strict=True)
-            yield there, here
+    def _shifts(self, sizes: tuple[int, ...]) -> list[tuple[Slices, Slices]]:
+        """Return, per offset of the kernel, the locations it serves and the places of the input it reads."""
+        return _shifts(sizes, self._locations(sizes), self.kernel, self.stride, self.padding, self.dilation)
 
     def _batched(self, x: Tensor) -> Tensor:
         return x if x.ndim == len(self.kernel) + 2 else x[None]
@@ -217,9 +215,9 @@ class ConvGeometry:
         a = self._batched(a)
         return F.pad(a, self.pad, mode=self.mode) if self.pad else a
 
-    def _locations(self, a: Tensor) -> tuple[int, ...]:
-        sizes = zip(a.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
+    def _locations(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        axes = zip(sizes, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes)
 
     def _weight_gradient(self, a: Tensor, u: Tensor) -> Tensor:
         """Return the sum of ``u ā``, ``(groups, d_a)``; ``u`` is ``(N, groups, *locations)``."""
@@ -232,27 +230,36 @@ class ConvGeometry:
 
     def _slices(self, a: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
         """Yield the patches of a padded input, of so many samples at a time as ``PATCH_FLOATS`` allows."""
-        step = max(1, PATCH_FLOATS // (self.groups * self.d_a * prod(self._locations(a))))
+        step = max(1, PATCH_FLOATS // (self.groups * self.d_a * prod(self._locations(a.shape[2:]))))
         for part in a.split(step):
             yield self._patches(part.to(dtype))
 
     def _patches(self, a: Tensor) -> Tensor:
         """Return every patch, ``(groups, d_a, N T)``, rows in the order of ``weight.reshape(C_out, -1)``."""
         axes = len(self.kernel)
-        a = F.pad(a, [p for p in reversed(self.padding) for _ in range(2)])
-        for i in range(axes):
-            reach = self.dilation[i] * (self.kernel[i] - 1) + 1
-            a = a.unfold(2 + i, reach, self.stride[i])[
-                ..., :: self.dilation[i]
-            ]  # (N, C, *locations, *kernel)
-        a = a.unflatten(1, (self.groups, self.channels))
         places, kernel = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)
-        rows = a.permute(1, 2, *kernel, 0, *places)  # (groups, channels, *kernel, N, *locations)
+        rows = self._windows(a).permute(1, 2, *kernel, 0, *places)
         patches = a.new_empty(self.groups, self.d_a, rows.shape[2 + axes :].numel())
         patches[:, : self.d_a - self.bias].view(rows.shape).copy_(rows)
         if self.bias:
             patches[:, -1] = 1.0
         return patches
+
+    def _windows(self, a: Tensor) -> Tensor:
+        """Return a view of every window of the input, ``(N, groups, channels, *locations, *kernel)``."""
+        a = F.pad(a, [p for p in reversed(self.padding) for _ in range(2)])
+        for i, (k, stride, dilation) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
+            a = a.unfold(2 + i, dilation * (k - 1) + 1, stride)[..., ::dilation]
+        return a.unflatten(1, (self.groups, self.channels))
+
+
+@lru_cache
+def _shifts(*geometry: tuple[int, ...]) -> list[tuple[Slices, Slices]]:
+    axes = [
+        [_served(n, T, s, d * i - p) for i in range(k)] for n, T, k, s, p, d in zip(*geometry, strict=True)
+    ]
+    served = (zip(*offset, strict=True) for offset in itertools.product(*axes))
+    return [(there, here) for there, here in served]
 
 
 def _served(n: int, T: int, stride: int, shift: int) -> tuple[slice, slice]:

@@ -92,7 +92,7 @@ def test_convolutions(case: tuple[nn.Conv2d, Tensor]) -> None:
     expected = (a_bar.mT @ (a_bar @ v[..., None]))[..., 0]
     size = float(expected.norm())
     assert float((layer_geometry.action(a, v) - expected).norm()) <= 1e-12 * size
-    for way in ("convolutions", "patches", "offsets"):
+    for way in ("convolutions", "shifts", "offsets"):
         found = getattr(layer_geometry, f"_action_by_{way}")(layer_geometry._padded(a), v)
         assert float((found - expected).norm()) <= 1e-12 * size, way
     factor = layer_geometry.input_factor(a, a.dtype)
