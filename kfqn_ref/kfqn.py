@@ -232,8 +232,8 @@ class KFQN:
             H_a = self.renew_H_a(input_factor(a_bar), block.lambda_a, self.memory)
             return replace(block, H_a=H_a, counts=replace(block.counts, updates_a=block.counts.updates_a + 1))
         A = block.A
-        if A is not None and not keep_A:
-            A = self.pair_decay * A + (1 - self.pair_decay) * input_factor(a_bar)
+        if A is not None and not keep_A and _all_finite([new := input_factor(a_bar)]):  # it may overflow
+            A = self.pair_decay * A + (1 - self.pair_decay) * new
         a_mean = input_mean(a_bar)
         pair = input_pair(block.H_a, a_mean, a_bar if A is None else A, lam=block.lambda_a)
         H_a = self._accept(block.H_a, pair, a_mean)

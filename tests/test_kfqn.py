@@ -256,6 +256,18 @@ def test_a_batch_that_is_not_finite_changes_only_the_counters(bad, k):
     assert optimizer.step(MLP, params, step.state, *batch(MLP)).state.skipped_steps == 1
 
 
+def test_a_factor_that_overflows_is_not_averaged():
+    """Inputs can be so large that A overflows where loss and gradient, behind a saturated tanh, do not."""
+    optimizer = kf.preset("kbfgs_2020")
+    params = MLP.init(np.random.default_rng(8))
+    params, state, _ = optimizer.step(MLP, params, optimizer.init(params), *batch(MLP))
+    x, t = batch(MLP, seed=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = optimizer.step(MLP, params, state, 1e200 * x, t)
+    assert step.state.skipped_steps == 0
+    np.testing.assert_array_equal(step.state.blocks[0].A, state.blocks[0].A)
+
+
 def test_a_step_of_length_zero_carries_no_curvature():
     optimizer = kf.preset("kfqn_cnn", lr=0.0)
     params = MLP.init(np.random.default_rng(9))

@@ -137,7 +137,8 @@ def act(state: State, pairs: Pairs, method: Method, ok: Tensor, *, keep_A: bool)
         pairs.As, pairs.renewed = record.input_factor(), True
     elif "A" in state:
         if not keep_A:
-            average_(state["A"], record.input_factor(), method.pair_decay, ok)
+            A = record.input_factor()  # it may overflow though the gradient is finite
+            average_(state["A"], A, method.pair_decay, ok & torch.isfinite(A).all())
         pairs.As = (state["A"] @ pairs.s_a[..., None])[..., 0]
     else:
         pairs.As = record.action(pairs.s_a)

@@ -21,8 +21,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from kfqn_ref.optim import KFQN
+from kfqn_ref.optim import KFQN, PRESETS
 from kfqn_ref.optim.ownership import balanced
+from kfqn_ref.optim.update import Pairs
 
 from . import ranks
 from .models import close
@@ -118,6 +119,21 @@ def test_a_checkpoint_goes_from_owners_to_one_process_and_back(variant: ranks.Va
         ranks.resume(plain, found[1][variant]["half"])
     assert found[0][variant]["own checkpoint refused"] == ""
     assert "got that of rank 1" in found[1][variant]["own checkpoint refused"]
+
+
+def test_what_the_updates_read_travels_and_nothing_else() -> None:
+    As, s, y, g = parts = torch.arange(4.0).split(1)
+    for compared, preset, wanted in (
+        (False, "kbfgs_2020", [As]),  # the second pass did not reach the layer
+        (False, "kfqn_cnn", [As]),
+        (True, "kfqn_cnn", [As, s, y]),
+        (True, "kbfgs_2020", [As, s, y, g]),  # ‖ḡ‖ decides what is skipped
+    ):
+        pairs = object.__new__(Pairs)
+        pairs.compared, pairs.As = compared, As
+        if compared:
+            pairs.s, pairs.y, pairs.g = parts[1:]
+        assert [*map(float, pairs.to_reduce(PRESETS[preset]))] == [*map(float, wanted)]
 
 
 def test_a_warm_start_on_shards_is_that_of_the_batches() -> None:

@@ -29,8 +29,10 @@ F32 = torch.float32
 
 
 def sound(opt: KFQN) -> None:
-    """H_a and H_g of every layer are finite and positive definite."""
+    """What is kept of every layer is finite, and H_a and H_g are positive definite."""
     for layer in opt.layers:
+        kept = opt.state[layer.weight].values()
+        assert all(torch.isfinite(x).all() for x in kept if isinstance(x, Tensor))
         seen = opt.curvature(layer.module)
         for H in (seen.H_a, seen.H_g):
             assert torch.isfinite(H).all()
@@ -104,6 +106,7 @@ def test_dead_units_are_counted_and_leave_H_g_alone() -> None:
     assert (counts.updates_g, counts.skipped_g) == (0, 4)
     assert torch.equal(opt.curvature(model[1]).H_g, torch.eye(6))
     sound(opt)
+    assert opt.state[model[1].weight]["counts"].dtype == torch.int64  # a float32 stops counting at 2^24
 
 
 def test_zero_gradients_skip_every_output_pair() -> None:
@@ -183,3 +186,11 @@ def test_diagnostics_are_flat_numbers_for_json_and_tensorboard() -> None:
     assert seen["5/min_eig_H_g"] == pytest.approx(float(eigenvalues[0]), rel=1e-10)
     assert seen["5/max_eig_H_g"] == pytest.approx(float(eigenvalues[-1]), rel=1e-10)
     assert seen["0/norm_s_a"] > 0
+
+
+def test_diagnostics_show_an_input_pair_where_there_is_one() -> None:
+    for preset, paired in (("kfqn_cnn", True), ("convergent", False)):  # there H_a is exact
+        model = cnn()
+        opt = KFQN(model, preset)
+        run(opt, model, 2)
+        assert all((f"0/{name}" in opt.diagnostics()) == paired for name in ("norm_y_a", "sy_a"))
