@@ -1,6 +1,7 @@
 """Small torch models, data and closures for the tests of the optimizer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,14 @@ def run(opt: KFQN, model: nn.Module, steps: int, *, first: int = 0) -> None:
 def weights(model: nn.Module) -> list[Tensor]:
     """Copies of all parameters."""
     return [p.detach().clone() for p in model.parameters()]
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """All tensors of a state, in order."""
+    if isinstance(state, Tensor):
+        return [state]
+    items = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return [tensor for item in items for tensor in tensors(item)]
 
 
 def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:

@@ -11,15 +11,7 @@ from torch import nn
 
 from kfqn_ref.optim import KFQN, PRESETS
 
-from .models import cnn, equal, mlp, model_for, run, weights
-
-
-def tensors(state: Any) -> list[torch.Tensor]:
-    """All tensors of a state, in order."""
-    if isinstance(state, torch.Tensor):
-        return [state]
-    items = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
-    return [tensor for item in items for tensor in tensors(item)]
+from .models import cnn, equal, mlp, model_for, run, tensors, weights
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -17,6 +17,8 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from kfqn_ref.optim import KFQN, PRESETS, iteration
 
+from .models import tensors
+
 _setup_privateuseone_for_python_backend("fakegpu")
 torch.fakegpu.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]  # made by the line above
 
@@ -74,12 +76,6 @@ def test_a_whole_step_runs_on_a_fake_gpu(preset: str, factor: str, interval: int
     assert states
     assert all(tensor.device.type == "fakegpu" for tensor in states)
     assert all(tensor.dtype != torch.bfloat16 for tensor in states)
-
-
-def tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for item in value.values() for t in tensors(item)] if isinstance(value, dict) else []
 
 
 def test_a_read_of_the_device_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Bad batches, long runs, sudden death: the estimates stay finite and definite, and training goes on."""
 
+import copy
 import json
 import math
 import signal
@@ -23,7 +24,7 @@ from kfqn_ref.testing import twins
 
 from ..trajectories import batches, network_of
 from . import deaths
-from .models import closure_of, cnn, data, equal, mlp, model_for, run, weights
+from .models import closure_of, cnn, data, equal, mlp, model_for, run, tensors, weights
 
 F32 = torch.float32
 
@@ -107,6 +108,50 @@ def test_dead_units_are_counted_and_leave_H_g_alone() -> None:
     assert torch.equal(opt.curvature(model[1]).H_g, torch.eye(6))
     sound(opt)
     assert opt.state[model[1].weight]["counts"].dtype == torch.int64  # a float32 stops counting at 2^24
+
+
+def test_a_dead_group_leaves_its_own_H_g_alone() -> None:
+    conv = nn.Conv2d(2, 4, 3, groups=2)
+    nn.init.constant_(conv.bias[:2], -1e6)  # type: ignore[index]  # there is a bias
+    model = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+    opt = KFQN(model)
+    run(opt, model, 4)
+    dead, alive = opt.curvature(conv).H_g
+    assert torch.equal(dead, torch.eye(2))
+    assert not torch.equal(alive, torch.eye(2))
+    counts = opt.curvature(conv).counts
+    assert (counts.updates_g, counts.skipped_g) == (4, 4)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_loss_that_is_not_finite_leaves_all_as_it_is_though_the_gradients_are(preset: str) -> None:
+    model = model_for(preset)
+    opt = KFQN(model, preset, curvature_interval=1)
+    run(opt, model, 3)
+    before = copy.deepcopy([*opt.state.values()]), weights(model)
+    opt.step(lambda: closure_of(model, *data(seed=3))() * float("inf"))
+    for old, new in zip(before[0], opt.state.values(), strict=True):
+        old.pop("counts")  # skipped pairs are counted
+        assert equal(tensors(old), tensors({key: new[key] for key in old}))
+    assert equal(weights(model), before[1])
+    assert opt.skipped_steps == 1
+
+
+def test_a_second_pass_that_overflows_is_skipped_and_not_averaged() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).double()
+    opt = KFQN(model, lr=1e300)
+
+    def closure() -> Tensor:
+        model.zero_grad()
+        loss = model(torch.ones(4, 4).double()).square().mean()
+        loss.backward()
+        return loss
+
+    opt.step(closure)
+    assert opt.skipped_steps == 0
+    for layer in opt.layers:
+        assert opt.curvature(layer.module).counts.skipped_g == 1
+        assert not any(opt.state[layer.weight][name].any() for name in ("s_g", "y_g"))
 
 
 def test_zero_gradients_skip_every_output_pair() -> None:
