@@ -1,5 +1,7 @@
 """Every in-place kernel against its twin in the reference, and what its masks promise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kfqn_ref import bfgs, damping, lbfgs
-from kfqn_ref.optim import kernels
+from kfqn_ref.optim import PRESETS, kernels
 from kfqn_ref.optim.inverse import LBFGSInverse
+from kfqn_ref.optim.update import _curved
 from kfqn_ref.testing import strategies as cases
 from kfqn_ref.testing import tolerances
 from kfqn_ref.testing.tolerances import FLOAT64
@@ -122,6 +125,15 @@ def test_each_group_is_judged_by_its_own_change_of_h() -> None:
     assert accepted.tolist() == [False, True, True]
     assert torch.equal(H[0], torch.eye(4).double())
     torch.testing.assert_close((H @ y[..., None])[1:, :, 0], s[1:])
+
+
+def test_a_pair_of_little_curvature_is_skipped_and_the_bound_belongs_to_it() -> None:
+    preset = replace(PRESETS["kbfgs_2020"], skip_below=0.5)
+    s, g = torch.tensor([[2.0, 0.0]] * 4), torch.tensor([[3.0, 4.0]] * 4)  # 0.5 ‖s‖² ‖ḡ‖ = 10
+    y = torch.tensor([[4.0, 9.0], [5.0, 9.0], [5.5, 9.0], [5.5, 9.0]])  # sᵀy = 8, 10, 11, 11
+    among = torch.tensor([True, True, True, False])
+    assert _curved(s, y, g, preset, among).tolist() == [False, False, True, False]
+    assert _curved(-s, y, g, PRESETS["kfqn_cnn"], among).equal(among)  # there the update alone decides
 
 
 @pytest.mark.parametrize("memory", [1, 3])

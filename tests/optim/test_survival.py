@@ -101,7 +101,7 @@ def test_a_loss_spike_is_survived(preset: str) -> None:
 def test_dead_units_are_counted_and_leave_H_g_alone() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(72, 6), nn.ReLU(), nn.Linear(6, 5))
     nn.init.constant_(dict(model.named_parameters())["1.bias"], -1e6)  # no unit is ever active
-    opt = KFQN(model)
+    opt = KFQN(model, weight_decay=0.1)  # the outputs move, so s is not zero where y is
     run(opt, model, 4)
     counts = opt.curvature(model[1]).counts
     assert (counts.updates_g, counts.skipped_g) == (0, 4)
@@ -114,7 +114,7 @@ def test_a_dead_group_leaves_its_own_H_g_alone() -> None:
     conv = nn.Conv2d(2, 4, 3, groups=2)
     nn.init.constant_(conv.bias[:2], -1e6)  # type: ignore[index]  # there is a bias
     model = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
-    opt = KFQN(model)
+    opt = KFQN(model, weight_decay=0.1)
     run(opt, model, 4)
     dead, alive = opt.curvature(conv).H_g
     assert torch.equal(dead, torch.eye(2))
