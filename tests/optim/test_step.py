@@ -28,8 +28,8 @@ def with_norm_and_dropout() -> nn.Sequential:
 
 
 def covering(model: nn.Module, **options: object) -> KFQN:
-    """The optimizer of a model that has parameters for the momentum step."""
-    with pytest.warns(UserWarning, match="take the momentum step"):
+    """The optimizer of a model that has parameters outside the layers."""
+    with pytest.warns(UserWarning, match="take (the momentum|Adam's) step"):
         return KFQN(model, **options)  # type: ignore[arg-type]  # options of many kinds
 
 
@@ -144,6 +144,34 @@ def test_other_parameters_take_the_momentum_step(decoupled: bool) -> None:
         W = (1 - 0.1 * 0.01 * decoupled) * W - 0.1 * M
         assert close([norm.detach()], [W], 1e-14)
         assert close([opt.state[norm]["M"]], [M], 1e-14)
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_other_parameters_take_adams_step_where_directions_are_scaled(decoupled: bool) -> None:
+    model = with_norm_and_dropout().eval()
+    options = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01, "decoupled": decoupled}
+    opt = covering(model, preset="kfqn_adam", **options)
+    norm, b, b2 = dict(model.named_parameters())["1.weight"], 0.8, PRESETS["kfqn_adam"].square_decay
+    W, M, V = norm.detach().clone(), torch.zeros_like(norm), torch.zeros_like(norm)
+    for t in (1, 2, 3):
+        opt.step(closure_of(model, IMAGES, CLASSES))
+        assert norm.grad is not None
+        g = norm.grad + (0 if decoupled else 0.01) * W
+        M, V = b * M + (1 - b) * g, b2 * V + (1 - b2) * g**2
+        ahead = b * M / (1 - b ** (t + 1)) + (1 - b) * g / (1 - b**t)
+        W = (1 - 0.1 * 0.01 * decoupled) * W - 0.1 * ahead / (torch.sqrt(V / (1 - b2**t)) + 1e-8)
+        state = opt.state[norm]
+        assert close([norm.detach(), state["M"], state["V"]], [W, M, V], 1e-13)
+        assert (state["t"].dtype, int(state["t"])) == (torch.int64, t)
+
+
+def test_the_averages_of_a_half_precision_model_with_scaled_directions_are_whole() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)).bfloat16()
+    opt = covering(model, preset="kfqn_adam")
+    x, target = torch.randn(6, 4).bfloat16(), torch.arange(6) % 2
+    for _ in range(2):
+        opt.step(closure_of(model, x, target))
+    assert all(state[name].dtype == torch.float32 for state in opt.state.values() for name in ("M", "V"))
 
 
 def test_decoupled_weight_decay_shrinks_the_weights_and_leaves_the_direction_alone() -> None:
