@@ -165,13 +165,15 @@ def test_other_parameters_take_adams_step_where_directions_are_scaled(decoupled:
         assert (state["t"].dtype, int(state["t"])) == (torch.int64, t)
 
 
-def test_the_averages_of_a_half_precision_model_with_scaled_directions_are_whole() -> None:
+def test_averages_and_pairs_of_a_half_precision_model_are_whole() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)).bfloat16()
     opt = covering(model, preset="kfqn_adam")
     x, target = torch.randn(6, 4).bfloat16(), torch.arange(6) % 2
     for _ in range(2):
         opt.step(closure_of(model, x, target))
     assert all(state[name].dtype == torch.float32 for state in opt.state.values() for name in ("M", "V"))
+    gathered = [x for pairs in opt._latest.values() for x in (pairs.s, pairs.y, pairs.g)]
+    assert {x.dtype for x in gathered} == {torch.float32}  # their means were taken in wide arithmetic
 
 
 def test_decoupled_weight_decay_shrinks_the_weights_and_leaves_the_direction_alone() -> None:
