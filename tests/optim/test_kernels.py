@@ -142,6 +142,8 @@ def test_the_matrix_of_an_lbfgs_estimate_is_kept_where_it_is_the_cheaper_product
     small, large = (LBFGSInverse.start(gamma, d, memory) for d in (2 * memory, 2 * memory + 1))
     assert torch.equal(small.tensors["H"], gamma[:, None, None] * torch.eye(2 * memory).double())
     assert "H" not in large.tensors
+    small.tensors["H"].zero_()  # what is multiplied with is the matrix
+    assert not small.left(torch.ones(2, 2 * memory, 1).double()).any()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
