@@ -164,5 +164,4 @@ def descend_(W: Tensor, P: Tensor, alpha: Tensor) -> None:
 def all_finite(values: Sequence[Tensor]) -> Tensor:
     """Return whether every entry of every value is finite, a mask without axes."""
     largest = torch._foreach_max(torch._foreach_abs([v.detach() for v in values]))  # type: ignore[reportPrivateImportUsage]  # torch.optim's own way
-    dtype = max((x.dtype for x in largest), key=lambda d: torch.finfo(d).max)
-    return torch.isfinite(torch.stack([x.to(dtype) for x in largest])).all()
+    return torch.isfinite(torch.stack(largest)).all()  # of several dtypes: in the one that holds them all
