@@ -88,12 +88,12 @@ def lbfgs_compact(
     r"""Return ``H`` in compact form: ``gamma I`` plus one product of rank 2m.
 
     .. math::
-        H = \gamma I + [S^\top,\ \gamma Y^\top]
-        \begin{bmatrix} R^{-\top} (D + \gamma\, Y Y^\top) R^{-1} & -R^{-\top} \\ -R^{-1} & 0 \end{bmatrix}
-        \begin{bmatrix} S \\ \gamma Y \end{bmatrix},
-        \qquad R_{ij} = s_i^\top y_j\ (i \le j), \quad D = \operatorname{diag}(s_i^\top y_i)
+        H = \gamma I + \Psi^\top
+        \begin{bmatrix} R^{-\top} (D + \gamma\, Y Y^\top) R^{-1} & -R^{-\top} \\ -R^{-1} & 0 \end{bmatrix} \Psi,
+        \qquad \Psi = \begin{bmatrix} S \\ \gamma Y \end{bmatrix}
 
-    with pairs as the rows of ``S`` and ``Y``.
+    with pairs as the rows of ``S`` and ``Y``, :math:`R_{ij} = s_i^\top y_j` for :math:`i \le j`, else 0, and
+    :math:`D = \operatorname{diag}(s_i^\top y_i)`.
 
     Args, raises: as :func:`lbfgs_two_loop`.
 
