@@ -89,8 +89,8 @@ def lbfgs_compact(
 
     .. math::
         H = \gamma I + \Psi^\top
-        \begin{bmatrix} R^{-\top} (D + \gamma\, Y Y^\top) R^{-1} & -R^{-\top} \\ -R^{-1} & 0 \end{bmatrix} \Psi,
-        \qquad \Psi = \begin{bmatrix} S \\ \gamma Y \end{bmatrix}
+        \begin{bmatrix} R^{-\top} (D + \gamma\, Y Y^\top) R^{-1} & -R^{-\top} \\ -R^{-1} & 0 \end{bmatrix}
+        \Psi, \qquad \Psi = \begin{bmatrix} S \\ \gamma Y \end{bmatrix}
 
     with pairs as the rows of ``S`` and ``Y``, :math:`R_{ij} = s_i^\top y_j` for :math:`i \le j`, else 0, and
     :math:`D = \operatorname{diag}(s_i^\top y_i)`.

@@ -3,6 +3,8 @@
 How λ is split over the two sides, how the output pair is damped, and what ``H_a`` and ``H_g`` start from.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from kfqn_ref._typing import Array, InverseEstimate, Pair
@@ -52,6 +54,15 @@ def exact_input_start(A: Array, lam: float, memory: int) -> InverseEstimate:
 def lean_input_start(A: Array, lam: float, memory: int) -> InverseEstimate:
     """Return L-BFGS from ``gamma I``, 1/gamma being the mean eigenvalue of ``A + lam I``: 2 p d_a numbers."""
     return LBFGSInverse.empty(len(A), gamma=1 / (lam + np.trace(A) / len(A)), memory=memory)
+
+
+def lean_input_start_above(d_a: int) -> Callable[[Array, float, int], InverseEstimate]:
+    """Return the start that is lean where ``A`` has more than ``d_a`` rows, and exact where it has not."""
+
+    def start(A: Array, lam: float, memory: int) -> InverseEstimate:
+        return (lean_input_start if len(A) > d_a else exact_input_start)(A, lam, memory)
+
+    return start
 
 
 def dense_output_start(d_g: int, memory: int) -> InverseEstimate:

@@ -46,8 +46,14 @@ def test_float64_trajectories_agree(name: str, interval: int) -> None:
 @pytest.mark.parametrize("memory", [100, 5])
 @pytest.mark.parametrize("name", ["kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022"])
 def test_trajectories_with_the_lean_input_factor_agree(name: str, memory: int) -> None:
-    moment = agreeing_run(name, lean=True, memory=memory, curvature_interval=1)
-    assert "S" in moment.opt.state[moment.opt.layers[0].weight]["H_a"]
+    moment = agreeing_run(name, lean=0, memory=memory, curvature_interval=1)
+    assert all("S" in moment.opt.state[x.weight]["H_a"] for x in moment.opt.layers)
+
+
+def test_trajectories_agree_where_only_wide_layers_are_lean() -> None:
+    moment = agreeing_run("kfqn_cnn", lean=9, memory=3)
+    lean = [("S" in moment.opt.state[x.weight]["H_a"], x.shape[2]) for x in moment.opt.layers]
+    assert sorted(lean) == [(False, 7), (False, 9), (True, 10), (True, 18)]  # d_a of 9 is not above 9
 
 
 def test_trajectories_agree_where_the_lbfgs_memory_overflows() -> None:

@@ -14,7 +14,7 @@ from kfqn_ref.losses import SoftmaxCrossEntropy
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
 from kfqn_ref.presets import preset
-from kfqn_ref.strategies import lean_input_start
+from kfqn_ref.strategies import lean_input_start_above
 from kfqn_ref.testing import twins
 
 CNN = Network(
@@ -72,7 +72,9 @@ def reference_run(name: str, steps: int, options: tuple[tuple[str, Any], ...]) -
     """Parameters and state after every step of the reference, and the initial parameters."""
     network = network_of(name)
     given = dict(options)
-    lean = {"start_H_a": lean_input_start} if given.pop("lean", False) else {}
+    lean = (
+        {"start_H_a": lean_input_start_above(above)} if (above := given.pop("lean", None)) is not None else {}
+    )
     method: Reference = preset(name, **given, **lean)
     initial = params = network.init(np.random.default_rng(3))
     state, moments = method.init(params), []
@@ -89,8 +91,9 @@ def side_by_side(
     network = network_of(name)
     moments, initial = reference_run(name, steps, tuple(sorted(options.items())))
     model = twins.build(network, initial, dtype=dtype)
-    factor = "lbfgs" if options.pop("lean", False) else "dense"
-    opt = KFQN(model, name, input_factor=factor, compile=compile, **options)
+    above = options.pop("lean", None)
+    factor = {} if above is None else {"input_factor": "lbfgs", "lean_above": above}
+    opt = KFQN(model, name, compile=compile, **factor, **options)
     path, before = 0.0, initial
     for (x, target), (params, state) in zip(batches(network, steps), moments, strict=True):
         opt.step(twins.closure_of(model, network, x, target))

@@ -24,7 +24,7 @@ def identity(
     return {
         "version": VERSION,
         "preset": method.preset.name,
-        "input_factor": method.input_factor,
+        "input_factor": method.input_factor + (f" above {method.lean_above}" if method.lean_above else ""),
         "memory": method.memory,
         "layers": [layer.fingerprint for layer in layers],
         "others": [[n, list(p.shape)] for n, p in model.named_parameters() if p not in covered],

@@ -98,7 +98,8 @@ class Iteration:
         past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
         for record in records:
             if record.layer not in self.opt.started:
-                start(self.opt, record, record.first_factor(self.method.input_factor), self.ok & past)
+                A = record.first_factor(self.method.form_of(record.layer))
+                start(self.opt, record, A, self.ok & past)
         pairs = zip(records, means, strict=True)
         self.pairs = {r.layer: Pairs(r, a_mean, r.layer.output_mean(a_mean)) for r, a_mean in pairs}
 

@@ -47,7 +47,8 @@ class KFQN(torch.optim.Optimizer):
         memory: pairs that L-BFGS keeps, at least 1.
         curvature_interval: iterations from one curvature update to the next; ``None`` is the preset's.
         loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples.
-        input_factor: ``"dense"``, or ``"lbfgs"``: ``H_a`` as the last ``memory`` pairs.
+        input_factor: ``"dense"``, or ``"lbfgs"``, the lean form: ``H_a`` as the last ``memory`` pairs.
+        lean_above: the lean form is for layers with more than so many inputs ``d_a``; the rest stay dense.
         decoupled: take weight decay out of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``.
         exclude: names of modules whose parameters are to be among those others.
         groups: dictionaries with ``params`` and any of lr, damping, momentum, weight_decay, decoupled,
@@ -82,6 +83,7 @@ class KFQN(torch.optim.Optimizer):
         curvature_interval: int | None = None,
         loss_reduction: str = "mean",
         input_factor: str = "dense",
+        lean_above: int = 0,
         decoupled: bool = False,
         exclude: Collection[str] = (),
         groups: Iterable[dict[str, Any]] = (),
@@ -96,7 +98,9 @@ class KFQN(torch.optim.Optimizer):
             raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
         chosen = PRESETS[preset]
         interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
-        self.method = Method(chosen, pair_decay, mu1, memory, interval, loss_reduction, input_factor, gamma)
+        self.method = Method(
+            chosen, pair_decay, mu1, memory, interval, loss_reduction, input_factor, gamma, lean_above
+        )
         self.reducer, self.model = Reducer(model), without_wrapper(model)
         refuse_sharded(self.model)
         self.layers = covered_layers(self.model, chosen, exclude)
@@ -168,9 +172,7 @@ class KFQN(torch.optim.Optimizer):
         """
         if self._k:
             raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
-        factors = mean_factors(
-            self.model, self.layers, self.method.input_factor, batches, forward or self.model
-        )
+        factors = mean_factors(self.model, self.layers, self.method, batches, forward or self.model)
         with plain_arithmetic(self.layers):
             for record, A in factors:
                 start(self, record, A, torch.ones((), dtype=torch.bool, device=A.device))

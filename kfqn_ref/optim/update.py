@@ -15,6 +15,7 @@ from torch import Tensor
 from kfqn_ref.optim.capture import Record
 from kfqn_ref.optim.inverse import inverse_of
 from kfqn_ref.optim.kernels import average_, damped_inverse, dot
+from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import INPUT_STARTS, Preset
 
 State = dict[str, Any]
@@ -39,6 +40,7 @@ class Method:
     loss_reduction: str
     input_factor: str
     gamma: float = 1.0
+    lean_above: int = 0
 
     def __post_init__(self) -> None:
         named = " (AS.5 of the convergence theorem)" if self.preset.convergent else ""
@@ -58,10 +60,17 @@ class Method:
                 f"input_factor must be one of {[*INPUT_STARTS]}",
                 self.input_factor,
             ),
+            (self.lean_above >= 0, "lean_above must not be negative", self.lean_above),
         )
+        if self.lean_above and self.preset.convergent:
+            rules += ((False, "lean_above must be 0 for the preset convergent", self.lean_above),)
         for holds, rule, got in rules:
             if not holds:
                 raise ValueError(f"{rule}, got {got!r}")
+
+    def form_of(self, layer: Layer) -> str:
+        """Return ``input_factor`` for a layer of more than ``lean_above`` inputs, else ``"dense"``."""
+        return self.input_factor if layer.shape[2] > self.lean_above else "dense"
 
     @property
     def renews_H_a(self) -> bool:
@@ -73,7 +82,7 @@ def start_(state: State, record: Record, method: Method, damping: float, A: Tens
     """Set λ_A, λ_G, T and the first ``H_a`` and ``H_g``; with ``A = 0`` where not ``ok``."""
     groups, d_g, _ = record.layer.shape
     lambda_a, lambda_g = method.preset.split(damping, record.T)
-    H_a = INPUT_STARTS[method.input_factor](A, lambda_a, method.memory, ok)
+    H_a = INPUT_STARTS[method.form_of(record.layer)](A, lambda_a, method.memory, ok)
     H_g = method.preset.output_start(A.new_full((groups,), method.gamma), d_g, method.memory)
     state.update(H_a=H_a.tensors, H_g=H_g.tensors, lambda_a=lambda_a, lambda_g=lambda_g, T=record.T)
     state.update(s_g=A.new_zeros(groups, d_g), y_g=A.new_zeros(groups, d_g))

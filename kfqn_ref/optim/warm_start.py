@@ -10,10 +10,11 @@ from kfqn_ref.optim.capture import Capture, Record
 from kfqn_ref.optim.coverage import plain_arithmetic
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.replay import Replay
+from kfqn_ref.optim.update import Method
 
 
 def mean_factors(
-    model: nn.Module, layers: Sequence[Layer], input_factor: str, batches: Iterable[Any], forward: Callable
+    model: nn.Module, layers: Sequence[Layer], method: Method, batches: Iterable[Any], forward: Callable
 ) -> list[tuple[Record, Tensor]]:
     """Return a record of each layer, and the mean of its ``A``, or of its diagonal for the lean form.
 
@@ -31,7 +32,7 @@ def mean_factors(
             forward(batch)
         with plain_arithmetic(layers):
             for layer, record in capture.records.items():
-                A = record.first_factor(input_factor)
+                A = record.first_factor(method.form_of(layer))
                 sums[layer] = (record, A + sums[layer][1] if layer in sums else A)
                 record.a.clear()
     replay.rewind()

@@ -37,6 +37,11 @@ WRONG_VALUES = [
     ({"curvature_interval": 0}, "curvature_interval must be at least 1"),
     ({"loss_reduction": "none"}, "loss_reduction must be 'mean' or 'sum'"),
     ({"input_factor": "sparse"}, "input_factor must be one of"),
+    ({"lean_above": -1}, "lean_above must not be negative, got -1"),
+    (
+        {"preset": "convergent", "input_factor": "lbfgs", "lean_above": 9},
+        "lean_above must be 0 for the preset convergent, got 9",
+    ),
     ({"exclude": ["nothing"]}, "exclude must name modules of the model, got .'nothing'."),
     ({"preset": "kbfgs_2020"}, "kbfgs_2020 takes linear layers only, got '0'"),
     ({"preset": "kbfgs_l_2020"}, "kbfgs_l_2020 takes linear layers only"),
