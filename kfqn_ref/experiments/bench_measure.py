@@ -43,6 +43,9 @@ def channels_last(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]  # its documented call
 
 
+LEAN: dict[str, Any] = {"input_factor": "lbfgs", "lean_above": 512, "memory": 20}
+"""The lean form for the layers that are wide enough to gain by it: the growth curves say from where on."""
+
 MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "SGD": lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9),
     "Adam": lambda m: torch.optim.Adam(m.parameters(), lr=1e-3),
@@ -51,7 +54,8 @@ MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "kfqn_cnn": lambda m: KFQN(m, lr=0.1),
     "kfqn_cnn, every 10": lambda m: KFQN(m, lr=0.1, curvature_interval=10),
     "kfqn_cnn_l": lambda m: KFQN(m, "kfqn_cnn_l", lr=0.1),
-    "kfqn_cnn, lean": lambda m: KFQN(m, lr=0.1, input_factor="lbfgs"),
+    "kfqn_cnn, lean": lambda m: KFQN(m, lr=0.1, **LEAN),
+    "kfqn_cnn, every 10, lean": lambda m: KFQN(m, lr=0.1, curvature_interval=10, **LEAN),
 }
 
 
@@ -258,7 +262,8 @@ def growth(
 def _one_layer(width: int, batch: int, factor: str, steps: int, clock: Clock) -> tuple[float, int]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(width - 1, 64))  # d_a = width, the bias included
-    opt = KFQN(model, lr=0.01, input_factor=factor)
+    lean: dict[str, Any] = {**LEAN, "lean_above": 0}
+    opt = KFQN(model, lr=0.01, **(lean if factor == "lbfgs" else {}))
     x, target = torch.randn(batch, width - 1), torch.randint(0, 64, (batch,))
     runner = Runner(model, opt, x, target, batch)
     runner.step(clock)
