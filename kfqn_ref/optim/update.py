@@ -61,9 +61,12 @@ class Method:
                 self.input_factor,
             ),
             (self.lean_above >= 0, "lean_above must not be negative", self.lean_above),
+            (
+                not (self.preset.convergent and self.lean_above),
+                "lean_above must be 0 for the preset convergent",
+                self.lean_above,
+            ),
         )
-        if self.lean_above and self.preset.convergent:
-            rules += ((False, "lean_above must be 0 for the preset convergent", self.lean_above),)
         for holds, rule, got in rules:
             if not holds:
                 raise ValueError(f"{rule}, got {got!r}")
