@@ -147,13 +147,13 @@ def scaled_(M: Tensor, V: Tensor, t: Tensor, U: Tensor, *, beta: float, beta2: f
     ``t`` counts the sound iterations. ``M``, ``V`` and ``U`` have one shape. Source: kingma2015adam,
     dozat2016nadam.
     """
-    U = torch.where(ok, U, 0.0)
-    average_(M, U, beta, ok)
-    average_(V, U * U, beta2, ok)
+    U, weight = torch.where(ok, U, 0.0), ok.to(M.dtype)
+    M.lerp_(U, weight * (1 - beta))
+    V.lerp_(U * U, weight * (1 - beta2))
     t.add_(ok)
     n = t.clamp(min=1).to(M.dtype)
-    M_hat = M * (beta / (1 - beta ** (n + 1))) + U * ((1 - beta) / (1 - beta**n))
-    return M_hat / ((V / (1 - beta2**n)).sqrt() + EPS)
+    M_hat = U.mul_((1 - beta) / (1 - beta**n)).addcmul_(M, beta / (1 - beta ** (n + 1)))
+    return M_hat.div_((V / (1 - beta2**n)).sqrt_().add_(EPS))
 
 
 def descend_(W: Tensor, P: Tensor, alpha: Tensor) -> None:
