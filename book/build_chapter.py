@@ -14,6 +14,7 @@ def main(name: str) -> int:
     folder = BOOK / "_build" / "chapters" / name
     folder.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    config["sphinx"]["local_extensions"] = {"api_members": str(BOOK)}
     config["execute"]["cache"] = str(BOOK / "_build" / ".jupyter_cache")
     toc = folder / "_toc.yml"
     toc.write_text(yaml.safe_dump({"format": "jb-book", "root": name}), encoding="utf-8")

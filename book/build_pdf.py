@@ -42,6 +42,7 @@ def main() -> int:
     (BOOK / "conf.py").unlink()
     text = text.replace("'sphinx_jupyterbook_latex', ", "")
     text = text.replace("'references.bib'", repr(str(BOOK / "references.bib")))  # conf.py is elsewhere
+    text += f"import sys\nsys.path.append({str(BOOK)!r})\n"  # api_members is not beside it either
     text += "author = author.replace('_', r'\\_')  # LaTeX from here on\n"
     text += "latex_documents = [('index', 'kfqn_ref.tex', html_title, author, 'manual')]\n"
     (OUT / "conf.py").write_text(text, encoding="utf-8")

@@ -72,9 +72,8 @@ def reference_run(name: str, steps: int, options: tuple[tuple[str, Any], ...]) -
     """Parameters and state after every step of the reference, and the initial parameters."""
     network = network_of(name)
     given = dict(options)
-    lean = (
-        {"start_H_a": lean_input_start_above(above)} if (above := given.pop("lean", None)) is not None else {}
-    )
+    above = given.pop("lean", None)
+    lean = {} if above is None else {"start_H_a": lean_input_start_above(above)}
     method: Reference = preset(name, **given, **lean)
     initial = params = network.init(np.random.default_rng(3))
     state, moments = method.init(params), []

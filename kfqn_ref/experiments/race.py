@@ -32,8 +32,8 @@ def command(
 ) -> None:
     """Race all optimizers on real images, tuned by one rule.
 
-    `smoke` takes seconds, `quick` some minutes, `full` an hour or so on a core of its own, `ablations` some
-    minutes. Started again with the same `--out`, a race goes on where it was stopped.
+    `smoke` takes seconds, `quick` some minutes, `full` two hours or more on a core of its own, `ablations`
+    some minutes. Started again with the same `--out`, a race goes on where it was stopped.
     """
     import torch
     from rich.console import Console

@@ -214,7 +214,8 @@ OURS_ADAM: dict[str, Any] = {
     "grid": product(lr=(5e-3, 1e-2, 2e-2), damping=(0.03, 0.3)),
     "summed": product(lr=(1e-3, 2e-3, 4e-3), damping=(0.1, 0.3)),
     "ours": True,
-    "note": "form and grid chosen on the tuning seed of all tasks, and on the small CNN with seeds 0 and 1",
+    "note": "form and grid chosen on the tuning seed of all tasks, and on the small CNN with seeds 0 and 1; "
+    "interval 3 on the tuning seed of the autoencoder",
 }
 MLP_ONLY = ("autoencoder",)
 

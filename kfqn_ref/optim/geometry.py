@@ -21,7 +21,6 @@ FEWEST_CHANNELS = 4
 PATCH_FLOATS = 1 << 24
 """Patches are formed in slices of at most this many numbers."""
 
-
 Slices = tuple[slice, ...]
 
 
@@ -204,7 +203,7 @@ class ConvGeometry:
         weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
         return weight.reshape(self.groups, self.channels, *self.kernel), bias
 
-    def _shifts(self, sizes: tuple[int, ...]) -> list[tuple[Slices, Slices]]:
+    def _shifts(self, sizes: tuple[int, ...]) -> tuple[tuple[Slices, Slices], ...]:
         """Return, per offset of the kernel, the locations it serves and the places of the input it reads."""
         return _shifts(sizes, self._locations(sizes), self.kernel, self.stride, self.padding, self.dilation)
 
@@ -254,12 +253,12 @@ class ConvGeometry:
 
 
 @lru_cache
-def _shifts(*geometry: tuple[int, ...]) -> list[tuple[Slices, Slices]]:
+def _shifts(*geometry: tuple[int, ...]) -> tuple[tuple[Slices, Slices], ...]:
     axes = [
         [_served(n, T, s, d * i - p) for i in range(k)] for n, T, k, s, p, d in zip(*geometry, strict=True)
     ]
     served = (zip(*offset, strict=True) for offset in itertools.product(*axes))
-    return [(there, here) for there, here in served]
+    return tuple((there, here) for there, here in served)
 
 
 def _served(n: int, T: int, stride: int, shift: int) -> tuple[slice, slice]:

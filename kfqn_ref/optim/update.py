@@ -62,6 +62,11 @@ class Method:
             ),
             (self.lean_above >= 0, "lean_above must not be negative", self.lean_above),
             (
+                self.input_factor == "lbfgs" or not self.lean_above,
+                "lean_above must be 0 where input_factor is not 'lbfgs'",
+                self.lean_above,
+            ),
+            (
                 not (self.preset.convergent and self.lean_above),
                 "lean_above must be 0 for the preset convergent",
                 self.lean_above,

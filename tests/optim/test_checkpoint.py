@@ -70,6 +70,12 @@ REFUSED = [
     ),
     (lambda: KFQN(cnn(), memory=7), lambda s: s, ValueError, "memory of the checkpoint must be 7, got 100"),
     (lambda: KFQN(cnn(), input_factor="lbfgs"), lambda s: s, ValueError, "input_factor of the checkpoint"),
+    (
+        lambda: KFQN(cnn(), input_factor="lbfgs", lean_above=9),
+        lambda s: s,
+        ValueError,
+        "input_factor of the checkpoint must be 'lbfgs above 9', got 'dense'",
+    ),
     (lambda: KFQN(cnn()), older, ValueError, "version 1, got version 0"),
     (lambda: KFQN(cnn()), lambda s: {"state": {}, "param_groups": []}, ValueError, "got none for .'kfqn'."),
     (lambda: KFQN(cnn()), lambda s: [s], TypeError, "must be a dictionary, got list"),

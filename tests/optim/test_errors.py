@@ -38,6 +38,7 @@ WRONG_VALUES = [
     ({"loss_reduction": "none"}, "loss_reduction must be 'mean' or 'sum'"),
     ({"input_factor": "sparse"}, "input_factor must be one of"),
     ({"lean_above": -1}, "lean_above must not be negative, got -1"),
+    ({"lean_above": 9}, "lean_above must be 0 where input_factor is not 'lbfgs', got 9"),
     (
         {"preset": "convergent", "input_factor": "lbfgs", "lean_above": 9},
         "lean_above must be 0 for the preset convergent, got 9",

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -196,9 +197,10 @@ def test_a_sum_loss_with_its_option_equals_a_mean_loss(preset: str) -> None:
     assert close(weights(total), weights(mean), 1e-10)
 
 
-def test_warm_start_with_the_first_batch_is_the_ordinary_start() -> None:
+@pytest.mark.parametrize("options", [{}, {"input_factor": "lbfgs", "lean_above": 13}])
+def test_warm_start_with_the_first_batch_is_the_ordinary_start(options: dict[str, Any]) -> None:
     ordinary, warm = cnn(), cnn()
-    one, other = KFQN(ordinary), KFQN(warm)
+    one, other = KFQN(ordinary, **options), KFQN(warm, **options)
     other.warm_start([IMAGES])
     for opt, model in ((one, ordinary), (other, warm)):
         opt.step(closure_of(model, IMAGES, CLASSES))
