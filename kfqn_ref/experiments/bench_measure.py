@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from kfqn_ref.experiments.bench_kernels import kernels_a_step
 from kfqn_ref.optim import KFQN, iteration, move, update
 from kfqn_ref.optim.options import can_compile
 from kfqn_ref.optim.replay import Replay
@@ -21,19 +21,29 @@ Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def reference_cnn() -> nn.Sequential:
-    """conv 1-16, pool, conv 16-32, pool, linear 1568-64, linear 64-10, on images of 28 x 28."""
+def reference_cnn(*, deeper: int = 0) -> nn.Sequential:
+    """conv 1-16, pool, conv 16-32, pool, linear 1568-64, linear 64-10, on images of 28 x 28.
+
+    After each of the first three layers come ``deeper`` more of its outputs.
+    """
     torch.manual_seed(0)
+
+    def more(make: Callable[[], nn.Module]) -> list[nn.Module]:
+        return [module for _ in range(deeper) for module in (make(), nn.ReLU())]
+
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
+        *more(lambda: nn.Conv2d(16, 16, 3, padding=1)),
         nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1),
         nn.ReLU(),
+        *more(lambda: nn.Conv2d(32, 32, 3, padding=1)),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Linear(1568, 64),
         nn.ReLU(),
+        *more(lambda: nn.Linear(64, 64)),
         nn.Linear(64, 10),
     )
 
@@ -149,19 +159,6 @@ def state_bytes(opt: torch.optim.Optimizer) -> int:
     return sum(size(dict(state)) for state in opt.state.values())
 
 
-class Kernels(TorchDispatchMode):
-    """Counts the operations dispatched inside; views launch nothing and are not counted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count, and do as told."""
-        self.count += not getattr(func, "is_view", False)
-        return func(*args, **(kwargs or {}))
-
-
 def side_by_side(
     x: Tensor, target: Tensor, *, steps: int, warmup: int, batch: int, clock: Clock
 ) -> dict[str, Any]:
@@ -189,19 +186,9 @@ def side_by_side(
     return {"rows": rows, "rates": vars(rates), "passes": passed, "parts": profile}
 
 
-def kernels_a_step(runner: Runner, clock: Clock, steps: int = 10) -> dict[str, float]:
-    """Return the mean number of kernels; nothing for what is compiled, which runs uncompiled when counted."""
-    if getattr(runner.opt, "update_", update.update_) is not update.update_:
-        return {}
-    with Kernels() as kernels:
-        for _ in range(steps):
-            runner.step(clock)
-    return {"kernels": kernels.count / steps}
-
-
 def _row(runner: Runner, times: list[float], passes: Any, rates: Rates, clock: Clock) -> dict[str, float]:
     row = {"median": float(np.median(times)), "mean": float(np.mean(times))}
-    row |= {"state_bytes": state_bytes(runner.opt)} | kernels_a_step(runner, clock)
+    row |= {"state_bytes": state_bytes(runner.opt)} | kernels_a_step(runner.opt, lambda: runner.step(clock))
     if isinstance(runner.opt, KFQN) and runner.opt.method.input_factor == "dense":
         first, second = np.mean(passes, axis=0)
         row["limit"] = limit(runner.opt, float(first), float(second), rates)

@@ -18,7 +18,7 @@ from kfqn_ref.experiments.race_run import Point, mini_batches, run_point
 from kfqn_ref.experiments.race_store import Store
 from kfqn_ref.experiments.race_tasks import FASHION, Images, Task, small_cnn
 from kfqn_ref.optim import KFQN
-from kfqn_ref.optim.inverse import Inverse
+from kfqn_ref.optim.inverse import Stack
 from kfqn_ref.optim.kernels import lm_damp_, powell_damp_
 from kfqn_ref.optim.presets import dd_, location_split
 
@@ -28,17 +28,17 @@ SEEDS = (0, 1, 2)
 WARM_BATCHES = 20
 
 
-def undamped_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+def undamped_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     """Leave the pair as it is."""
     return torch.ones_like(s[..., 0])
 
 
-def powell_only_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+def powell_only_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     """Powell's damping (4.1) alone."""
     return powell_damp_(s, y, H.apply(y), mu1=mu1)
 
 
-def lm_only_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+def lm_only_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     """Levenberg-Marquardt's damping (4.3) alone."""
     lm_damp_(s, y, lam=lam)
     return torch.ones_like(s[..., 0])

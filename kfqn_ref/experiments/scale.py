@@ -64,21 +64,19 @@ class Assumptions:
         )
 
 
-def predicted(
-    network: Network, ranks: int, given: Assumptions, operations: dict[str, float]
-) -> dict[str, Any]:
+def predicted(network: Network, ranks: int, given: Assumptions, operations: model.Counts) -> dict[str, Any]:
     """Return, by method, seconds of a step and on the wire, bytes sent and kept, and what limits the step.
 
     Args:
         network: the network.   ranks: the GPUs, at least 1.   given: the assumptions.
-        operations: what a layer dispatches a step, by method.
+        operations: what a step dispatches, by method.
     """
     machine, rows = given.machine, {}
     for method in model.METHODS:
         work = model.work(
             network, method, batch=given.batch, ranks=ranks, interval=given.interval, pairs=given.pairs
         )
-        launched = _launched(operations, method, given.interval) * len(network.layers)
+        launched = _launched(operations, method, given.interval, len(network.layers))
         busy = model.busy_seconds(work, ranks, machine, launched)
         computing = model.busy_seconds(work, ranks, machine, 0)
         wire = model.wire_seconds(work, ranks, machine)
@@ -91,9 +89,10 @@ def predicted(
     return rows
 
 
-def _launched(operations: dict[str, float], method: str, interval: int) -> float:
-    """Return operations a layer and step: between updates a step is taken for one of SGD."""
-    return operations["SGD"] + (operations[method] - operations["SGD"]) / interval
+def _launched(operations: model.Counts, method: str, interval: int, layers: int) -> float:
+    """Return the operations of a step: between updates it is taken for one of SGD."""
+    sgd, updating = (model.dispatched(operations, name, layers) for name in ("SGD", method))
+    return sgd + (updating - sgd) / interval
 
 
 def command(
@@ -148,7 +147,7 @@ def command(
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
 
 
-def report(gpus: list[int], given: Assumptions, operations: dict[str, float]) -> dict[str, Any]:
+def report(gpus: list[int], given: Assumptions, operations: model.Counts) -> dict[str, Any]:
     """Return the extrapolation as data, and the messages of the reference CNN on two ranks."""
     networks = {
         n.name: {str(ranks): predicted(n, ranks, given, operations) for ranks in gpus} for n in large()

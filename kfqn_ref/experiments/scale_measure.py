@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,35 +17,41 @@ import torch
 from kfqn_ref.experiments import bench_measure as bench
 from kfqn_ref.experiments import scale_model as model
 from kfqn_ref.experiments import scale_rank
+from kfqn_ref.experiments.bench_kernels import Kernels, as_on_a_gpu
 from kfqn_ref.experiments.scale_networks import reference_cnn
 
 WORLDS = (1, 2, 4)
 COUNTED = ("SGD", "KFAC", "dense", "lean")
 
 
-def operations() -> dict[str, float]:
-    """Return how many operations a layer a step dispatches, of the reference CNN on two images.
+def operations(*, gpu: bool = True) -> model.Counts:
+    """Return how many operations a step dispatches, by method: once, and for every layer.
 
+    Counted on two images, with the reference CNN and with a deeper one; those of a GPU, or those of a CPU.
     ``passes`` is a forward-backward pass alone. No time is measured: the numbers repeat.
     """
-    layers = len(reference_cnn().layers)
-    counted = {}
-    for method in COUNTED:
-        training = scale_rank.runner(method, 1, 2)
-        training.step(time.perf_counter)  # the first step starts the layers
-        with bench.Kernels() as kernels:
-            training.step(time.perf_counter)
-        counted[method] = kernels.count / layers
-    training = scale_rank.runner("SGD", 1, 2)
-    with bench.Kernels() as kernels, torch.enable_grad():
-        training.closure()
-    return {**counted, "owned": counted["dense"], "passes": kernels.count / layers}
+    found = {}
+    for method in (*COUNTED, "passes"):
+        (few, less), (many, more) = (_counted(method, deeper, gpu) for deeper in (0, 1))
+        each = (more - less) / (many - few)
+        found[method] = (less - each * few, each)
+    return {**found, "owned": found["dense"]}
 
 
-def beyond_passes(counted: dict[str, float], method: str) -> float:
-    """Return the operations a layer that are not those of a pass: what a measured pass does not cover."""
+def _counted(method: str, deeper: int, gpu: bool) -> tuple[int, int]:
+    """Return the layers of a network, and the operations of a step or of a pass."""
+    passes = method == "passes"
+    training = scale_rank.runner("SGD" if passes else method, 1, 2, deeper=deeper)
+    training.step(time.perf_counter)  # the first step starts the layers
+    with as_on_a_gpu(training.opt) if gpu else nullcontext(), Kernels() as kernels, torch.enable_grad():
+        _ = training.closure() if passes else training.step(time.perf_counter)
+    return sum(hasattr(module, "weight") for module in training.model.modules()), kernels.count
+
+
+def beyond_passes(counted: model.Counts, method: str, layers: int) -> float:
+    """Return the operations of a step that are not those of a pass: what a measured pass does not cover."""
     passes = {"SGD": 1.0, "KFAC": 1.5}.get(method, 2.0)  # drawing targets goes back once more
-    return counted[method] - passes * counted["passes"]
+    return model.dispatched(counted, method, layers) - passes * model.dispatched(counted, "passes", layers)
 
 
 def rates(batch: int, repeats: int, clock: bench.Clock = time.process_time) -> model.Machine:
@@ -110,7 +117,7 @@ def check(*, steps: int, batch: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     machine = rates(batch, steps)
     torch.set_num_threads(threads)
-    counted = operations()
+    counted = operations(gpu=False)
     found = {world: on_ranks(world, steps, batch) for world in WORLDS}
     machine = _linked(machine, found[2][0]["collectives"])
     network = reference_cnn()
@@ -118,7 +125,7 @@ def check(*, steps: int, batch: int) -> dict[str, Any]:
     for world, ranks in found.items():
         for method in ranks[0]["methods"]:
             work = model.work(network, method, batch=batch, ranks=world)
-            launched = len(network.layers) * beyond_passes(counted, method)
+            launched = beyond_passes(counted, method, len(network.layers))
             busy, wire = (
                 model.busy_seconds(work, world, machine, launched),
                 model.wire_seconds(work, world, machine),

@@ -226,6 +226,16 @@ def wire_seconds(work: Work, ranks: int, machine: Machine) -> float:
     return turns * (reduced + broadcasts(work.broadcast, work.owners, ranks, machine))
 
 
+Counts = dict[str, tuple[float, float]]
+"""What a step dispatches, by method: operations once, and for every layer."""
+
+
+def dispatched(counts: Counts, method: str, layers: int) -> float:
+    """Return the operations of a step of a network of so many layers."""
+    once, each = counts[method]
+    return once + layers * each
+
+
 def busy_seconds(work: Work, ranks: int, machine: Machine, operations: float) -> float:
     """Return the seconds that a step computes; ``operations`` are launched."""
     rates = (machine.passes, machine.products, machine.inverses, machine.memory)

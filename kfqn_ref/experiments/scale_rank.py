@@ -48,9 +48,9 @@ class Drawing(bench.Runner):
         return F.cross_entropy(outputs, self.target), F.cross_entropy(outputs, drawn)
 
 
-def runner(method: str, world: int, batch: int) -> bench.Runner:
+def runner(method: str, world: int, batch: int, *, deeper: int = 0) -> bench.Runner:
     """Return a method's training of the reference CNN, wrapped where there are ranks to agree with."""
-    model: nn.Module = bench.reference_cnn()
+    model: nn.Module = bench.reference_cnn(deeper=deeper)
     model = DistributedDataParallel(model) if world > 1 else model
     x, target = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
     kind = Drawing if method == "KFAC" else bench.Runner

@@ -41,11 +41,12 @@ class Record:
         """Take note of the gradient with respect to the output of the latest call."""
         _, T = self.geometry.counts(Dh)
         self.waits = False
-        self.Dh_sums.append(self.geometry.output_sum(Dh.detach()) / max(T, 1))
+        Dh_sum = self.geometry.output_sum(Dh.detach())
+        self.Dh_sums.append(Dh_sum / T if T > 1 else Dh_sum)
 
     def Dh_mean(self, scale: float) -> Tensor:
         """Return the mean of ``Dh`` in wide arithmetic; ``scale`` is 1 for a mean loss, 1/N for a sum."""
-        return total(self.Dh_sums) * scale
+        return total(self.Dh_sums) if scale == 1 else total(self.Dh_sums) * scale
 
     def a_mean(self) -> Tensor:
         """Return ``ā̄``, ``(groups, d_a)``."""

@@ -246,7 +246,8 @@ class ConvGeometry:
 
     def _windows(self, a: Tensor) -> Tensor:
         """Return a view of every window of the input, ``(N, groups, channels, *locations, *kernel)``."""
-        a = F.pad(a, [p for p in reversed(self.padding) for _ in range(2)])
+        if any(self.padding):
+            a = F.pad(a, [p for p in reversed(self.padding) for _ in range(2)])
         for i, (k, stride, dilation) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
             a = a.unfold(2 + i, dilation * (k - 1) + 1, stride)[..., ::dilation]
         return a.unflatten(1, (self.groups, self.channels))

@@ -1,15 +1,17 @@
-"""The two forms of an inverse estimate, each a thin view on the tensors of the optimizer's state.
+"""The two forms of an inverse estimate, thin views on tensors of the optimizer's state; and several at once.
 
 ``left(X)`` is ``H X`` for ``X`` ``(groups, d, columns)``, ``right(X)`` is ``X H``; ``apply`` takes vectors
 ``(groups, d)``.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kfqn_ref.optim.kernels import bfgs_inverse_update_, lbfgs_apply, lbfgs_push_
+from kfqn_ref.optim.rows import join, split
 
 Tensors = dict[str, Tensor]
 
@@ -29,10 +31,6 @@ class Inverse(Protocol):
 
     def right(self, X: Tensor) -> Tensor:
         """Return ``X H``."""
-        ...
-
-    def update_(self, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
-        """Learn the pair where ``accept`` and it is sound; return where it was."""
         ...
 
     def dense(self) -> Tensor:
@@ -59,9 +57,6 @@ class DenseInverse:
 
     def right(self, X: Tensor) -> Tensor:
         return X @ self.tensors["H"].mT  # symmetric; a CPU multiplies faster by rows
-
-    def update_(self, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
-        return bfgs_inverse_update_(self.tensors["H"], s, y, self.apply(y), accept)
 
     def dense(self) -> Tensor:
         return self.tensors["H"].clone()
@@ -96,7 +91,8 @@ class LBFGSInverse:
     def right(self, X: Tensor) -> Tensor:
         return self.left(X.mT).mT
 
-    def update_(self, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
+    def push_(self, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
+        """Learn the pair where ``accept`` and it is sound; return where it was."""
         t = self.tensors
         accept = lbfgs_push_(t["S"], t["Y"], t["R"], s, y, accept)
         if "H" in t:
@@ -114,4 +110,38 @@ class LBFGSInverse:
 
 def inverse_of(tensors: Tensors) -> Inverse:
     """Return the estimate that keeps these tensors."""
-    return LBFGSInverse(tensors) if "S" in tensors else DenseInverse(tensors)
+    return LBFGSInverse(tensors) if is_lean(tensors) else DenseInverse(tensors)
+
+
+def is_lean(tensors: Tensors) -> bool:
+    """Return whether the estimate that keeps these tensors is kept as pairs."""
+    return "S" in tensors
+
+
+class Stack:
+    """The estimates of several layers, all of one form, as one estimate of their joined vectors.
+
+    Args:
+        parts: the tensors of each layer's estimate.   like: a vector ``(groups, d)`` of each layer.
+    """
+
+    def __init__(self, parts: Sequence[Tensors], like: Sequence[Tensor]) -> None:
+        self.parts, self.like = [inverse_of(tensors) for tensors in parts], like
+
+    @property
+    def gamma(self) -> Tensor:
+        """What the estimates started from, where they are kept as pairs: ``gamma I``, one a row."""
+        return torch.cat([H.tensors["gamma"][..., 0] for H in self.parts])
+
+    def apply(self, v: Tensor) -> Tensor:
+        """Return every ``H v``."""
+        return join([H.apply(x) for H, x in zip(self.parts, split(v, self.like), strict=True)])
+
+    def update_(self, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
+        """Learn every pair where ``accept`` and it is sound; return where it was."""
+        dense = [H.tensors["H"] for H in self.parts if isinstance(H, DenseInverse)]
+        if dense:
+            return bfgs_inverse_update_(dense, s, y, self.apply(y), accept)
+        lean = [H for H in self.parts if isinstance(H, LBFGSInverse)]
+        pairs = zip(*(split(x, self.like) for x in (s, y, accept)), strict=True)
+        return torch.cat([H.push_(*pair) for H, pair in zip(lean, pairs, strict=True)])

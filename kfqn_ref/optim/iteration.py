@@ -80,8 +80,7 @@ class Iteration:
         with torch.enable_grad(), self.reducer.quiet(), self.replay.again(), second.watching():
             self.closure()
         with plain_arithmetic(self.layers):
-            for record in second.usable:
-                compare(self.pairs[record.layer], record, self.scale)
+            compare([self.pairs[x.layer] for x in second.usable], second.usable, self.scale)
             pairs, preset = self.pairs.values(), self.method.preset
             self.reducer.mean_([x for pair in pairs for x in pair.to_reduce(preset)])
             kept = [layer for layer in self.pairs if self.ownership.keeps(layer)]

@@ -1,15 +1,17 @@
 """The in-place kernels: the formulas of the method, batched over a layer's groups and masked on the device.
 
-Shapes: a vector is ``(groups, d)``, a matrix ``(groups, d, d)``, a scalar or a mask ``(groups,)``. A
-function whose name ends in ``_`` writes into its arguments and never rebinds them. Nothing here reads a
-tensor back to the host: a decision is a mask, and what is masked out is replaced before it can reach an
-estimate.
+Shapes: a vector is ``(groups, d)``, a matrix ``(groups, d, d)``, a scalar or a mask ``(groups,)``; the
+groups may be those of several layers, joined as ``rows`` does it. A function whose name ends in ``_``
+writes into its arguments and never rebinds them. Nothing here reads a tensor back to the host: a decision is
+a mask, and what is masked out is replaced before it can reach an estimate.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from kfqn_ref.optim.rows import split
 
 EPS = 1e-8
 """What :func:`scaled_` adds to the root of the averaged squares. Source: kingma2015adam."""
@@ -33,10 +35,11 @@ def powell_damp_(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor:
     return theta
 
 
-def identity_damp_(s: Tensor, y: Tensor, *, mu2: float) -> Tensor:
+def identity_damp_(s: Tensor, y: Tensor, *, mu2: Tensor | float) -> Tensor:
     r"""Damp ``y`` into :math:`\theta y + (1 - \theta) s`; return theta.
 
-    Afterwards :math:`s^\top y \ge \mu_2 s^\top s`. Source: goldfarb2020kbfgs; (4.2).
+    Afterwards :math:`s^\top y \ge \mu_2 s^\top s`; ``mu2`` may be one a row, ``(groups,)``. Source:
+    goldfarb2020kbfgs; (4.2).
     """
     sy, ss = dot(s, y), dot(s, s)
     theta = torch.where(sy >= mu2 * ss, 1.0, (1 - mu2) * ss / (ss - sy))
@@ -44,9 +47,12 @@ def identity_damp_(s: Tensor, y: Tensor, *, mu2: float) -> Tensor:
     return theta
 
 
-def lm_damp_(s: Tensor, y: Tensor, *, lam: float) -> None:
-    r"""Damp ``y`` into :math:`y + \lambda s`. Source: ren2021kfqn; (4.3)."""
-    y.add_(s, alpha=lam)
+def lm_damp_(s: Tensor, y: Tensor, *, lam: Tensor | float) -> None:
+    r"""Damp ``y`` into :math:`y + \lambda s`; ``lam`` may be one a row, ``(groups, 1)``.
+
+    Source: ren2021kfqn; (4.3).
+    """
+    y.add_(lam * s)
 
 
 def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,21 +69,22 @@ def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
     return sy[:, 0], v
 
 
-def bfgs_inverse_update_(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
-    r"""Update ``H`` in place so that ``H y = s``; return the mask of the groups that were updated.
+def bfgs_inverse_update_(Hs: Sequence[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
+    r"""Update every ``H`` in place so that ``H y = s``; return the mask of the groups that were updated.
 
     A group is left as it is unless ``accept``, :math:`s^\top y > 0` and the change of ``H`` is finite.
-    ``s`` and ``Hy`` are ``(groups, d)``, ``Hy`` being the old ``H`` times ``y``. Two passes over the rows of
-    ``H``: one matrix product of inner size two goes through ``H`` tile by tile, which is slower on a CPU once
-    ``H`` has left the cache. Source: nocedal2006; (3.1).
+    ``Hs`` are the matrices of one layer or of several; ``s``, ``y`` and ``Hy``, the old ``H`` times ``y``,
+    are the joined vectors of these layers. Two passes over the rows of an ``H``: one matrix product of inner
+    size two goes through ``H`` tile by tile, which is slower on a CPU once ``H`` has left the cache. Source:
+    nocedal2006; (3.1).
     """
     sy, v = bfgs_rank_two(s, y, Hy)
     sv = torch.stack((s, v), 1)
     largest = sv.abs().amax(-1).prod(-1)  # of the entries of s vᵀ
     accept = accept & (sy > 0) & (largest < torch.inf)
     sv = torch.where(accept[:, None, None], sv, 0.0)
-    s, v = sv.unbind(1)
-    H.addcmul_(s[..., None], v[:, None]).addcmul_(v[..., None], s[:, None])
+    for H, s, v in zip(Hs, *(split(x, Hs) for x in sv.unbind(1)), strict=True):
+        H.addcmul_(s[..., None], v[:, None]).addcmul_(v[..., None], s[:, None])
     return accept
 
 

@@ -1,6 +1,6 @@
 """The step itself: gradients into their moving averages, parameters along their directions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from kfqn_ref.optim.kernels import descend_, momentum_, scaled_
 from kfqn_ref.optim.layer import Layer, whole
 from kfqn_ref.optim.update import Pairs, direction
+
+
+def begun(state: MutableMapping[Any, Tensor], name: Hashable, first: Callable[[], Tensor]) -> Tensor:
+    """Return what ``state`` keeps under a name, and let it begin with ``first()``."""
+    if name not in state:
+        state[name] = first()
+    return state[name]
 
 
 class Move:
@@ -27,16 +34,17 @@ class Move:
         self.beta, self.alpha, self.scale, self.ok = group["momentum"], alpha, scale, ok
         decay = group["weight_decay"]
         self.tau, self.shrink = (0.0, decay) if group["decoupled"] else (decay, 0.0)
+        self.alphas: dict[torch.dtype, Tensor] = {}  # the masked step size
 
     def plain_(self, p: nn.Parameter, state: dict[str, Any]) -> None:
         """Move a parameter that no layer covers by the momentum step, or by Adam's with ``square_decay``."""
         if self.square_decay:
             g = torch.zeros_like(p, dtype=whole(p.dtype))
-            state.setdefault("M", torch.zeros_like(g))
+            begun(state, "M", lambda: torch.zeros_like(g))
             self._average_([p], [g], 0.0)
             P = self._scaled_(state, g)
         else:
-            P = state.setdefault("M", torch.zeros_like(p))
+            P = begun(state, "M", lambda: torch.zeros_like(p))
             self._average_([p], [P], self.beta)
         self._descend_([p], [P])
 
@@ -49,7 +57,7 @@ class Move:
 
         With ``square_decay`` what is averaged is ``U = H_g (∇_W f + τ W) H_a``, and ``P`` is scaled.
         """
-        M = state.setdefault("M", layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
+        M = begun(state, "M", lambda: layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
         if not self.square_decay:
             self._average_(layer.parameters, layer.split(M), self.beta)
             return direction(state, M, pairs)
@@ -62,8 +70,8 @@ class Move:
         self._descend_(layer.parameters, layer.split(P))
 
     def _scaled_(self, state: dict[str, Any], U: Tensor) -> Tensor:
-        V = state.setdefault("V", torch.zeros_like(U))
-        t = state.setdefault("t", torch.zeros((), dtype=torch.int64, device=U.device))
+        V = begun(state, "V", lambda: torch.zeros_like(U))
+        t = begun(state, "t", lambda: torch.zeros((), dtype=torch.int64, device=U.device))
         return scaled_(state["M"], V, t, U, beta=self.beta, beta2=self.square_decay, ok=self.ok)
 
     def _average_(self, parameters: Sequence[nn.Parameter], Ms: Sequence[Tensor], beta: float) -> None:
@@ -73,7 +81,7 @@ class Move:
                 momentum_(M, g, p, beta=beta, tau=self.tau, ok=self.ok)
 
     def _descend_(self, parameters: Sequence[nn.Parameter], Ps: Sequence[Tensor]) -> None:
-        alpha = self.ok.to(Ps[0].dtype) * self.alpha
+        alpha = begun(self.alphas, Ps[0].dtype, lambda: self.ok.to(Ps[0].dtype) * self.alpha)
         for p, P in zip(parameters, Ps, strict=True):
             if p.grad is not None:
                 if self.shrink:

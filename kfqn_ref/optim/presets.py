@@ -7,34 +7,36 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.inverse import DenseInverse, Inverse, LBFGSInverse
+from kfqn_ref.optim.inverse import DenseInverse, Inverse, LBFGSInverse, Stack
 from kfqn_ref.optim.kernels import damped_inverse, identity_damp_, lm_damp_, powell_damp_
 
-Damp = Callable[[Inverse, Tensor, Tensor, float, float], Tensor]
-"""``(H, s, y, mu1, lam)``: damp the pair in place; return the smallest theta, ``(groups,)``."""
+Damp = Callable[[Stack, Tensor, Tensor, float, Tensor], Tensor]
+"""``(H, s, y, mu1, lam)``: damp the joined pairs in place; return the smallest theta, one a row.
+
+``lam`` is ``(groups, 1)``."""
 
 
-def dp_dlm_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+def dp_dlm_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     """Powell's damping, then Levenberg-Marquardt's with λ_G. Source: ren2021kfqn."""
     theta = powell_damp_(s, y, H.apply(y), mu1=mu1)
     lm_damp_(s, y, lam=lam)
     return theta
 
 
-def h0_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+def h0_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     """Powell's damping against ``H_0 = gamma I`` of an L-BFGS ``H``, then Levenberg-Marquardt's; (7.1).
 
     Source: derived here, in the framework of wang2017sqn.
     """
-    theta = powell_damp_(s, y, H.tensors["gamma"][..., 0] * y, mu1=mu1)
+    theta = powell_damp_(s, y, H.gamma * y, mu1=mu1)
     lm_damp_(s, y, lam=lam)
     return theta
 
 
-def dd_(H: Inverse, s: Tensor, y: Tensor, mu1: float, lam: float) -> Tensor:
+def dd_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     """Double damping: Powell's, then Powell's with the identity, mu2 = λ_G. Source: goldfarb2020kbfgs."""
     theta = powell_damp_(s, y, H.apply(y), mu1=mu1)
-    return torch.minimum(theta, identity_damp_(s, y, mu2=lam))
+    return torch.minimum(theta, identity_damp_(s, y, mu2=lam[:, 0]))
 
 
 def sqrt_split(lam: float, T: int) -> tuple[float, float]:

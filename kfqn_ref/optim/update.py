@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from kfqn_ref.optim.capture import Record
-from kfqn_ref.optim.inverse import inverse_of
+from kfqn_ref.optim.inverse import Stack, Tensors, inverse_of, is_lean
 from kfqn_ref.optim.kernels import average_, damped_inverse, dot
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import INPUT_STARTS, Preset
+from kfqn_ref.optim.rows import join, joinable, split
 
 State = dict[str, Any]
 
@@ -162,47 +163,78 @@ def act(state: State, pairs: Pairs, method: Method, ok: Tensor, *, keep_A: bool)
     record.a.clear()
 
 
-def compare(pairs: Pairs, second: Record, scale: float) -> None:
-    """Set the output pair (5.2) from the two passes."""
-    pairs.compared = True
-    g = pairs.record.Dh_mean(scale)
-    dtype = pairs.a_mean.dtype
-    pairs.s = (second.layer.output_mean(second.a_mean()) - pairs.h_mean).to(dtype)
-    pairs.y, pairs.g = (second.Dh_mean(scale) - g).to(dtype), g.to(dtype)
+def compare(pairs: Sequence[Pairs], seconds: Sequence[Record], scale: float) -> None:
+    """Set the output pairs (5.2) of several layers from the two passes."""
+    firsts = [pair.record.Dh_mean(scale) for pair in pairs]
+    h_means = [second.layer.output_mean(second.a_mean()) for second in seconds]
+    for some in joinable(h_means, [pair.a_mean.dtype for pair in pairs]):
+        chosen, dtype = [pairs[i] for i in some], pairs[some[0]].a_mean.dtype
+        g = join([firsts[i] for i in some])
+        s = join([h_means[i] for i in some]) - join([pair.h_mean for pair in chosen])
+        y = join([seconds[i].Dh_mean(scale) for i in some]) - g
+        parts = (split(x.to(dtype), [pair.h_mean for pair in chosen]) for x in (s, y, g))
+        for pair, *compared in zip(chosen, *parts, strict=True):
+            pair.s, pair.y, pair.g = compared
+            pair.compared = True
 
 
 def update_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor) -> None:
     """Update both factors of several layers: one function, for ``torch.compile`` to fuse its kernels."""
-    for state, pair in zip(states, pairs, strict=True):
-        update_input_(state, pair, method, ok)
-        if pair.compared:
-            update_output_(state, pair, method, ok)
+    inputs, outputs = range(len(states)), [i for i, pair in enumerate(pairs) if pair.compared]
+    for some in _together(inputs, [pair.a_mean for pair in pairs], [x["H_a"] for x in states]):
+        update_input_([states[i] for i in some], [pairs[i] for i in some], method, ok)
+    for some in _together(outputs, [x["s_g"] for x in states], [x["H_g"] for x in states]):
+        update_output_([states[i] for i in some], [pairs[i] for i in some], method, ok)
 
 
-def update_input_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> None:
-    """Update ``H_a`` from its pair (5.1), or make it exact."""
-    H_a = inverse_of(state["H_a"])
+def _together(among: Sequence[int], like: Sequence[Tensor], Hs: Sequence[Tensors]) -> list[list[int]]:
+    """Return which layers ``among`` all are updated by the same kernels."""
+    joined = joinable([like[i] for i in among], [is_lean(Hs[i]) for i in among])
+    return [[among[j] for j in some] for some in joined]
+
+
+def update_input_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor) -> None:
+    """Update every ``H_a`` from its pair (5.1), or make it exact."""
     if method.renews_H_a:
-        exact = damped_inverse(pairs.As, state["lambda_a"], ok)
-        state["H_a"]["H"].copy_(torch.where(ok, exact, state["H_a"]["H"]))
-        return _count(state, UPDATES_A, ok[None])
-    s, y = pairs.s_a, pairs.As + state["lambda_a"] * pairs.s_a
-    accepted = H_a.update_(s, y, _curved(s, y, pairs.a_mean, method.preset, ok))
-    _count(state, UPDATES_A, accepted, ok & ~accepted)
+        return _renew_(states, pairs, ok)
+    H_a = Stack([state["H_a"] for state in states], [pair.a_mean for pair in pairs])
+    s = join([pair.s_a for pair in pairs])
+    y = torch.addcmul(join([pair.As for pair in pairs]), s, _column(states, "lambda_a", H_a.like))
+    g = join(H_a.like) if method.preset.skip_below else s
+    accepted = H_a.update_(s, y, _curved(s, y, g, method.preset, ok.expand(len(s))))
+    _count(states, UPDATES_A, accepted, ok & ~accepted)
 
 
-def update_output_(state: State, pairs: Pairs, method: Method, ok: Tensor) -> None:
-    """Average the output pair (5.3), damp it, and update ``H_g``."""
-    finite = ok & (torch.cat((pairs.s, pairs.y), -1).abs().amax(-1) < torch.inf)
-    for mean, new in ((state["s_g"], pairs.s), (state["y_g"], pairs.y)):
-        average_(mean, new, method.pair_decay, finite[:, None])
-    H_g = inverse_of(state["H_g"])
-    s, y = state["s_g"].clone(), state["y_g"].clone()
+def _renew_(states: Sequence[State], pairs: Sequence[Pairs], ok: Tensor) -> None:
+    for state, pair in zip(states, pairs, strict=True):
+        H = state["H_a"]["H"]
+        H.copy_(torch.where(ok, damped_inverse(pair.As, state["lambda_a"], ok), H))
+        _count([state], UPDATES_A, ok.expand(len(H)))
+
+
+def update_output_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor) -> None:
+    """Average every output pair (5.3), damp it, and update ``H_g``."""
+    H_g = Stack([state["H_g"] for state in states], [state["s_g"] for state in states])
+    new = [join([pair.s for pair in pairs]), join([pair.y for pair in pairs])]
+    finite = ok & (torch.cat(new, -1).abs().amax(-1) < torch.inf)
+    means = [join([state[name] for state in states]) for name in ("s_g", "y_g")]
+    for name, mean, latest in zip(("s_g", "y_g"), means, new, strict=True):
+        average_(mean, latest, method.pair_decay, finite[:, None])
+        for state, part in zip(states, split(mean, H_g.like), strict=True):
+            state[name] = part
+    s, y = (mean.clone() for mean in means)
     curved = finite & (y != 0).any(-1)
-    theta = method.preset.damp(H_g, s, y, method.mu1, state["lambda_g"])
-    pairs.theta, pairs.damped = theta, (s, y)
-    accepted = H_g.update_(s, y, _curved(s, y, pairs.g, method.preset, curved))
-    _count(state, UPDATES_G, accepted, accepted & (theta < 1), ok & ~accepted)
+    theta = method.preset.damp(H_g, s, y, method.mu1, _column(states, "lambda_g", H_g.like))
+    g = join([pair.g for pair in pairs]) if method.preset.skip_below else s
+    accepted = H_g.update_(s, y, _curved(s, y, g, method.preset, curved))
+    for pair, *damped in zip(pairs, *(split(x, H_g.like) for x in (theta, s, y)), strict=True):
+        pair.theta, pair.damped = damped[0], (damped[1], damped[2])
+    _count(states, UPDATES_G, accepted, accepted & (theta < 1), ok & ~accepted)
+
+
+def _column(states: Sequence[State], name: str, like: Sequence[Tensor]) -> Tensor:
+    """Return a number of each layer, one a row of the joined vectors, ``(groups, 1)``."""
+    return torch.cat([v.new_full((len(v), 1), state[name]) for state, v in zip(states, like, strict=True)])
 
 
 def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset, among: Tensor) -> Tensor:
@@ -212,6 +244,11 @@ def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset, among: Tensor) -> T
     return among & (dot(s, y) > preset.skip_below * dot(s, s) * torch.linalg.vector_norm(g, dim=-1))
 
 
-def _count(state: State, first: int, *events: Tensor) -> None:
+def _count(states: Sequence[State], first: int, *events: Tensor) -> None:
     """Add events to rows of ``counts`` that follow each other, the groups where each happened."""
-    state["counts"][first : first + len(events)].add_(torch.stack(events))
+    counts = torch.cat([state["counts"] for state in states], 1)
+    counts[first : first + len(events)] += torch.stack(events)
+    for state, part in zip(
+        states, counts.split([state["counts"].shape[1] for state in states], 1), strict=True
+    ):
+        state["counts"] = part

@@ -1,6 +1,7 @@
 """``kfqn bench``: its figures mean what they say, and a short run writes them."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from kfqn_ref.cli import app
 from kfqn_ref.experiments import bench_measure as measure
+from kfqn_ref.experiments.bench_kernels import Kernels, as_on_a_gpu
 from kfqn_ref.optim import KFQN
 
 
@@ -49,7 +51,8 @@ def test_the_parts_of_a_step_add_up_and_are_counted_once() -> None:
     x, target = torch.rand(8, 1, 28, 28), torch.randint(0, 10, (8,))
     runner = measure.Runner(model, KFQN(model, lr=0.1), x, target, 8)
     spent = measure.parts(runner, 2, lambda: float(next(ticks)))
-    calls = dict.fromkeys((part for _, part in measure.PARTS.values()), 4) | {"both passes": 2}
+    calls = {"Hessian action": 4, "H_g M H_a": 4, "both passes": 2}
+    calls |= {"update of H_a": 1, "damping, update of H_g": 1}  # of all layers at once
     rest = spent.pop("the rest")
     assert spent == calls  # a tick a call, four layers, two passes
     assert rest == 1 + sum(calls.values())  # and a tick from each reading of the clock to the next
@@ -76,9 +79,30 @@ def test_the_limit_counts_passes_products_and_one_read_and_write() -> None:
 
 def test_kernels_are_counted_without_views() -> None:
     x = torch.ones(3, 2)
-    with measure.Kernels() as kernels:
+    with Kernels() as kernels:
         (x.T + 1).T.exp()
     assert kernels.count == 2
+
+
+def test_kernels_are_counted_as_a_gpu_would_launch_them() -> None:
+    """One addition for all parameters, a convolution and its gradient for an action; later as before."""
+    model = nn.Conv2d(2, 3, 3)
+    sgd, ours = torch.optim.SGD(model.parameters()), KFQN(model)
+    a, v = torch.randn(2, 2, 5, 5), torch.randn(1, 19)
+    counts = []
+    for opt, work in ((sgd, sgd.step), (ours, lambda: ours.layers[0].geometry.action(a, v))):
+        model(a).sum().backward()
+        for way in (nullcontext(), as_on_a_gpu(opt), nullcontext()):
+            with way, Kernels() as kernels, torch.no_grad():
+                work()
+            counts.append(kernels.count)
+    assert counts[0] == counts[2] == 2
+    assert counts[1] == 1
+    assert counts[3] == counts[5] > 25
+    assert counts[4] == 3  # with the concatenation
+    with pytest.raises(KeyError), as_on_a_gpu(sgd):
+        raise KeyError
+    assert sgd.param_groups[0]["foreach"] is None
 
 
 def test_the_state_is_counted_in_bytes() -> None:

@@ -54,7 +54,7 @@ def test_bfgs_update(case: dict) -> None:
     H, s, y = case["H"], case["s"], case["y"]
     updated = t(H)
     address = updated.data_ptr()
-    accepted = kernels.bfgs_inverse_update_(updated, t(s), t(y), hy(case), ALL)
+    accepted = kernels.bfgs_inverse_update_([updated], t(s), t(y), hy(case), ALL)
     expected = bfgs.bfgs_inverse_update(H, s, y)
     assert accepted.all()
     assert updated.data_ptr() == address
@@ -71,7 +71,7 @@ def test_bfgs_update_leaves_what_it_does_not_accept_bit_for_bit(case: dict, why:
         "inf": np.full_like(case["s"], np.inf),
     }[why]
     H = t(case["H"])
-    accepted = kernels.bfgs_inverse_update_(H, t(s), t(case["y"]), hy(case), ALL & (why != "masked"))
+    accepted = kernels.bfgs_inverse_update_([H], t(s), t(case["y"]), hy(case), ALL & (why != "masked"))
     assert not accepted.any()
     assert np.array_equal(H[0].numpy(), case["H"])
 
@@ -110,7 +110,7 @@ def test_groups_do_not_mix() -> None:
     y = s + 0.1 * rng.standard_normal((3, 4))
     together, accept = torch.from_numpy(H.copy()), torch.tensor([True, False, True])
     Hy = (together @ torch.from_numpy(y)[..., None])[..., 0]
-    kernels.bfgs_inverse_update_(together, torch.from_numpy(s), torch.from_numpy(y), Hy, accept)
+    kernels.bfgs_inverse_update_([together], torch.from_numpy(s), torch.from_numpy(y), Hy, accept)
     for g in range(3):
         alone = bfgs.bfgs_inverse_update(H[g], s[g], y[g]) if accept[g] else H[g]
         np.testing.assert_allclose(together[g].numpy(), alone, rtol=1e-13)
@@ -121,7 +121,7 @@ def test_each_group_is_judged_by_its_own_change_of_h() -> None:
     s = torch.tensor([[1e200] * 4, [1e90] * 4, [1.0] * 4], dtype=torch.float64)
     y = torch.tensor([[1e-150] * 4, [2e90] * 4, [2.0] * 4], dtype=torch.float64)
     H = torch.eye(4).double().repeat(3, 1, 1)
-    accepted = kernels.bfgs_inverse_update_(H, s, y, y.clone(), torch.ones(3, dtype=torch.bool))
+    accepted = kernels.bfgs_inverse_update_([H], s, y, y.clone(), torch.ones(3, dtype=torch.bool))
     assert accepted.tolist() == [False, True, True]
     assert torch.equal(H[0], torch.eye(4).double())
     torch.testing.assert_close((H @ y[..., None])[1:, :, 0], s[1:])
@@ -157,7 +157,7 @@ def test_the_updates_trace_as_one_graph() -> None:
     def dense(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
         theta = kernels.powell_damp_(s, y, (H @ y[..., None])[..., 0], mu1=0.2)
         kernels.lm_damp_(s, y, lam=0.3)
-        kernels.bfgs_inverse_update_(H, s, y, (H @ y[..., None])[..., 0], theta > 0)
+        kernels.bfgs_inverse_update_([H], s, y, (H @ y[..., None])[..., 0], theta > 0)
         return theta
 
     def lean(S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor) -> Tensor:

@@ -31,17 +31,17 @@ def swapped_threshold(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor
     return theta
 
 
-def rebinding(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
-    H = H.clone()
-    return kernels.bfgs_inverse_update_(H, s, y, Hy, accept)
+def rebinding(Hs: list[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
+    Hs = [H.clone() for H in Hs]
+    return kernels.bfgs_inverse_update_(Hs, s, y, Hy, accept)
 
 
-def skipping(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
+def skipping(Hs: list[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
     return accept & False
 
 
-def skipping_good_pairs(H: Tensor, s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
-    return kernels.bfgs_inverse_update_(H, s, y, Hy, accept & (kernels.dot(s, y) <= 0))
+def skipping_good_pairs(Hs: list[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
+    return kernels.bfgs_inverse_update_(Hs, s, y, Hy, accept & (kernels.dot(s, y) <= 0))
 
 
 def transposed(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,14 +64,16 @@ def swapped_weights(mean: Tensor, new: Tensor, decay: float, accept: Tensor) -> 
     KEPT["average_"](mean, new, 1 - decay, accept)
 
 
-def s_from_gradients(pairs: Any, second: Any, scale: float) -> None:
-    KEPT["compare"](pairs, second, scale)
-    pairs.s = pairs.y.clone()
+def s_from_gradients(pairs: Any, seconds: Any, scale: float) -> None:
+    KEPT["compare"](pairs, seconds, scale)
+    for pair in pairs:
+        pair.s = pair.y.clone()
 
 
-def decay_in_y(pairs: Any, second: Any, scale: float) -> None:
-    KEPT["compare"](pairs, second, scale)
-    pairs.y += 1e-3 * pairs.s
+def decay_in_y(pairs: Any, seconds: Any, scale: float) -> None:
+    KEPT["compare"](pairs, seconds, scale)
+    for pair in pairs:
+        pair.y += 1e-3 * pair.s
 
 
 def mean_in_place_of_one(self: Any, batch_sum: Tensor, rows: int) -> Tensor:

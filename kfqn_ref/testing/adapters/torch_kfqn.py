@@ -54,7 +54,7 @@ class TorchKFQN:
     def bfgs_inverse_update(self, H: Tensor, s: Tensor, y: Tensor) -> Tensor:
         """The rank-two form, on a copy of H."""
         H = H.clone()[None]
-        kernels.bfgs_inverse_update_(H, s[None], y[None], H @ y, _YES)
+        kernels.bfgs_inverse_update_([H], s[None], y[None], H @ y, _YES)
         return H[0]
 
     def lbfgs_two_loop(self, S: Tensor, Y: Tensor, q: Tensor, *, gamma: float = 1.0) -> Tensor:
