@@ -73,6 +73,10 @@ if can_compile(torch.device("cpu")):
     MAKERS |= {
         "kfqn_cnn, compiled": lambda m: KFQN(m, lr=0.1, compile=True),
         "kfqn_cnn, every 10, compiled": lambda m: KFQN(m, lr=0.1, curvature_interval=10, compile=True),
+        "kfqn_cnn, lean, compiled": lambda m: KFQN(m, lr=0.1, compile=True, **LEAN),
+        "kfqn_cnn, every 10, lean, compiled": lambda m: KFQN(
+            m, lr=0.1, curvature_interval=10, compile=True, **LEAN
+        ),
     }
 
 
