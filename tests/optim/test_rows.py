@@ -67,12 +67,19 @@ def test_many_narrow_groups_are_not_padded_beside_a_wide_vector() -> None:
     assert rows.joinable([wide, depthwise, narrow], [0, 0, 0]) == [[1, 2], [0]]
     assert rows.joinable([same, wide], [0, 0]) == [[0, 1]]  # nothing to pad
     assert rows.joinable([narrow, same, wide], [0, 0, 0]) == [[0], [1, 2]]
-    fitting = [torch.empty(1, rows.MOST_NUMBERS // 2), torch.empty(1, 1)]
-    assert rows.joinable(fitting, [0, 0]) == [[1, 0]]
-    assert rows.joinable([torch.empty(1, rows.MOST_NUMBERS // 2 + 1), torch.empty(1, 1)], [0, 0]) == [
-        [1],
-        [0],
-    ]
+    half = rows.MOST_NUMBERS // 2
+    assert rows.joinable([torch.empty(1, half), torch.empty(1, 1)], [0, 0]) == [[1, 0]]
+    assert rows.joinable([torch.empty(1, half + 1), torch.empty(1, 1)], [0, 0]) == [[1], [0]]
+    assert rows.joinable([torch.empty(1, half - i) for i in range(3)], [0, 0, 0]) == [[2, 1], [0]]
+
+
+def test_vectors_of_one_group_are_joined_by_one_kernel() -> None:
+    """And one for the zeros, whatever the number of layers; a narrow vector of many groups has its own."""
+    for shapes, expected in (([(1, 3), (1, 5), (1, 2), (3, 5)], 2), ([(2, 3), (1, 5)], 3)):
+        before = vectors(shapes)
+        with Kernels() as kernels:
+            rows.join(before)
+        assert kernels.count == expected
 
 
 def mixed() -> nn.Sequential:
