@@ -186,7 +186,7 @@ class KFQN:
             raise ValueError("this preset must have linear layers only, got a Conv2d; use kfqn_cnn")
         blocks = []
         for block, A, record in zip(state.blocks, factors, records, strict=True):
-            T = record.a_bar.shape[1]
+            T, A = record.a_bar.shape[1], _trusted(A)
             lambda_a, lambda_g = self.split(self.damping, T)
             H_a = self.start_H_a(A, lambda_a, self.memory)
             kept = A if self.averages_A else None
@@ -229,7 +229,7 @@ class KFQN:
         """Return the block with ``H_a`` updated by Hessian action (5.1)."""
         assert block.H_a is not None, "step and warm_start set H_a first"
         if self.renew_H_a is not None:
-            H_a = self.renew_H_a(input_factor(a_bar), block.lambda_a, self.memory)
+            H_a = self.renew_H_a(_trusted(input_factor(a_bar)), block.lambda_a, self.memory)
             return replace(block, H_a=H_a, counts=replace(block.counts, updates_a=block.counts.updates_a + 1))
         A = block.A
         if A is not None and not keep_A and _all_finite([new := input_factor(a_bar)]):  # it may overflow
@@ -301,6 +301,11 @@ def _along(block: BlockState, X: Array) -> Array:
     """Return ``H_g X H_a``."""
     assert block.H_a is not None, "step and warm_start set H_a first"
     return (block.H_a @ (block.H_g @ X).T).T  # H_a is symmetric
+
+
+def _trusted(A: Array) -> Array:
+    """Return ``A``, or 0 where it has overflowed, which it may though loss and gradient have not."""
+    return A if _all_finite([A]) else np.zeros_like(A)
 
 
 def _all_finite(arrays: Iterable[Array]) -> bool:

@@ -31,7 +31,7 @@ def powell_damp_(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor:
     """
     sy, yHy = dot(s, y), dot(y, Hy)
     theta = torch.where(sy >= mu1 * yHy, 1.0, (1 - mu1) * yHy / (yHy - sy))
-    s.lerp_(Hy, (1 - theta)[:, None])
+    s.mul_(theta[:, None]).addcmul_(Hy, (1 - theta)[:, None])  # lerp_ has no tiny theta
     return theta
 
 
@@ -43,7 +43,7 @@ def identity_damp_(s: Tensor, y: Tensor, *, mu2: Tensor | float) -> Tensor:
     """
     sy, ss = dot(s, y), dot(s, s)
     theta = torch.where(sy >= mu2 * ss, 1.0, (1 - mu2) * ss / (ss - sy))
-    y.lerp_(s, (1 - theta)[:, None])
+    y.mul_(theta[:, None]).addcmul_(s, (1 - theta)[:, None])
     return theta
 
 

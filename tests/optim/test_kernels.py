@@ -40,6 +40,19 @@ def test_powell_damping(case: dict) -> None:
     assert 0 < float(theta) <= 1
 
 
+@pytest.mark.parametrize("long", [1.0, 1e8, 1e20])
+def test_a_tiny_theta_is_not_rounded_away(long: float) -> None:
+    """``theta s`` is as long as ``H y`` however long ``s`` is, and gives the bound its equality; float32."""
+    s, y, eye = np.array([-2.0, 1.0]) * long, np.array([1.0, 0.5]), np.eye(2)
+    damped, other = (torch.tensor(v[None], dtype=torch.float32) for v in (s, y))
+    kernels.powell_damp_(damped, other, other, mu1=0.2)  # H = I
+    np.testing.assert_allclose(damped[0], damping.powell_damp(eye, s, y, mu1=0.2), rtol=1e-6)
+    assert float(kernels.dot(damped, other)) == pytest.approx(0.2 * (y @ y), rel=1e-6)
+    damped, other = (torch.tensor(v[None], dtype=torch.float32) for v in (s, y))
+    kernels.identity_damp_(other, damped, mu2=0.2)  # the same with the names changed about
+    np.testing.assert_allclose(damped[0], damping.identity_damp(y, s, mu2=0.2), rtol=1e-6)
+
+
 @given(cases.identity_cases(FLOAT64))
 def test_identity_damping(case: dict) -> None:
     s, y, mu2 = case["s"], case["y"], case["mu2"]

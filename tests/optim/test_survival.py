@@ -17,7 +17,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from kfqn_ref.experiments import checkpoint
-from kfqn_ref.layers import Blocks
+from kfqn_ref.layers import Blocks, Linear, Tanh
+from kfqn_ref.losses import SoftmaxCrossEntropy
+from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN, PRESETS
 from kfqn_ref.presets import preset as reference_preset
 from kfqn_ref.testing import twins
@@ -185,6 +187,26 @@ def test_reference_and_torch_skip_the_same_unsound_iteration(preset: str, unsoun
         opt.step(twins.closure_of(model, network, x, target))
     assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
     assert opt.skipped_steps == state.skipped_steps == 1
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # of the reference's matrix A
+@pytest.mark.parametrize("unsound", [0, 2])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_reference_and_torch_survive_the_same_overflow_of_a_factor(preset: str, unsound: int) -> None:
+    """Behind a saturated tanh neither loss nor gradient tells of inputs whose squares are too large."""
+    network = Network((Linear(5, 4), Tanh(), Linear(4, 3)), SoftmaxCrossEntropy())
+    method = reference_preset(preset, lr=0.1)
+    params: Blocks = network.init(np.random.default_rng(3))
+    model, state = twins.build(network, params), method.init(params)
+    opt = KFQN(model, preset, lr=0.1)
+    rng = np.random.default_rng(4)
+    for k in range(6):
+        x, target = rng.standard_normal((7, 5)), rng.integers(0, 3, 7)
+        x = x * 1e200 if k == unsound else x
+        params, state, _ = method.step(network, params, state, x, target)
+        opt.step(twins.closure_of(model, network, x, target))
+    assert opt.skipped_steps == state.skipped_steps == 0
+    assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
 
 
 def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
