@@ -166,6 +166,23 @@ def test_other_parameters_take_adams_step_where_directions_are_scaled(decoupled:
         assert (state["t"].dtype, int(state["t"])) == (torch.int64, t)
 
 
+def test_every_parameter_moves_by_a_step_size_of_its_own_precision() -> None:
+    model = nn.Linear(3, 2)
+    model.single = nn.Parameter(torch.zeros(2))
+    model.double_ = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    x = torch.randn(4, 3)
+
+    def closure() -> Tensor:
+        model.zero_grad()
+        loss = model(x).square().mean() + model.single.sum() + model.double_.sum()
+        loss.backward()
+        return loss
+
+    covering(model, lr=0.3, momentum=0.0).step(closure)
+    assert model.single.tolist() == [-float(torch.tensor(0.3))] * 2
+    assert model.double_.tolist() == [-0.3] * 2  # and not what 0.3 is in single precision
+
+
 def test_averages_and_pairs_of_a_half_precision_model_are_whole() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)).bfloat16()
     opt = covering(model, preset="kfqn_adam")

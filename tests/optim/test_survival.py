@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,27 @@ def test_reference_and_torch_survive_the_same_overflow_of_a_factor(preset: str, 
         opt.step(twins.closure_of(model, network, x, target))
     assert opt.skipped_steps == state.skipped_steps == 0
     assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
+
+
+@pytest.mark.parametrize("skip_below", [0.4, 2.0])
+@pytest.mark.parametrize("preset", ["kbfgs_2020", "kbfgs_l_2020"])
+def test_reference_and_torch_skip_the_same_pairs_of_little_curvature(
+    preset: str, skip_below: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound of 2020, 1e-4, is almost never met; higher ones divide the pairs of both sides."""
+    monkeypatch.setitem(PRESETS, preset, replace(PRESETS[preset], skip_below=skip_below))
+    network, method = network_of(preset), reference_preset(preset, lr=0.1, skip_below=skip_below)
+    params: Blocks = network.init(np.random.default_rng(3))
+    model, state = twins.build(network, params), method.init(params)
+    opt = KFQN(model, preset, lr=0.1)
+    for x, target in batches(network, 8):
+        params, state, _ = method.step(network, params, state, x, target)
+        opt.step(twins.closure_of(model, network, x, target))
+    assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
+    counts = [opt.curvature(layer.module).counts for layer in opt.layers]
+    assert [tuple(c) for c in counts] == [tuple(vars(block.counts).values()) for block in state.blocks]
+    assert 0 < sum(c.skipped_a for c in counts) < 8 * len(counts)
+    assert (0 < sum(c.skipped_g for c in counts) < 8 * len(counts)) == (skip_below == 2.0)
 
 
 def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
