@@ -1,5 +1,6 @@
-"""One layer's share of an iteration: start, direction, input pair, output pair; the formulas are kernels.
+"""What the layers do in an iteration: start, direction, input pair, output pair; the formulas are kernels.
 
+Start, direction and Hessian action are of one layer; the updates take several layers, their vectors joined.
 ``state`` is what the optimizer keeps for the layer's weight: ``M`` ``(groups, d_g, d_a)``, the tensors of
 ``H_a`` and ``H_g``, ``s_g`` and ``y_g`` ``(groups, d_g)``, ``A`` where a moving average is kept, λ_A, λ_G,
 ``T``, and ``counts`` ``(5, groups)``. ``ok`` is a mask without axes: the iteration is sound.

@@ -194,6 +194,19 @@ def test_averages_and_pairs_of_a_half_precision_model_are_whole() -> None:
     assert {x.dtype for x in gathered} == {torch.float32}  # their means were taken in wide arithmetic
 
 
+def test_the_damped_pair_that_is_shown_is_the_one_that_H_g_has_learnt() -> None:
+    model = cnn()
+    opt = KFQN(model, lr=0.1)
+    opt.step(closure_of(model, *data()))
+    shown = opt.diagnostics()
+    for layer in opt.layers:
+        s, y = opt._latest[layer].damped
+        H_g = opt.state[layer.weight]["H_g"]["H"]
+        torch.testing.assert_close((H_g @ y[..., None])[..., 0], s)
+        assert shown[f"{layer.name}/sy_g"] == pytest.approx(float((s * y).sum(-1).amin()))
+        assert not torch.equal(s, y)
+
+
 def test_decoupled_weight_decay_shrinks_the_weights_and_leaves_the_direction_alone() -> None:
     plain, shrunk = cnn(), cnn()
     KFQN(plain, lr=0.1).step(closure_of(plain, IMAGES, CLASSES))
