@@ -21,7 +21,7 @@ def command(
     clock: Annotated[
         Literal["wall", "cpu"], typer.Option(help="Wall time, or processor time (busy machine, one thread).")
     ] = "wall",
-    largest: Annotated[int, typer.Option(help="Largest width of the growth curve.", min=64)] = 4609,
+    largest: Annotated[int, typer.Option(help="Largest width of the growth curve.", min=256)] = 4609,
 ) -> None:
     """Measure a step beside SGD and the physical limit.
 

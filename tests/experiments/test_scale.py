@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kfqn_ref.experiments import bench_measure, scale_measure, scale_rank
 from kfqn_ref.experiments import scale_model as model
-from kfqn_ref.experiments.scale import Assumptions
+from kfqn_ref.experiments.scale import Assumptions, _launched
 from kfqn_ref.experiments.scale_networks import (
     Network,
     large,
@@ -244,3 +244,16 @@ def test_a_wrong_option_is_refused_by_name(options: list[str], said: str, tmp_pa
     assert result.exit_code == 2
     assert said in words(result)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_operations_grow_by_the_layer(gpu: bool) -> None:
+    """Counted on two networks; a third one is met."""
+    counted = scale_measure.operations(gpu=gpu)
+    for method in ("SGD", "KFAC", "dense", "lean", "passes"):
+        layers, operations = scale_measure._counted(method, 3, gpu)
+        assert layers == 13
+        assert operations == pytest.approx(model.dispatched(counted, method, layers))
+    launched = _launched(counted, "dense", 10, 54)
+    sgd, ours = (once + 54 * each for once, each in (counted["SGD"], counted["dense"]))
+    assert launched == pytest.approx(0.9 * sgd + 0.1 * ours)
