@@ -25,9 +25,9 @@ def command(
 ) -> None:
     """Measure a step beside SGD and the physical limit.
 
-    The steps of all optimizers take turns on the reference CNN: medians and means, state, kernels a step, and
-    where the time of a step goes. Then how time and state grow with the width of a layer and the batch, for
-    the dense and the lean input factor.
+    The steps of all optimizers take turns on the reference CNN: medians and means, state, the kernels that a
+    GPU would launch, and where the time of a step goes. Then how time and state grow with the width of a
+    layer and the batch, for the dense and the lean input factor.
     """
     from rich.console import Console  # these imports take a second: 'kfqn bench --help' does without
 

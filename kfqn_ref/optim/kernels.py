@@ -31,7 +31,7 @@ def powell_damp_(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor:
     """
     sy, yHy = dot(s, y), dot(y, Hy)
     theta = torch.where(sy >= mu1 * yHy, 1.0, (1 - mu1) * yHy / (yHy - sy))
-    s.mul_(theta[:, None]).addcmul_(Hy, (1 - theta)[:, None])  # lerp_ has no tiny theta
+    s.mul_(theta[:, None]).addcmul_(Hy, (1 - theta)[:, None])  # lerp_ would round a tiny theta away
     return theta
 
 

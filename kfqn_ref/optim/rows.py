@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_NUMBERS = 1 << 16
-"""Layers of unlike widths are joined while their vectors, padded, are at most so many numbers."""
+"""Layers of unlike widths are joined while their vectors, padded, are at most so many numbers (256 KiB)."""
 
 
 def join(vectors: Sequence[Tensor]) -> Tensor:

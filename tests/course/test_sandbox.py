@@ -27,11 +27,13 @@ def attempts():
 def look(mounted):
     import os
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    beside = []
+    mounted, beside = mounted.split(), []  # neither mounted nor on the way there
     for top in ("/home", "/root", "/tmp"):
+        paths = [top] if top != "/tmp" and os.path.exists(top) else []
         for folder, folders, files in os.walk(top):
-            folders[:] = [name for name in folders if os.path.join(folder, name) not in mounted.split()]
-            beside += [os.path.join(folder, name) for name in files]
+            folders[:] = [name for name in folders if os.path.join(folder, name) not in mounted]
+            paths += [os.path.join(folder, name) for name in folders + files]
+        beside += [path for path in paths if not any(m.startswith(path + "/") for m in mounted)]
     processes = sum(name.isdigit() for name in os.listdir("/proc"))
     return {"environment": " ".join(sorted(os.environ)), "beside": " ".join(beside), "uid": os.getuid(),
             "capabilities": status["CapEff"].strip(), "processes": processes}

@@ -42,7 +42,10 @@ def test_powell_damping(case: dict) -> None:
 
 @pytest.mark.parametrize("long", [1.0, 1e8, 1e20])
 def test_a_tiny_theta_is_not_rounded_away(long: float) -> None:
-    """``theta s`` is as long as ``H y`` however long ``s`` is, and gives the bound its equality; float32."""
+    """``theta s`` is as long as ``H y`` however long ``s`` is, and gives the bound its equality; float32.
+
+    Some ten roundings of 6e-8 each.
+    """
     s, y, eye = np.array([-2.0, 1.0]) * long, np.array([1.0, 0.5]), np.eye(2)
     damped, other = (torch.tensor(v[None], dtype=torch.float32) for v in (s, y))
     kernels.powell_damp_(damped, other, other, mu1=0.2)  # H = I

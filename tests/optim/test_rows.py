@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kfqn_ref.experiments.bench_kernels import Kernels
 from kfqn_ref.optim import KFQN, rows
+
+from .models import closure_of
 
 SHAPES = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=6)
 
@@ -99,14 +100,7 @@ def mixed() -> nn.Sequential:
 def trained(**options: Any) -> tuple[KFQN, nn.Module]:
     model = mixed()
     opt = KFQN(model, lr=0.1, memory=3, curvature_interval=1, **options)
-    x, target = torch.randn(9, 2, 6, 6).double(), torch.arange(9) % 3
-
-    def closure() -> Tensor:
-        model.zero_grad()
-        loss = F.cross_entropy(model(x), target)
-        loss.backward()
-        return loss
-
+    closure = closure_of(model, torch.randn(9, 2, 6, 6).double(), torch.arange(9) % 3)
     for _ in range(6):
         opt.step(closure)
     return opt, model
@@ -127,7 +121,7 @@ def test_layers_updated_together_are_those_updated_alone(
 ) -> None:
     together, model = trained(**options)
     monkeypatch.setattr(rows, "MOST_NUMBERS", 0)
-    alone, other = trained(**options)
+    alone, other = trained(**options)  # only the order of sums differs, by the zeros behind the vectors
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-13)
     for mine, theirs in zip(together.layers, alone.layers, strict=True):
@@ -146,14 +140,7 @@ def test_one_more_layer_costs_few_kernels() -> None:
 
     def kernels(depth: int) -> int:
         model = nn.Sequential(*(nn.Linear(5, 5) for _ in range(depth)))
-        opt, x = KFQN(model), torch.randn(3, 5)
-
-        def closure() -> Tensor:
-            model.zero_grad()
-            loss = model(x).square().mean()
-            loss.backward()
-            return loss
-
+        opt, closure = KFQN(model), closure_of(model, torch.randn(3, 5), torch.arange(3))
         opt.step(closure)
         with Kernels() as counted:
             opt.step(closure)
