@@ -29,9 +29,7 @@ The fast twin is ``kfqn_ref.optim.KFQN``; the checks that hold both to the theor
 """
 
 from kfqn_ref._typing import InverseEstimate, Pair
-from kfqn_ref.baselines import SGD, Adam
 from kfqn_ref.bfgs import DenseInverse, bfgs_direct_update, bfgs_inverse_update
-from kfqn_ref.convergent import LEAN_INPUT, Bounds, Constants, Convergent, constants
 from kfqn_ref.damping import (
     double_damp,
     dp_dlm_damp,
@@ -52,18 +50,20 @@ from kfqn_ref.factors import (
     output_pair,
 )
 from kfqn_ref.hessian import LayerBlocks, exact_blocks, layer_blocks, output_factor, output_hessian
-from kfqn_ref.kfac import KFAC, factored_damping, fisher_output_factor
-from kfqn_ref.kfqn import KFQN, BlockState, Counts, State, Step
-from kfqn_ref.kron import cvec, cvec_inverse, kron, kron_matvec, rvec, rvec_inverse
+from kfqn_ref.kronecker import cvec, cvec_inverse, kron, kron_matvec, rvec, rvec_inverse
 from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Record, ReLU, Sigmoid, Tanh
 from kfqn_ref.lbfgs import LBFGSInverse, lbfgs_compact, lbfgs_dense, lbfgs_push, lbfgs_two_loop
 from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from kfqn_ref.method.baselines import SGD, Adam
+from kfqn_ref.method.kfac import KFAC, factored_damping, fisher_output_factor
+from kfqn_ref.method.presets import PRESETS, preset
+from kfqn_ref.method.step import KFQN, BlockState, Counts, State, Step
+from kfqn_ref.method.train import fit, minibatches
 from kfqn_ref.network import Network, Pass, forward_backward, gradient
 from kfqn_ref.patches import append_one, col2im, im2col
-from kfqn_ref.presets import PRESETS, preset
-from kfqn_ref.smoothness import Smoothness, smoothness
-from kfqn_ref.theorem import Rate, largest_step, sampling_variance
-from kfqn_ref.train import fit, minibatches
+from kfqn_ref.theory.convergent import LEAN_INPUT, Bounds, Constants, Convergent, constants
+from kfqn_ref.theory.loss_constants import Smoothness, smoothness
+from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance
 
 __version__ = "0.1.0"
 

@@ -14,15 +14,15 @@ import typer
 from typer.core import TyperGroup
 
 COMMANDS = {
-    "verify": ("kfqn_ref.experiments.verify:command", "Train reference and torch side by side, and compare."),
-    "train": ("kfqn_ref.experiments.train:command", "Train a network on real images, with checkpoints."),
-    "first-look": ("kfqn_ref.experiments.first_look:command", "Compare KF-QN-CNN with SGD and Adam, tuned."),
-    "bench": ("kfqn_ref.experiments.bench:command", "Measure a step beside SGD and the physical limit."),
-    "check": ("kfqn_ref.testing.command:command", "Check an implementation of the method against its laws."),
-    "race": ("kfqn_ref.experiments.race:command", "Race all optimizers on real images, tuned by one rule."),
-    "course": ("kfqn_ref.course.command:app", "Hand out, grade in a sandbox and give back assignments."),
-    "scale": ("kfqn_ref.experiments.scale:command", "Model a step on many GPUs; check it on local ranks."),
-    "converge": ("kfqn_ref.experiments.converge:command", "Hold the convergence theorem to runs on digits."),
+    "verify": ("experiments.verify.command:command", "Train reference and torch side by side, and compare."),
+    "train": ("experiments.train.command:command", "Train a network on real images, with checkpoints."),
+    "first-look": ("experiments.first_look.command:command", "Compare KF-QN-CNN with SGD and Adam, tuned."),
+    "bench": ("experiments.bench.command:command", "Measure a step beside SGD and the physical limit."),
+    "check": ("testing.command:command", "Check an implementation of the method against its laws."),
+    "race": ("experiments.race.command:command", "Race all optimizers on real images, tuned by one rule."),
+    "course": ("course.command:app", "Hand out, grade in a sandbox and give back assignments."),
+    "scale": ("experiments.scale.command:command", "Model a step on many GPUs; check it on local ranks."),
+    "converge": ("experiments.converge.command:command", "Hold the convergence theorem to runs on digits."),
 }  # fmt: skip  # one command a line
 
 
@@ -38,7 +38,7 @@ class LazyGroup(TyperGroup):
 
 def _load(name: str) -> Any:
     module, function = COMMANDS[name][0].split(":")
-    found = getattr(import_module(module), function)
+    found = getattr(import_module(f"kfqn_ref.{module}"), function)
     if isinstance(found, typer.Typer):  # a command with commands of its own
         return typer.main.get_command(found)
     single = typer.Typer(

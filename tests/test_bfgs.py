@@ -14,7 +14,7 @@ from scipy.optimize import BFGS
 import kfqn_ref as ref
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
-from kfqn_ref.testing.strategies import triples
+from kfqn_ref.testing.strategies.kernels import triples
 from kfqn_ref.testing.tolerances import FLOAT64
 
 I2 = np.eye(2)

@@ -24,7 +24,7 @@ def test_help_lists_every_command_with_its_sentence():
 def test_a_command_exists_and_its_sentence_is_its_docstring_s_first(name):
     target, sentence = COMMANDS[name]
     module, function = target.split(":")
-    documentation = getattr(import_module(module), function).__doc__
+    documentation = getattr(import_module(f"kfqn_ref.{module}"), function).__doc__
     assert documentation.strip().splitlines()[0] == sentence
     result = kfqn(name, "--help")
     assert result.exit_code == 0, result.output

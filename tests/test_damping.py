@@ -14,7 +14,7 @@ from scipy.optimize import BFGS
 
 import kfqn_ref as ref
 from kfqn_ref.testing import tolerances as tol
-from kfqn_ref.testing.strategies import damping_cases, triples
+from kfqn_ref.testing.strategies.kernels import damping_cases, triples
 from kfqn_ref.testing.tolerances import FLOAT64
 
 I2 = np.eye(2)

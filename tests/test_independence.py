@@ -10,8 +10,13 @@ import pytest
 import kfqn_ref
 
 PACKAGE = Path(kfqn_ref.__file__).parent
-MEETING_PLACES = {"optim", "testing", "experiments", "cli.py", "__main__.py"}
-REFERENCE = sorted(path for path in PACKAGE.glob("*.py") if path.name not in MEETING_PLACES)
+MEETING_PLACES = {"bridge.py", "cli.py", "files.py", "__main__.py"}
+REFERENCE = sorted(
+    path
+    for folder in (PACKAGE, PACKAGE / "method", PACKAGE / "theory")
+    for path in folder.glob("*.py")
+    if path.name not in MEETING_PLACES
+)
 OPTIM = sorted((PACKAGE / "optim").glob("**/*.py"))
 
 
@@ -33,7 +38,10 @@ def foreign_to_optim(name: str) -> bool:
 
 def foreign_to_reference(name: str) -> bool:
     first, second = (name.split(".") + [""])[:2]
-    return first == "torch" or (first == "kfqn_ref" and second in {"optim", "testing", "experiments", "cli"})
+    return first == "torch" or (
+        first == "kfqn_ref"
+        and second in {"optim", "testing", "experiments", "course", "bridge", "files", "cli"}
+    )
 
 
 @pytest.mark.parametrize("path", OPTIM, ids=lambda p: p.name)
@@ -74,7 +82,8 @@ def test_a_fresh_process_runs_the_optimizer_without_any_reference_module() -> No
 
 
 def test_a_fresh_process_with_the_reference_has_not_loaded_torch() -> None:
-    modules = ", ".join(f"kfqn_ref.{path.stem}" for path in REFERENCE if path.stem != "__init__")
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in REFERENCE]
+    modules = ", ".join(name for name in names if not name.endswith("__init__"))
     loaded = loaded_by(f"import {modules}")
-    assert "kfqn_ref.kfqn" in loaded
+    assert "kfqn_ref.method.step" in loaded
     assert not [n for n in loaded if n.split(".")[0] == "torch" or n.startswith("kfqn_ref.optim")]

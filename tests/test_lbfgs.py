@@ -11,7 +11,7 @@ from scipy.optimize import LbfgsInvHessProduct
 
 import kfqn_ref as ref
 from kfqn_ref.testing import tolerances as tol
-from kfqn_ref.testing.strategies import lbfgs_cases
+from kfqn_ref.testing.strategies.kernels import lbfgs_cases
 from kfqn_ref.testing.tolerances import FLOAT64
 
 EMPTY = np.zeros((0, 2))

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import kfqn_ref as ref
-from kfqn_ref.kfqn import KFQN as Reference
-from kfqn_ref.kfqn import State
+from kfqn_ref import bridge
+from kfqn_ref.method.step import KFQN as Reference
+from kfqn_ref.method.step import State
 from kfqn_ref.optim import KFQN
 from kfqn_ref.testing import tolerances as tol
-from kfqn_ref.testing import twins
-from kfqn_ref.testing.network_strategies import LINEAR_ONLY, PRESETS
+from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, PRESETS
 
 AGREE = 1e-9  # relative, as over the trajectories: a step rounds to about 1e-15, no run has 30 steps
 
@@ -55,7 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.method = ref.preset(preset, **self.options)
         self.params = self.network.init(rng)
         self.state: State = self.method.init(self.params)
-        self.model = twins.build(self.network, self.params)
+        self.model = bridge.build(self.network, self.params)
         self.opt = KFQN(self.model, preset=preset, **self.options)
         self.frozen, self.steps, self.bad = False, 0, 0
         self.events = [0] * len(self.params)
@@ -67,7 +67,7 @@ class Machine(RuleBasedStateMachine):
         else:
             step = self.method.step(self.network, self.params, self.state, x, target)
             self.params, self.state = step.params, step.state
-        self.opt.step(twins.closure_of(self.model, self.network, x, target))
+        self.opt.step(bridge.closure_of(self.model, self.network, x, target))
         self.steps += 1
         finite = np.isfinite(x).all()
         for l in range(len(self.params)):
@@ -112,12 +112,12 @@ class Machine(RuleBasedStateMachine):
     @rule(i=st.integers(0, 2), bad=st.sampled_from([np.nan, np.inf]))
     def bad_batch(self, i: int, bad: float) -> None:
         x, target = self.batches[i]
-        W = [np.array(w) for w in twins.read_params(self.model, self.network)]
+        W = [np.array(w) for w in bridge.read_params(self.model, self.network)]
         with np.errstate(invalid="ignore", over="ignore"):
             self._step(np.full(x.shape, bad), target)
         self.bad += 1
         assert all(
-            np.array_equal(a, b) for a, b in zip(W, twins.read_params(self.model, self.network), strict=True)
+            np.array_equal(a, b) for a, b in zip(W, bridge.read_params(self.model, self.network), strict=True)
         )
 
     @rule(lr=st.sampled_from([0.3, 0.1, 0.0]))
@@ -150,7 +150,7 @@ class Machine(RuleBasedStateMachine):
         torch.save({"model": self.model.state_dict(), "optimizer": self.opt.state_dict()}, file)
         file.seek(0)
         saved = torch.load(file, weights_only=True)
-        self.model = twins.build(self.network, self.params)
+        self.model = bridge.build(self.network, self.params)
         self.model.load_state_dict(saved["model"])
         self.opt = KFQN(self.model, preset=self.preset, **self.options)
         self.opt.load_state_dict(saved["optimizer"])
@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
     def the_two_agree(self) -> None:
         if not hasattr(self, "state") or self.steps == self.bad:
             return
-        deviation = twins.deviation(self.opt, self.model, self.network, self.params, self.state)
+        deviation = bridge.deviation(self.opt, self.model, self.network, self.params, self.state)
         assert max(deviation) <= AGREE, deviation
         assert self.opt.skipped_steps == self.state.skipped_steps == self.bad
         assert self.state.k == self.steps

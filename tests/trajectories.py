@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from kfqn_ref.kfqn import KFQN as Reference
-from kfqn_ref.kfqn import State
+from kfqn_ref import bridge
 from kfqn_ref.layers import Blocks, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
 from kfqn_ref.losses import SoftmaxCrossEntropy
+from kfqn_ref.method.options import lean_input_start_above
+from kfqn_ref.method.presets import preset
+from kfqn_ref.method.step import KFQN as Reference
+from kfqn_ref.method.step import State
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
-from kfqn_ref.presets import preset
-from kfqn_ref.strategies import lean_input_start_above
-from kfqn_ref.testing import twins
 
 CNN = Network(
     (
@@ -42,7 +42,7 @@ BATCH = 24
 class Moment(NamedTuple):
     """Where a run stands: deviation of the twins, path length of the weights, and the two states."""
 
-    deviation: twins.Deviation
+    deviation: bridge.Deviation
     path: float
     params: Blocks
     state: State
@@ -89,15 +89,15 @@ def side_by_side(
     """Yield the state of the two runs after every step; ``dtype`` and ``compile`` are of torch's alone."""
     network = network_of(name)
     moments, initial = reference_run(name, steps, tuple(sorted(options.items())))
-    model = twins.build(network, initial, dtype=dtype)
+    model = bridge.build(network, initial, dtype=dtype)
     above = options.pop("lean", None)
     factor = {} if above is None else {"input_factor": "lbfgs", "lean_above": above}
     opt = KFQN(model, name, compile=compile, **factor, **options)
     path, before = 0.0, initial
     for (x, target), (params, state) in zip(batches(network, steps), moments, strict=True):
-        opt.step(twins.closure_of(model, network, x, target))
+        opt.step(bridge.closure_of(model, network, x, target))
         path += max(
             float(np.linalg.norm(b - a) / np.linalg.norm(b)) for a, b in zip(before, params, strict=True)
         )
         before = params
-        yield Moment(twins.deviation(opt, model, network, params, state), path, params, state, opt, model)
+        yield Moment(bridge.deviation(opt, model, network, params, state), path, params, state, opt, model)

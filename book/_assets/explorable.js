@@ -1,4 +1,4 @@
-/* The sliders of kfqn_ref.experiments.figures.explorable: show the picture that belongs to their positions. */
+/* The sliders of kfqn_ref.experiments.book.figures.explorable: show the picture that belongs to their positions. */
 document.addEventListener("DOMContentLoaded", () => {
   for (const figure of document.querySelectorAll(".kfqn-explorable")) {
     const frames = figure.querySelectorAll(".kfqn-frame");

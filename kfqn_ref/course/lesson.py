@@ -20,9 +20,9 @@ from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.implementation import outward
 from kfqn_ref.testing.law import REGISTRY
 from kfqn_ref.testing.mutants import MUTANTS
-from kfqn_ref.testing.network_strategies import BlockView
 from kfqn_ref.testing.report import CheckResult, Failure, explain, readable
 from kfqn_ref.testing.runner import Effort, all_checks, run_check
+from kfqn_ref.testing.strategies.networks import BlockView
 
 SAME = "(It gives the same numbers as yours.)"
 SHOWN = {"optimizer_steps": "kfqn_step"}  # what the student calls it

@@ -8,17 +8,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kfqn_ref import dp_dlm_damp, forward_backward, input_factor, layer_blocks
-from kfqn_ref.strategies import exact_input_start
+from kfqn_ref.method.options import exact_input_start
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.checks import optimizer
 from kfqn_ref.testing.checks.theorems import _well_conditioned
 from kfqn_ref.testing.implementation import NAMES, Implementation
 from kfqn_ref.testing.law import Check, at_most, equal, holds
-from kfqn_ref.testing.layer_strategies import second_derivatives
 from kfqn_ref.testing.mutants import Mutant
-from kfqn_ref.testing.network_strategies import BlockView, Snapshot, runs
-from kfqn_ref.testing.strategies import lambdas, thresholds
+from kfqn_ref.testing.strategies.kernels import lambdas, thresholds
+from kfqn_ref.testing.strategies.layers import second_derivatives
+from kfqn_ref.testing.strategies.networks import BlockView, Snapshot, runs
 from kfqn_ref.testing.tolerances import Precision
 
 OWN_NAMES = ("inverse_from_products", "worst_pair", "assumption_errors", "lonely_failure")

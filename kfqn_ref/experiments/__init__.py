@@ -1,1 +1,17 @@
-"""Runs on real data: training, the comparison of reference and torch, and what they print, write and plot."""
+"""Runs on real data, one folder a command: each ``command`` module is what ``kfqn`` calls.
+
+==============  ======================================================================================
+``data``        images: scikit-learn's digits, and IDX files such as Fashion-MNIST
+``models``      networks, for the reference and for torch
+``plots``       figures of a run
+``versions``    what was run with what
+``verify``      train reference and torch side by side, and compare
+``train``       train one network, with checkpoints
+``first_look``  KF-QN-CNN beside tuned SGD and Adam
+``converge``    the convergence theorem beside runs
+``bench``       the time of a step
+``race``        all optimizers, tuned by one rule
+``scale``       a step on many GPUs, modelled
+``book``        what the pages of the book import
+==============  ======================================================================================
+"""

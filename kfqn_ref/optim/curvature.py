@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from kfqn_ref.optim.inverse import inverse_of
+from kfqn_ref.optim.inverses import inverse_of
 
 
 class Counts(NamedTuple):

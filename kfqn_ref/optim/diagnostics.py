@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kfqn_ref.optim.curvature import Counts
-from kfqn_ref.optim.inverse import inverse_of
+from kfqn_ref.optim.inverses import inverse_of
 from kfqn_ref.optim.kernels import dot
 from kfqn_ref.optim.update import Pairs
 

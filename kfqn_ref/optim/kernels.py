@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.rows import split
+from kfqn_ref.optim.joined import split
 
 EPS = 1e-8
 """What :func:`scaled_` adds to the root of the averaged squares. Source: kingma2015adam."""

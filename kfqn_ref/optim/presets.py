@@ -7,7 +7,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.inverse import DenseInverse, Inverse, LBFGSInverse, Stack
+from kfqn_ref.optim.inverses import DenseInverse, Inverse, LBFGSInverse, Stack
 from kfqn_ref.optim.kernels import damped_inverse, identity_damp_, lm_damp_, powell_damp_
 
 Damp = Callable[[Stack, Tensor, Tensor, float, Tensor], Tensor]

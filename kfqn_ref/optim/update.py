@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from kfqn_ref.optim.capture import Record
-from kfqn_ref.optim.inverse import Stack, Tensors, inverse_of, is_lean
+from kfqn_ref.optim.inverses import Stack, Tensors, inverse_of, is_lean
+from kfqn_ref.optim.joined import join, joinable, split
 from kfqn_ref.optim.kernels import average_, damped_inverse, dot
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import INPUT_STARTS, Preset
-from kfqn_ref.optim.rows import join, joinable, split
 
 State = dict[str, Any]
 

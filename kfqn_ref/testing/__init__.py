@@ -16,7 +16,6 @@ searches for the smallest counterexample.
 ``kill_matrix``     which check rejects which mutant
 ``adapters``        other people's implementations, made to answer to the names
 ``oracles``         slow derivations that the laws of layers and steps are checked against
-``twins``           the reference and the torch optimizer side by side
 ==================  ==================================================================================
 """
 

@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 import kfqn_ref
-from kfqn_ref.experiments.checkpoint import write_atomically
+from kfqn_ref.files import write_atomically
 from kfqn_ref.testing.bulk import cases
 from kfqn_ref.testing.implementation import NETWORKS, Implementation, load
 from kfqn_ref.testing.law import REGISTRY, Check

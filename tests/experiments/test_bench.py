@@ -10,8 +10,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from kfqn_ref.cli import app
-from kfqn_ref.experiments import bench_measure as measure
-from kfqn_ref.experiments.bench_kernels import Kernels, as_on_a_gpu
+from kfqn_ref.experiments.bench import measure
+from kfqn_ref.experiments.bench.kernels import Kernels, as_on_a_gpu
 from kfqn_ref.optim import KFQN
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kfqn_ref.experiments.converge_run import Setup, running_mean, slope
-from kfqn_ref.theorem import Rate
+from kfqn_ref.experiments.converge.run import Setup, running_mean, slope
+from kfqn_ref.theory.theorem import Rate
 
 from ..command import kfqn, words
 

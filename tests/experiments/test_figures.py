@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from kfqn_ref.experiments.break_it import break_it
-from kfqn_ref.experiments.figures import BLUE, explorable, figure, show
+from kfqn_ref.experiments.book.break_it import break_it
+from kfqn_ref.experiments.book.figures import BLUE, explorable, figure, show
 
 
 def draw(step: int, name: str = "a") -> Figure:

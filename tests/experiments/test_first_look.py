@@ -3,7 +3,7 @@
 import json
 import math
 
-from kfqn_ref.experiments.first_look import GRID, OURS, Trial, best
+from kfqn_ref.experiments.first_look.command import GRID, OURS, Trial, best
 
 from ..command import kfqn, words
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from kfqn_ref.bridge import build
 from kfqn_ref.experiments.data import Split
 from kfqn_ref.experiments.models import MODELS, batch_of, build_network, classifies
 from kfqn_ref.layers import Conv2d
-from kfqn_ref.testing.twins import build
 
 
 @pytest.mark.parametrize("model", MODELS)

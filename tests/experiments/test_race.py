@@ -11,12 +11,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from kfqn_ref.cli import app
-from kfqn_ref.experiments import race_report as report
-from kfqn_ref.experiments.race_entrants import ENTRANTS, GRID_SIZE, Entrant, plain, product
-from kfqn_ref.experiments.race_run import Point, evaluation_marks, mini_batches, run_point
-from kfqn_ref.experiments.race_show import line_style, spread
-from kfqn_ref.experiments.race_store import Store
-from kfqn_ref.experiments.race_suite import (
+from kfqn_ref.experiments.race import report
+from kfqn_ref.experiments.race.entrants import ENTRANTS, GRID_SIZE, Entrant, plain, product
+from kfqn_ref.experiments.race.run import Point, evaluation_marks, mini_batches, run_point
+from kfqn_ref.experiments.race.show import line_style, spread
+from kfqn_ref.experiments.race.store import Store
+from kfqn_ref.experiments.race.suite import (
     SUITES,
     TUNING_SEED,
     final_points,
@@ -24,8 +24,8 @@ from kfqn_ref.experiments.race_suite import (
     tuned,
     tuning_points,
 )
-from kfqn_ref.experiments.race_tasks import FULL, SMOKE, Images
-from kfqn_ref.experiments.race_timing import step_times, with_ratios
+from kfqn_ref.experiments.race.tasks import FULL, SMOKE, Images
+from kfqn_ref.experiments.race.timing import step_times, with_ratios
 
 TASK, SUITE = SMOKE[0], SUITES["smoke"]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from kfqn_ref.experiments import race_ablations as ablations
-from kfqn_ref.experiments.race_ablations_show import plot_all, show_all, widths
-from kfqn_ref.experiments.race_run import mini_batches
-from kfqn_ref.experiments.race_store import Store
-from kfqn_ref.experiments.race_tasks import SMOKE, Images
-from kfqn_ref.optim.inverse import DenseInverse
+from kfqn_ref.experiments.race import ablations
+from kfqn_ref.experiments.race.ablations_show import plot_all, show_all, widths
+from kfqn_ref.experiments.race.run import mini_batches
+from kfqn_ref.experiments.race.store import Store
+from kfqn_ref.experiments.race.tasks import SMOKE, Images
+from kfqn_ref.optim.inverses import DenseInverse
 
 STUDIES = {study.name: study for study in ablations.STUDIES}
 

@@ -13,12 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfqn_ref.experiments.checkpoint import CheckpointError, load
 from kfqn_ref.experiments.data import digits
-from kfqn_ref.experiments.engines import ReferenceEngine
-from kfqn_ref.experiments.run import CHECKPOINT, CURVES, METRICS, Diverged, Run, Stopped, epoch_batches
-from kfqn_ref.experiments.settings import Settings
-from kfqn_ref.presets import PRESETS
+from kfqn_ref.experiments.train.engines import ReferenceEngine
+from kfqn_ref.experiments.train.run import CHECKPOINT, CURVES, METRICS, Diverged, Run, Stopped, epoch_batches
+from kfqn_ref.experiments.train.settings import Settings
+from kfqn_ref.files import CheckpointError, load
+from kfqn_ref.method.presets import PRESETS
 
 DATA = digits().first(120)
 SMALL = {"model": "mlp", "batch_size": 40, "epochs": 2}  # three steps an epoch
@@ -169,9 +169,9 @@ def test_other_data_are_refused(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from kfqn_ref.experiments import run
+from kfqn_ref.experiments.train import run
 from kfqn_ref.experiments.data import digits
-from kfqn_ref.experiments.settings import Settings
+from kfqn_ref.experiments.train.settings import Settings
 
 where, count, out = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 calls = 0

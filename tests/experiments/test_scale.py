@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kfqn_ref.experiments import bench_measure, scale_measure, scale_rank
-from kfqn_ref.experiments import scale_model as model
-from kfqn_ref.experiments.scale import Assumptions, _launched
-from kfqn_ref.experiments.scale_networks import (
+from kfqn_ref.experiments.bench import measure as bench_measure
+from kfqn_ref.experiments.scale import measure as scale_measure
+from kfqn_ref.experiments.scale import model
+from kfqn_ref.experiments.scale import rank as scale_rank
+from kfqn_ref.experiments.scale.command import Assumptions, _launched
+from kfqn_ref.experiments.scale.networks import (
     Network,
     large,
     linear,

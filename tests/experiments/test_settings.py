@@ -3,10 +3,10 @@
 import pytest
 
 from kfqn_ref.experiments.data import digits
-from kfqn_ref.experiments.engines import build_engine
 from kfqn_ref.experiments.models import build_network
-from kfqn_ref.experiments.settings import OPTIMIZERS, Settings, as_dict, resumed
-from kfqn_ref.presets import PRESETS
+from kfqn_ref.experiments.train.engines import build_engine
+from kfqn_ref.experiments.train.settings import OPTIMIZERS, Settings, as_dict, resumed
+from kfqn_ref.method.presets import PRESETS
 
 WRONG = {
     "optimizer": ({"optimizer": "newton"}, "must be one of kbfgs_2020, .*, got 'newton'"),

@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
-from kfqn_ref.experiments.checkpoint import load
-from kfqn_ref.experiments.train import line
+from kfqn_ref.experiments.train.command import line
+from kfqn_ref.files import load
 
 from ..command import kfqn, words
 from .idx_files import small_files

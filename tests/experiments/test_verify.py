@@ -10,16 +10,16 @@ import torch
 
 import kfqn_ref.bfgs
 import kfqn_ref.factors
-import kfqn_ref.kfqn
-import kfqn_ref.optim.inverse
+import kfqn_ref.method.presets
+import kfqn_ref.method.step
+import kfqn_ref.optim.inverses
 import kfqn_ref.optim.presets
 import kfqn_ref.optim.update
-import kfqn_ref.presets
-from kfqn_ref.experiments import side_by_side
 from kfqn_ref.experiments.data import digits
-from kfqn_ref.experiments.side_by_side import DEVIATION, STEPS, broken_bounds, compare, one_roundoff
-from kfqn_ref.experiments.verify import finite
-from kfqn_ref.presets import PRESETS
+from kfqn_ref.experiments.verify import side_by_side
+from kfqn_ref.experiments.verify.command import finite
+from kfqn_ref.experiments.verify.side_by_side import DEVIATION, STEPS, broken_bounds, compare, one_roundoff
+from kfqn_ref.method.presets import PRESETS
 
 from ..command import kfqn, words
 
@@ -77,11 +77,11 @@ def halved_pair(first, second):
 
 
 MUTANTS = {
-    "torch: H is never updated": (kfqn_ref.optim.inverse, "bfgs_inverse_update_", never_updated),
+    "torch: H is never updated": (kfqn_ref.optim.inverses, "bfgs_inverse_update_", never_updated),
     "torch: minus in Powell's damping": (kfqn_ref.optim.presets, "powell_damp_", minus_in_powell),
     "torch: weights of the average swapped": (kfqn_ref.optim.update, "average_", swapped_average),
     "reference: transposed update": (kfqn_ref.bfgs, "bfgs_inverse_update", transposed_update),
-    "reference: y halved": (kfqn_ref.kfqn, "output_pair", halved_pair),
+    "reference: y halved": (kfqn_ref.method.step, "output_pair", halved_pair),
 }  # fmt: skip  # one mutant a line
 
 
@@ -99,7 +99,7 @@ def test_every_mutant_breaks_a_bound_by_far(name, monkeypatch):
 def test_a_mutated_kernel_makes_the_command_exit_with_1(tmp_path, monkeypatch):
     monkeypatch.setattr(*MUTANTS["torch: H is never updated"])
     monkeypatch.setattr(side_by_side, "STEPS", 4)
-    monkeypatch.setattr(kfqn_ref.presets, "PRESETS", {"kfqn_cnn": PRESETS["kfqn_cnn"]})
+    monkeypatch.setattr(kfqn_ref.method.presets, "PRESETS", {"kfqn_cnn": PRESETS["kfqn_cnn"]})
     result = kfqn("verify", "--out", tmp_path)
     assert result.exit_code == 1
     assert "broken kfqn_cnn: reference and torch differ by" in words(result)
@@ -109,7 +109,7 @@ def test_a_mutated_kernel_makes_the_command_exit_with_1(tmp_path, monkeypatch):
 def test_the_same_mistake_on_both_sides_breaks_the_secant_bound(monkeypatch):
     """Two implementations that agree may both be wrong: the secant equation is checked on its own."""
     monkeypatch.setattr(kfqn_ref.bfgs, "bfgs_inverse_update", lambda H, s, y: H.copy())
-    monkeypatch.setattr(kfqn_ref.optim.inverse, "bfgs_inverse_update_", never_updated)
+    monkeypatch.setattr(kfqn_ref.optim.inverses, "bfgs_inverse_update_", never_updated)
     comparison = compare("kfqn_cnn", TRAIN, steps=4)
     assert comparison.deviation <= DEVIATION
     assert [text for text in comparison.broken if "secant residual" in text]

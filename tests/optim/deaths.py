@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kfqn_ref.experiments import checkpoint
+from kfqn_ref import files
 from kfqn_ref.optim import KFQN
 
 from .models import cnn, run
@@ -23,13 +23,13 @@ def training(folder: Path, progress: Any) -> None:
     model = cnn(dtype=torch.float32)
     opt = KFQN(model, lr=0.1)
     if (folder / "checkpoint.pt").exists():
-        saved = checkpoint.load(folder / "checkpoint.pt")
+        saved = files.load(folder / "checkpoint.pt")
         model.load_state_dict(saved["model"])
         opt.load_state_dict(saved["opt"])
     for k in range(opt.state_dict()["kfqn"]["k"], LENGTH):
         run(opt, model, 1, first=k)
         progress.send(k)
-        checkpoint.save(folder / "checkpoint.pt", {"model": model.state_dict(), "opt": opt.state_dict()})
+        files.save(folder / "checkpoint.pt", {"model": model.state_dict(), "opt": opt.state_dict()})
     progress.send("done")
 
 

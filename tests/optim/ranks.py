@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kfqn_ref.experiments.bench_measure import state_bytes
+from kfqn_ref.experiments.bench.measure import state_bytes
 from kfqn_ref.optim import KFQN, PRESETS
 
 STEPS, BATCH = 20, 16

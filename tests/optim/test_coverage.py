@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from kfqn_ref import bridge
 from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
+from kfqn_ref.method.presets import preset as reference_preset
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
-from kfqn_ref.presets import preset as reference_preset
-from kfqn_ref.testing import twins
 
 from .models import Closure, close, closure_of, cnn, data, equal, model_for, run, weights
 
@@ -68,15 +68,15 @@ def test_random_networks_step_as_the_reference(
     rng = np.random.default_rng(0)
     params = network.init(rng)
     method = reference_preset(name, lr=0.1, weight_decay=decay)
-    model, state = twins.build(network, params), method.init(params)
+    model, state = bridge.build(network, params), method.init(params)
     opt = KFQN(model, name, lr=0.1, weight_decay=decay)
     for _ in range(2):
         x = rng.standard_normal((N, *shape))
         softmax = isinstance(network.loss, SoftmaxCrossEntropy)
         target = rng.integers(0, 3, N) if softmax else rng.standard_normal((N, 3))
         params, state, _ = method.step(network, params, state, x, target)
-        opt.step(twins.closure_of(model, network, x, target))
-        found = twins.deviation(opt, model, network, params, state)
+        opt.step(bridge.closure_of(model, network, x, target))
+        found = bridge.deviation(opt, model, network, params, state)
         assert found.W < 1e-9
         assert found.H_a < 1e-9
 

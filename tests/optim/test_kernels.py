@@ -11,10 +11,10 @@ from torch import Tensor
 
 from kfqn_ref import bfgs, damping, lbfgs
 from kfqn_ref.optim import PRESETS, kernels
-from kfqn_ref.optim.inverse import LBFGSInverse
+from kfqn_ref.optim.inverses import LBFGSInverse
 from kfqn_ref.optim.update import _curved
-from kfqn_ref.testing import strategies as cases
 from kfqn_ref.testing import tolerances
+from kfqn_ref.testing.strategies import kernels as cases
 from kfqn_ref.testing.tolerances import FLOAT64
 
 U = FLOAT64.u

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim import capture, geometry, inverse, iteration, kernels, move, presets, replay, update
+from kfqn_ref.optim import capture, geometry, inverses, iteration, kernels, move, presets, replay, update
 from kfqn_ref.optim.layer import Layer
 
 from ..trajectories import side_by_side
@@ -111,7 +111,7 @@ def without_H_g(state: dict[str, Any], X: Tensor, pairs: Any) -> Tensor:
 
 
 def H_a_squared(state: dict[str, Any], X: Tensor, pairs: Any) -> Tensor:
-    return inverse.inverse_of(state["H_a"]).right(KEPT["direction"](state, X, pairs))
+    return inverses.inverse_of(state["H_a"]).right(KEPT["direction"](state, X, pairs))
 
 
 def no_squares(M: Tensor, V: Tensor, t: Tensor, U: Tensor, **decays: Any) -> Tensor:
@@ -151,12 +151,12 @@ Patch = tuple[Any, str, Any]
 MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "sign of Powell's damping": ("kfqn_cnn", [(presets, "powell_damp_", wrong_sign)]),
     "mu1 and 1 - mu1 swapped": ("kfqn_cnn", [(presets, "powell_damp_", swapped_threshold)]),
-    "update that rebinds H": ("kfqn_cnn", [(inverse, "bfgs_inverse_update_", rebinding)]),
-    "silent skip": ("kfqn_cnn", [(inverse, "bfgs_inverse_update_", skipping)]),
-    "skip when sᵀy > 0": ("kfqn_cnn", [(inverse, "bfgs_inverse_update_", skipping_good_pairs)]),
+    "update that rebinds H": ("kfqn_cnn", [(inverses, "bfgs_inverse_update_", rebinding)]),
+    "silent skip": ("kfqn_cnn", [(inverses, "bfgs_inverse_update_", skipping)]),
+    "skip when sᵀy > 0": ("kfqn_cnn", [(inverses, "bfgs_inverse_update_", skipping_good_pairs)]),
     "s and y changed about in the update": ("kfqn_cnn", [(kernels, "bfgs_rank_two", transposed)]),
-    "L-BFGS drops the newest": ("kfqn_cnn_l", [(inverse, "lbfgs_push_", dropping_the_newest)]),
-    "two loops in the other order": ("kfqn_cnn_l", [(inverse, "lbfgs_apply", reversed_loops)]),
+    "L-BFGS drops the newest": ("kfqn_cnn_l", [(inverses, "lbfgs_push_", dropping_the_newest)]),
+    "two loops in the other order": ("kfqn_cnn_l", [(inverses, "lbfgs_apply", reversed_loops)]),
     "weights of the moving pair swapped": ("kfqn_cnn", [(update, "average_", swapped_weights)]),
     "weights of the moving gradient swapped": ("kfqn_cnn", [(kernels, "average_", swapped_weights)]),
     "s from gradients": ("kfqn_cnn", [(iteration, "compare", s_from_gradients)]),

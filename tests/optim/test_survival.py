@@ -17,13 +17,12 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from kfqn_ref.experiments import checkpoint
+from kfqn_ref import bridge, files
 from kfqn_ref.layers import Blocks, Linear, Tanh
 from kfqn_ref.losses import SoftmaxCrossEntropy
+from kfqn_ref.method.presets import preset as reference_preset
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN, PRESETS
-from kfqn_ref.presets import preset as reference_preset
-from kfqn_ref.testing import twins
 
 from ..trajectories import batches, network_of
 from . import deaths
@@ -180,13 +179,13 @@ def test_zero_gradients_skip_every_output_pair() -> None:
 def test_reference_and_torch_skip_the_same_unsound_iteration(preset: str, unsound: int) -> None:
     network, method = network_of(preset), reference_preset(preset, lr=0.1)
     params: Blocks = network.init(np.random.default_rng(3))
-    model, state = twins.build(network, params), method.init(params)
+    model, state = bridge.build(network, params), method.init(params)
     opt = KFQN(model, preset, lr=0.1)
     for k, (x, target) in enumerate(batches(network, 6)):
         x = x * np.nan if k == unsound else x
         params, state, _ = method.step(network, params, state, x, target)
-        opt.step(twins.closure_of(model, network, x, target))
-    assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
+        opt.step(bridge.closure_of(model, network, x, target))
+    assert max(bridge.deviation(opt, model, network, params, state)) < 1e-9
     assert opt.skipped_steps == state.skipped_steps == 1
 
 
@@ -198,16 +197,16 @@ def test_reference_and_torch_survive_the_same_overflow_of_a_factor(preset: str, 
     network = Network((Linear(5, 4), Tanh(), Linear(4, 3)), SoftmaxCrossEntropy())
     method = reference_preset(preset, lr=0.1)
     params: Blocks = network.init(np.random.default_rng(3))
-    model, state = twins.build(network, params), method.init(params)
+    model, state = bridge.build(network, params), method.init(params)
     opt = KFQN(model, preset, lr=0.1)
     rng = np.random.default_rng(4)
     for k in range(6):
         x, target = rng.standard_normal((7, 5)), rng.integers(0, 3, 7)
         x = x * 1e200 if k == unsound else x
         params, state, _ = method.step(network, params, state, x, target)
-        opt.step(twins.closure_of(model, network, x, target))
+        opt.step(bridge.closure_of(model, network, x, target))
     assert opt.skipped_steps == state.skipped_steps == 0
-    assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
+    assert max(bridge.deviation(opt, model, network, params, state)) < 1e-9
 
 
 @pytest.mark.parametrize("skip_below", [0.4, 2.0])
@@ -219,12 +218,12 @@ def test_reference_and_torch_skip_the_same_pairs_of_little_curvature(
     monkeypatch.setitem(PRESETS, preset, replace(PRESETS[preset], skip_below=skip_below))
     network, method = network_of(preset), reference_preset(preset, lr=0.1, skip_below=skip_below)
     params: Blocks = network.init(np.random.default_rng(3))
-    model, state = twins.build(network, params), method.init(params)
+    model, state = bridge.build(network, params), method.init(params)
     opt = KFQN(model, preset, lr=0.1)
     for x, target in batches(network, 8):
         params, state, _ = method.step(network, params, state, x, target)
-        opt.step(twins.closure_of(model, network, x, target))
-    assert max(twins.deviation(opt, model, network, params, state)) < 1e-9
+        opt.step(bridge.closure_of(model, network, x, target))
+    assert max(bridge.deviation(opt, model, network, params, state)) < 1e-9
     counts = [opt.curvature(layer.module).counts for layer in opt.layers]
     assert [tuple(c) for c in counts] == [tuple(vars(block.counts).values()) for block in state.blocks]
     assert 0 < sum(c.skipped_a for c in counts) < 8 * len(counts)
@@ -256,7 +255,7 @@ def test_twenty_deaths_in_steps_and_in_checkpoint_writes_change_nothing(tmp_path
     model = cnn(dtype=F32)
     opt = KFQN(model, lr=0.1)
     run(opt, model, deaths.LENGTH)
-    resumed = checkpoint.load(tmp_path / "checkpoint.pt")
+    resumed = files.load(tmp_path / "checkpoint.pt")
     assert equal([*resumed["model"].values()], weights(model))
     assert resumed["opt"]["kfqn"]["k"] == deaths.LENGTH
 

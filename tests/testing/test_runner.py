@@ -21,7 +21,7 @@ from kfqn_ref.testing import (
 from kfqn_ref.testing.implementation import UNCHANGED, load, outward
 from kfqn_ref.testing.law import REGISTRY, Check, at_most, equal, holds, law
 from kfqn_ref.testing.mutants import MUTANTS
-from kfqn_ref.testing.strategies import triples
+from kfqn_ref.testing.strategies.kernels import triples
 
 FAST = Effort(30)
 

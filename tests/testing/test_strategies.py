@@ -10,9 +10,16 @@ import pytest
 from kfqn_ref.testing import all_checks
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.damping import powell_theta
-from kfqn_ref.testing.layer_strategies import images, inputs, second_derivatives
-from kfqn_ref.testing.network_strategies import LINEAR_ONLY, PRESETS, problems, runs
-from kfqn_ref.testing.strategies import damping_cases, identity_cases, lbfgs_cases, spd, triples, unimodular
+from kfqn_ref.testing.strategies.kernels import (
+    damping_cases,
+    identity_cases,
+    lbfgs_cases,
+    spd,
+    triples,
+    unimodular,
+)
+from kfqn_ref.testing.strategies.layers import images, inputs, second_derivatives
+from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, PRESETS, problems, runs
 from kfqn_ref.testing.tolerances import FLOAT32, FLOAT64
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -16,7 +16,7 @@ from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
 from kfqn_ref.testing.implementation import load
 from kfqn_ref.testing.law import REGISTRY
-from kfqn_ref.testing.strategies import damping_cases, lbfgs_cases, triples
+from kfqn_ref.testing.strategies.kernels import damping_cases, lbfgs_cases, triples
 from kfqn_ref.testing.tolerances import FLOAT32, FLOAT64
 
 sys.path.insert(0, str(Path(__file__).parent))

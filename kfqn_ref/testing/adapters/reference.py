@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import kfqn_ref
-from kfqn_ref.testing.network_strategies import BlockView, Snapshot
+from kfqn_ref.testing.strategies.networks import BlockView, Snapshot
 
 Batches = tuple[tuple[np.ndarray, np.ndarray], ...]
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kfqn_ref import bridge
 from kfqn_ref.optim import KFQN, kernels
-from kfqn_ref.testing import twins
-from kfqn_ref.testing.network_strategies import BlockView, Snapshot
+from kfqn_ref.testing.strategies.networks import BlockView, Snapshot
 
 _YES = torch.ones(1, dtype=torch.bool)
 
@@ -73,13 +73,13 @@ class TorchKFQN:
 
     def optimizer_steps(self, network: Any, params: Any, batches: Any, *, preset: str, **options: Any) -> Any:
         """One snapshot a step of the torch optimizer."""
-        model = twins.build(network, params, dtype=self.dtype)
+        model = bridge.build(network, params, dtype=self.dtype)
         optimizer, snapshots = KFQN(model, preset=preset, **options), []
         for x, target in batches:
-            optimizer.step(twins.closure_of(model, network, x, target))
+            optimizer.step(bridge.closure_of(model, network, x, target))
             blocks = tuple(self._views(optimizer, model, network))
             params = tuple(
-                map(np.array, twins.read_params(model, network))
+                map(np.array, bridge.read_params(model, network))
             )  # copies: the next step writes into them
             snapshots.append(Snapshot(params, blocks))
         return snapshots

@@ -10,7 +10,7 @@ from hypothesis.strategies import SearchStrategy
 
 from kfqn_ref.testing.implementation import UNCHANGED
 from kfqn_ref.testing.law import Case, law
-from kfqn_ref.testing.strategies import (
+from kfqn_ref.testing.strategies.kernels import (
     damping_cases,
     extended,
     identity_cases,

@@ -8,7 +8,7 @@ import numpy as np
 
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import at_most, equal, law
-from kfqn_ref.testing.strategies import extended, lambdas, triples, unimodular
+from kfqn_ref.testing.strategies.kernels import extended, lambdas, triples, unimodular
 from kfqn_ref.testing.tolerances import Precision
 
 

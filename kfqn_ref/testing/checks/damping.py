@@ -6,7 +6,7 @@ import numpy as np
 
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import equal, law
-from kfqn_ref.testing.strategies import (
+from kfqn_ref.testing.strategies.kernels import (
     damping_cases,
     extended,
     identity_cases,

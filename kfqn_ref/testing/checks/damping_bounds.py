@@ -9,7 +9,7 @@ import numpy as np
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.damping import powell_theta
 from kfqn_ref.testing.law import at_most, equal, law
-from kfqn_ref.testing.strategies import damping_cases, extended, lambdas, thresholds
+from kfqn_ref.testing.strategies.kernels import damping_cases, extended, lambdas, thresholds
 from kfqn_ref.testing.tolerances import Precision
 
 

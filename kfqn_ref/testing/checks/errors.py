@@ -12,7 +12,7 @@ from hypothesis.strategies import DrawFn
 from numpy.linalg import LinAlgError
 
 from kfqn_ref.testing.law import Case, Violation, law
-from kfqn_ref.testing.strategies import dimensions, extended, frozen, spd, triples, vectors
+from kfqn_ref.testing.strategies.kernels import dimensions, extended, frozen, spd, triples, vectors
 from kfqn_ref.testing.tolerances import Precision
 
 

@@ -10,8 +10,8 @@ from kfqn_ref import Conv2d, Pair, Record
 from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import Case, equal, law
-from kfqn_ref.testing.layer_strategies import arrays, geometries, inputs, second_derivatives, two_records
-from kfqn_ref.testing.strategies import extended, frozen, lambdas, spd
+from kfqn_ref.testing.strategies.kernels import extended, frozen, lambdas, spd
+from kfqn_ref.testing.strategies.layers import arrays, geometries, inputs, second_derivatives, two_records
 from kfqn_ref.testing.tolerances import Precision
 
 

@@ -9,7 +9,7 @@ from hypothesis.strategies import DrawFn
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
 from kfqn_ref.testing.law import Case, equal, law
-from kfqn_ref.testing.strategies import frozen, lbfgs_cases, pairs
+from kfqn_ref.testing.strategies.kernels import frozen, lbfgs_cases, pairs
 from kfqn_ref.testing.tolerances import Precision
 
 

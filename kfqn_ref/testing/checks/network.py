@@ -7,7 +7,7 @@ import numpy as np
 from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import equal, law
-from kfqn_ref.testing.network_strategies import problems
+from kfqn_ref.testing.strategies.networks import problems
 
 
 def growth(params: Any, x: np.ndarray) -> float:

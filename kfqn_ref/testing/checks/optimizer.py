@@ -10,10 +10,10 @@ from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
 from kfqn_ref.testing.checks.lbfgs import recursion
+from kfqn_ref.testing.checks.replayed_run import Averages, DampedPair, Seen, damp, lambdas_of, skipped, walk
 from kfqn_ref.testing.law import at_most, equal, holds, law
-from kfqn_ref.testing.network_strategies import runs
-from kfqn_ref.testing.strategies import frozen
-from kfqn_ref.testing.walk import Averages, DampedPair, Seen, damp, lambdas_of, skipped, walk
+from kfqn_ref.testing.strategies.kernels import frozen
+from kfqn_ref.testing.strategies.networks import runs
 
 COST = 2
 

@@ -11,7 +11,16 @@ from hypothesis.strategies import DrawFn
 
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import Case, at_most, equal, law
-from kfqn_ref.testing.strategies import MAX_N, digits, extended, frozen, spd, triples, unit_triangles, vectors
+from kfqn_ref.testing.strategies.kernels import (
+    MAX_N,
+    digits,
+    extended,
+    frozen,
+    spd,
+    triples,
+    unit_triangles,
+    vectors,
+)
 from kfqn_ref.testing.tolerances import Precision
 
 

@@ -8,8 +8,9 @@ from unittest.mock import patch
 import numpy as np
 
 import kfqn_ref as ref
-from kfqn_ref import DenseInverse, InverseEstimate, LBFGSInverse, Pair, kfqn, strategies
-from kfqn_ref.kfqn import KFQN, State, Step
+from kfqn_ref import DenseInverse, InverseEstimate, LBFGSInverse, Pair
+from kfqn_ref.method import options, step
+from kfqn_ref.method.step import KFQN, State, Step
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.mutants import factors
 from kfqn_ref.testing.mutants.lbfgs import drops_newest
@@ -76,44 +77,44 @@ def _swapped_sides(self: KFQN, params: Any, state: State, grads: Any) -> Any:
 
 def _decay_in_pair(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
     """Weight decay enters y: τ (h⁺ − h) is what an L2 term in the loss would add."""
-    real = kfqn.output_pair
+    real = step.output_pair
 
     def pair(first: Any, second: Any) -> Pair:
         s, y = real(first, second)
         return Pair(s, y + self.weight_decay * s)
 
-    with patch.object(kfqn, "output_pair", pair):
+    with patch.object(step, "output_pair", pair):
         return _step(self, network, params, state, x, target)
 
 
 def _other_batch(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
-    real, calls = kfqn.forward_backward, []
+    real, calls = step.forward_backward, []
 
     def passes(network: Any, params: Any, x: Array, target: Array) -> Any:
         calls.append(1)
         return real(network, params, x[::-1] * 0.5 if len(calls) == 2 else x, target)
 
-    with patch.object(kfqn, "forward_backward", passes):
+    with patch.object(step, "forward_backward", passes):
         return _step(self, network, params, state, x, target)
 
 
 def _second_at_old(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
     """The second pass halfway, before the step is complete."""
-    real, calls = kfqn.forward_backward, []
+    real, calls = step.forward_backward, []
 
     def passes(network: Any, new: Any, x: Array, target: Array) -> Any:
         calls.append(1)
         middle = tuple((a + b) / 2 for a, b in zip(params, new, strict=True))
         return real(network, middle if len(calls) == 2 else new, x, target)
 
-    with patch.object(kfqn, "forward_backward", passes):
+    with patch.object(step, "forward_backward", passes):
         return _step(self, network, params, state, x, target)
 
 
 def _no_nan_guard(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
     with (
-        patch.object(kfqn, "_all_finite", lambda arrays: True),
-        patch.object(kfqn.np, "isfinite", np.ones_like),
+        patch.object(step, "_all_finite", lambda arrays: True),
+        patch.object(step.np, "isfinite", np.ones_like),
     ):
         return _step(self, network, params, state, x, target)
 
@@ -239,40 +240,40 @@ for _entry in (
     (
         "gradient_step",
         "s taken from the gradients instead of the outputs",
-        kfqn,
+        step,
         "output_pair",
         factors.pair_of_gradients,
     ),
-    ("pair_summed", "1/|T| missing in y", kfqn, "output_pair", factors.pair_summed),
+    ("pair_summed", "1/|T| missing in y", step, "output_pair", factors.pair_summed),
     (
         "pair_of_mean_loss",
         "Dh not multiplied by N when the loss is a mean",
-        kfqn,
+        step,
         "output_pair",
         factors.pair_of_mean_loss,
     ),
     (
         "pair_swapped",
         "moving-average weights of the pairs swapped",
-        kfqn,
+        step,
         "average_pair",
         factors.average_swapped,
     ),
     (
         "pair_without_lambda",
         "λ_A s missing in the input pair",
-        kfqn,
+        step,
         "input_pair",
         factors.pair_without_lambda,
     ),
-    ("without_lm", "Powell's damping only", strategies, "dp_dlm_damp", _no_lm),
-    ("powell_sign", "sign in Powell's damping", strategies, "dp_dlm_damp", _sign),
+    ("without_lm", "Powell's damping only", options, "dp_dlm_damp", _no_lm),
+    ("powell_sign", "sign in Powell's damping", options, "dp_dlm_damp", _sign),
 ):
     _patched(*_entry)
 
 _with_options("lambda_not_root", "λ instead of √λ", lambda o: {"split": lambda lam, T: (lam, lam)})
 _with_options(
-    "split_everywhere", "√(λ|T|) and √(λ/|T|) in every preset", lambda o: {"split": strategies.location_split}
+    "split_everywhere", "√(λ|T|) and √(λ/|T|) in every preset", lambda o: {"split": options.location_split}
 )
 
 
@@ -287,7 +288,7 @@ def _per_location(*args: Any, **options: Any) -> Any:
     """
     first = {"first_factor": factors.factor_per_location}
     action = patch("kfqn_ref.factors.hessian_action", factors.action_per_location)
-    with action, patch.object(kfqn, "input_factor", factors.factor_per_location):
+    with action, patch.object(step, "input_factor", factors.factor_per_location):
         return reference.optimizer_steps(*args, **(options | first))
 
 

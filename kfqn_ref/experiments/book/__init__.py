@@ -1,0 +1,7 @@
+"""What the pages of the book import: figures, and mutants that a reader can try.
+
+============  ========================================================================================
+``figures``   one style for all figures
+``break_it``  a mutant, and the law that rejects it
+============  ========================================================================================
+"""

@@ -1,0 +1,125 @@
+"""From points to results: losses at equal steps and at equal time, steps and time to a target, verdicts.
+
+The loss that is compared is the mean of the last ``WINDOW`` mini-batch losses. The time of a step is the
+measured ratio of means to SGD's, so that time is counted in steps of SGD; the budget of "equal time" is the
+time of SGD's whole run. The target is the largest of SGD's losses at the end: every seed of SGD reaches it.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kfqn_ref.experiments.race.entrants import ENTRANTS, Entrant
+from kfqn_ref.experiments.race.store import Store
+from kfqn_ref.experiments.race.suite import Suite, final_points, tuned, tuning_points
+from kfqn_ref.experiments.race.tasks import Task
+
+WINDOW = 20
+
+
+def smoothed(losses: Sequence[float], n: int) -> float:
+    """Return the mean of the last ``WINDOW`` of the first ``n`` losses."""
+    return statistics.fmean(losses[max(0, n - WINDOW) : n])
+
+
+def steps_to(losses: Sequence[float], target: float) -> int | None:
+    """Return after how many steps the smoothed loss first is at most ``target``; None if it never is."""
+    reached = (n for n in range(min(WINDOW, len(losses)), len(losses) + 1) if smoothed(losses, n) <= target)
+    return next(reached, None)
+
+
+def summary(suite: Suite, store: Store) -> dict[str, Any]:
+    """Return the results of every task that has runs of SGD, as plain values."""
+    return {
+        task.name: task_summary(suite, task, store)
+        for task in suite.tasks
+        if _losses(suite, task, ENTRANTS["sgd"], store)
+    }
+
+
+def task_summary(suite: Suite, task: Task, store: Store) -> dict[str, Any]:
+    """Return target, rows and verdicts of a task."""
+    target = max(smoothed(losses, task.steps) for losses in _losses(suite, task, ENTRANTS["sgd"], store))
+    times = store[f"time/{task.name}"]["times"] if f"time/{task.name}" in store else {}
+    rows = {
+        entrant.name: row(suite, task, entrant, store, target, times.get(entrant.name))
+        for entrant in suite.line_up(task)
+        if any(point.key in store for point in tuning_points(task, entrant))
+    }
+    base = rows["sgd"]["steps_to_target"]
+    for found in rows.values():
+        _add_ratios(found, base)
+    verdicts = {measure: verdict(rows, measure) for measure in ("loss", "loss_at_equal_time")}
+    return {
+        "title": task.title, "batch": task.batch, "steps": task.steps, "tuning_steps": task.tuning_steps,
+        "target": target, "rows": rows, "verdicts": verdicts,
+    }  # fmt: skip  # one record
+
+
+def row(
+    suite: Suite, task: Task, entrant: Entrant, store: Store, target: float, time: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Return what a task found about one entrant; a seed that diverged leaves None in its place."""
+    points = [p for p in final_points(suite, task, entrant, store) if p.key in store]
+    records = [store[p.key] for p in points]
+    best = tuned(task, entrant, store)
+    losses = [r["losses"] if r["score"] is not None else None for r in records]
+    ends = [r["evaluations"][-1] if r["score"] is not None else {} for r in records]
+    affordable = min(task.steps, int(task.steps / time["mean_ratio"])) if time else None
+    return {
+        "label": entrant.label,
+        "ours": entrant.ours,
+        "note": entrant.note,
+        "hyper": best["hyper"] if best else None,
+        "tuning_loss": best["score"] if best else None,
+        "loss": [x and smoothed(x, task.steps) for x in losses],
+        "held_out_train_loss": [end.get("train_loss") for end in ends],
+        "test_loss": [end.get("test_loss") for end in ends],
+        "test_error": [end.get("test_error") for end in ends],
+        "steps_at_equal_time": affordable,
+        "loss_at_equal_time": [x and smoothed(x, max(affordable, 1)) for x in losses] if affordable else [],
+        "steps_to_target": _median([x and steps_to(x, target) for x in losses]),
+        "time": dict(time) if time else None,
+    }
+
+
+def _add_ratios(found: dict[str, Any], base: float | None) -> None:
+    steps, time = found["steps_to_target"], found["time"]
+    found["steps_ratio"] = steps / base if steps and base else None
+    found["time_ratio"] = found["steps_ratio"] * time["mean_ratio"] if found["steps_ratio"] and time else None
+
+
+def _losses(suite: Suite, task: Task, entrant: Entrant, store: Store) -> list[list[float]]:
+    points = (p for p in final_points(suite, task, entrant, store) if p.key in store)
+    return [store[p.key]["losses"] for p in points if store[p.key]["score"] is not None]
+
+
+def _median(values: Sequence[int | None]) -> float | None:
+    """Return the median where most seeds have a value (the rest count as never), else None."""
+    known = sorted(v for v in values if v is not None)
+    middle = len(values) // 2
+    return float(known[middle]) if len(known) > middle else None
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean, None where a seed diverged or there is none."""
+    return statistics.fmean(v for v in values if v is not None) if values and None not in values else None
+
+
+def verdict(rows: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, Any] | None:
+    """Return how our best entrant compares with the best of the others, both by their mean over the seeds.
+
+    "better" if all our seeds are below all of theirs, "worse" if all are above, else "not better".
+    """
+    sides: dict[bool, tuple[float, str]] = {}
+    for name, found in rows.items():
+        value = mean(found[measure])
+        if value is not None and (found["ours"] not in sides or value < sides[found["ours"]][0]):
+            sides[found["ours"]] = value, name
+    if len(sides) < 2:
+        return None
+    (our_mean, our_name), (their_mean, their_name) = sides[True], sides[False]
+    ours, theirs = rows[our_name][measure], rows[their_name][measure]
+    word = "better" if max(ours) < min(theirs) else "worse" if min(ours) > max(theirs) else "not better"
+    names = {"ours": our_name, "theirs": their_name}
+    return {"verdict": word, **names, "our_mean": our_mean, "their_mean": their_mean}

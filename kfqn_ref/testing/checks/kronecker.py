@@ -1,0 +1,166 @@
+"""Laws of the named flattenings, the Kronecker product, and patches."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+from kfqn_ref.testing import oracles
+from kfqn_ref.testing import tolerances as tol
+from kfqn_ref.testing.law import Case, equal, holds, law
+from kfqn_ref.testing.strategies.layers import arrays, images, matrices
+from kfqn_ref.testing.tolerances import Precision
+
+
+def _once(f: Any, X: np.ndarray) -> float:
+    """Numbers that are only moved are rounded once, to the implementation's own format."""
+    return tol.rounding(f.u, 1, tol.norm(np.ravel(X)))
+
+
+@law(
+    "cvec stacks the columns.",
+    "cvec(X)[j m + i] = X[i, j],  X (m, n)",
+    chapter="kron",
+    requires="cvec",
+    given=matrices,
+)
+def cvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
+    m, n = X.shape
+    equal(
+        "cvec(X)",
+        f.cvec(X),
+        "columns of X, stacked",
+        [X[i, j] for j in range(n) for i in range(m)],
+        _once(f, X),
+    )
+
+
+@law(
+    "rvec puts the rows one after the other.",
+    "rvec(X)[i n + j] = X[i, j],  X (m, n)",
+    chapter="kron",
+    requires="rvec",
+    given=matrices,
+)
+def rvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
+    m, n = X.shape
+    equal("rvec(X)", f.rvec(X), "rows of X", [X[i, j] for i in range(m) for j in range(n)], _once(f, X))
+
+
+@law(
+    "cvec_inverse undoes the stacking of columns.",
+    "cvec_inverse(columns of X, stacked; shape of X) = X",
+    chapter="kron",
+    requires="cvec_inverse",
+    given=matrices,
+)
+def cvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
+    stacked = np.concatenate([X[:, j] for j in range(X.shape[1])])
+    equal("cvec_inverse(x)", f.cvec_inverse(stacked, X.shape), "X", X, _once(f, X))
+
+
+@law(
+    "rvec_inverse undoes the stringing of rows.",
+    "rvec_inverse(rows of X; shape of X) = X",
+    chapter="kron",
+    requires="rvec_inverse",
+    given=matrices,
+)
+def rvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
+    strung = np.concatenate([X[i] for i in range(X.shape[0])])
+    equal("rvec_inverse(x)", f.rvec_inverse(strung, X.shape), "X", X, _once(f, X))
+
+
+@law(
+    "The Kronecker product has A's entries as factors of copies of G.",
+    "(A ⊗ G)[i c + k, j d + l] = A[i, j] G[k, l],  G (c, d)",
+    chapter="kron",
+    requires="kron",
+    given=matrices,
+)
+def kron_entries(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
+    (a, b), (c, d) = A.shape, G.shape
+    wanted = np.zeros((a * c, b * d))
+    for i, j, k, l in np.ndindex(a, b, c, d):
+        wanted[i * c + k, j * d + l] = A[i, j] * G[k, l]
+    equal("A ⊗ G", f.kron(A, G), "A[i, j] G[k, l]", wanted, tol.rounding(f.u, 1, tol.norm(wanted)))
+
+
+@law(
+    "The Kronecker product acts on a matrix from both sides, without ever being formed.",
+    "kron_matvec(A, G, X) = G X Aᵀ, so that cvec of it is (A ⊗ G) cvec(X)",
+    chapter="kron",
+    requires="kron_matvec",
+    given=matrices,
+)
+def kron_action(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
+    wanted = np.zeros((G.shape[0], A.shape[0]))
+    for k, i in np.ndindex(*wanted.shape):
+        wanted[k, i] = sum(G[k, l] * X[l, j] * A[i, j] for l, j in np.ndindex(*X.shape))
+    equal("kron_matvec(A, G, X)", f.kron_matvec(A, G, X), "G X Aᵀ", wanted, tol.product(f.u, G, X, A))
+
+
+@law(
+    "vec, the Kronecker product and cvec fit together.",
+    "(A ⊗ G) cvec(X) = cvec(G X Aᵀ)",
+    chapter="kron",
+    requires="kron cvec",
+    given=matrices,
+)
+def vec_identity(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
+    left = f.kron(A, G) @ f.cvec(X)
+    equal("(A ⊗ G) cvec(X)", left, "cvec(G X Aᵀ)", f.cvec(G @ X @ A.T), 2 * tol.product(f.u, A, G, X))
+
+
+@law(
+    "A patch is what the kernel covers at one location: channel by channel, row by row, zeros outside the "
+    "image.",
+    "im2col(x)[n, t, (c, i, j)] = x[n, c, row(t) + i d, column(t) + j d]",
+    chapter="patches",
+    requires="im2col",
+    given=images,
+)
+def im2col_entries(f: Any, x: np.ndarray, geometry: dict[str, Any]) -> None:
+    kernel, rest = geometry["kernel_size"], {k: v for k, v in geometry.items() if k != "kernel_size"}
+    equal(
+        "im2col(x)",
+        f.im2col(x, kernel, **rest),
+        "patches by loops",
+        oracles.patches(x, **geometry),
+        _once(f, x) * 4,
+    )
+
+
+@st.composite
+def _columns(draw: DrawFn, precision: Precision) -> Case:
+    case = dict(draw(images(precision)))
+    return case | {"c": draw(arrays(*oracles.patches(case["x"], **case["geometry"]).shape))}
+
+
+@law(
+    "col2im is the adjoint of im2col: it adds every patch entry where im2col read it.",
+    "⟨im2col(x), c⟩ = ⟨x, col2im(c)⟩",
+    chapter="patches",
+    requires="col2im",
+    given=_columns,
+)
+def col2im_adjoint(f: Any, x: np.ndarray, geometry: dict[str, Any], c: np.ndarray) -> None:
+    kernel, rest = geometry["kernel_size"], {k: v for k, v in geometry.items() if k != "kernel_size"}
+    back = f.col2im(c, x.shape, kernel, **rest)
+    holds("shape of col2im(c)", back.shape, "shape of x", x.shape)
+    cols = oracles.patches(x, **geometry)
+    bound = tol.product(f.u, cols.ravel(), c.ravel())
+    equal("⟨im2col(x), c⟩", np.sum(cols * c), "⟨x, col2im(c)⟩", np.sum(x * back), bound)
+
+
+@law(
+    "The bias entry of an input is 1, and comes last.",
+    "ā = (a, 1)",
+    chapter="patches",
+    requires="append_one",
+    given=lambda precision: st.fixed_dictionaries({"a": arrays(2, 3, 2)}),
+)
+def append_last(f: Any, a: np.ndarray) -> None:
+    wanted = np.concatenate([a, np.ones((*a.shape[:2], 1))], axis=2)
+    equal("append_one(a)", f.append_one(a), "(a, 1)", wanted, _once(f, wanted))
