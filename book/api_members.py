@@ -1,4 +1,6 @@
-"""What the API pages leave out: the fields of a named tuple, which its class's docstring describes."""
+"""What the API pages leave out: the fields of a named tuple, which its class's docstring
+describes.
+"""
 
 from typing import Any
 

@@ -1,4 +1,6 @@
-"""Build one chapter into book/_build/chapters/NAME, cells executed and cached: for who writes it."""
+"""Build one chapter into book/_build/chapters/NAME, cells executed and cached: for who writes
+it.
+"""
 
 import subprocess
 import sys
@@ -21,7 +23,9 @@ def main(name: str) -> int:
     settings = folder / "_config.yml"
     settings.write_text(yaml.safe_dump(config), encoding="utf-8")
     flags = ["--toc", toc, "--config", settings, "--path-output", folder, "-n", "--keep-going"]
-    return subprocess.run([Path(sys.executable).with_name("jupyter-book"), "build", BOOK, *flags]).returncode
+    return subprocess.run(
+        [Path(sys.executable).with_name("jupyter-book"), "build", BOOK, *flags]
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Print the book: LaTeX by Sphinx, PDF by latexmk with LuaLaTeX, into book/_build/pdf.
 
-Jupyter Book's own LaTeX class is left out: it needs XeLaTeX and a gigabyte of fonts, and adds nothing here.
+Jupyter Book's own LaTeX class is left out: it needs XeLaTeX and a gigabyte of fonts, and adds
+nothing here.
 """
 
 import re
@@ -11,7 +12,9 @@ from pathlib import Path
 
 BOOK = Path(__file__).parent
 OUT = BOOK / "_build" / "pdf"
-PACKAGES = "texlive-luatex texlive-latex-extra texlive-fonts-recommended fonts-dejavu tex-gyre latexmk"
+PACKAGES = (
+    "texlive-luatex texlive-latex-extra texlive-fonts-recommended fonts-dejavu tex-gyre latexmk"
+)
 
 
 def _number(tex: Path) -> None:
@@ -20,7 +23,9 @@ def _number(tex: Path) -> None:
     The pages of bibliography and index are left out: LaTeX sets both itself, at the end.
     """
     front, *chapters = re.split(r"(?=\\sphinxstepscope)", tex.read_text(encoding="utf-8"))
-    chapters = [text for text in chapters if not re.search(r"{(bibliography|genindex)::doc}}\n", text[:400])]
+    chapters = [
+        text for text in chapters if not re.search(r"{(bibliography|genindex)::doc}}\n", text[:400])
+    ]
     front = front.replace(r"\chapter{", r"\section*{")
     front = front.replace(r"{\contentsname}{Chapter 0}", r"{\contentsname}{Contents}")
     appendix = next(i for i, text in enumerate(chapters) if "{neighbours::doc}}\n" in text[:400])
@@ -41,7 +46,9 @@ def main() -> int:
     text = (BOOK / "conf.py").read_text(encoding="utf-8")
     (BOOK / "conf.py").unlink()
     text = text.replace("'sphinx_jupyterbook_latex', ", "")
-    text = text.replace("'references.bib'", repr(str(BOOK / "references.bib")))  # conf.py is elsewhere
+    text = text.replace(
+        "'references.bib'", repr(str(BOOK / "references.bib"))
+    )  # conf.py is elsewhere
     text += f"import sys\nsys.path.append({str(BOOK)!r})\n"  # api_members is not beside it either
     text += "author = author.replace('_', r'\\_')  # LaTeX from here on\n"
     text += "latex_documents = [('index', 'kfqn_ref.tex', html_title, author, 'manual')]\n"
@@ -51,7 +58,14 @@ def main() -> int:
     sphinx += ["-D", f"nb_execution_cache_path={BOOK / '_build' / '.jupyter_cache'}", BOOK, latex]
     subprocess.run(sphinx, check=True)
     _number(latex / "kfqn_ref.tex")
-    latexmk = ["latexmk", "-lualatex", "-interaction=nonstopmode", "-halt-on-error", "-quiet", "kfqn_ref.tex"]
+    latexmk = [
+        "latexmk",
+        "-lualatex",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-quiet",
+        "kfqn_ref.tex",
+    ]
     subprocess.run(latexmk, check=True, cwd=latex)
     log = (latex / "kfqn_ref.log").read_text(encoding="utf-8", errors="replace")
     lost = sorted(set(re.findall(r"Missing character: There is no (\S+)", log)))

@@ -15,7 +15,9 @@ BOOK = Path(__file__).parent
 def build() -> float:
     """Run `make book` and return its seconds."""
     start = time.perf_counter()
-    subprocess.run(["make", "--silent", "book"], cwd=BOOK.parent, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["make", "--silent", "book"], cwd=BOOK.parent, check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - start
 
 
@@ -25,7 +27,9 @@ def main() -> int:
     times = {name: round(build(), 1) for name in ("all cells executed", "all cells from the cache")}
     load = os.getloadavg()[2]  # mean of a quarter of an hour: above the cores, others made it slow
     machine = f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}"
-    text = json.dumps({"command": "make book-times", "machine": machine, "seconds": times}, indent=1)
+    text = json.dumps(
+        {"command": "make book-times", "machine": machine, "seconds": times}, indent=1
+    )
     (BOOK / "data" / "builds.json").write_text(text + "\n", encoding="utf-8")
     print(text)
     return 0

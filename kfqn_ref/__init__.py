@@ -1,8 +1,9 @@
-"""Kronecker-factored quasi-Newton methods: a NumPy reference, a torch twin, and the proof that they agree.
+"""Kronecker-factored quasi-Newton methods: a NumPy reference, a torch twin, and the proof that they
+agree.
 
 The reference in reading order, one book chapter each; a reader can stop at any line:
 
-==================  ==================================================================================
+==================  ============================================================================
 ``bfgs``            BFGS on an inverse: secant, least change, positive definiteness
 ``damping``         Powell, Levenberg-Marquardt, and their products DD and D_P D_LM
 ``lbfgs``           the last p pairs: two loops, compact form, dense form
@@ -23,9 +24,10 @@ The reference in reading order, one book chapter each; a reader can stop at any 
 ``baselines``       SGD with momentum, Adam
 ``kfac``            KFAC and KFC
 ``train``           mini-batches and a loop
-==================  ==================================================================================
+==================  ============================================================================
 
-The fast twin is ``kfqn_ref.optim.KFQN``; the checks that hold both to the theorems are ``kfqn_ref.testing``.
+The fast twin is ``kfqn_ref.optim.KFQN``; the checks that hold both to the theorems are
+``kfqn_ref.testing``.
 """
 
 from kfqn_ref._typing import InverseEstimate, Pair
@@ -51,7 +53,17 @@ from kfqn_ref.factors import (
 )
 from kfqn_ref.hessian import LayerBlocks, exact_blocks, layer_blocks, output_factor, output_hessian
 from kfqn_ref.kronecker import cvec, cvec_inverse, kron, kron_matvec, rvec, rvec_inverse
-from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Record, ReLU, Sigmoid, Tanh
+from kfqn_ref.layers import (
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Record,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
 from kfqn_ref.lbfgs import LBFGSInverse, lbfgs_compact, lbfgs_dense, lbfgs_push, lbfgs_two_loop
 from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.baselines import SGD, Adam

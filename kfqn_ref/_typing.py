@@ -29,14 +29,18 @@ def checked(function: F) -> F:
 
 
 def require(*rules: tuple[bool, str, object]) -> None:
-    """Raise ``ValueError`` for the first rule (holds, what must hold, what was got) that does not hold."""
+    """Raise ``ValueError`` for the first rule (holds, what must hold, what was got) that does not
+    hold.
+    """
     for holds, rule, got in rules:
         if not holds:
             raise ValueError(f"{rule}, got {got}")
 
 
 class Pair(NamedTuple):
-    """A curvature pair: ``s``, a step, and ``y``, the change of the gradient along it; both (d,)."""
+    """A curvature pair: ``s``, a step, and ``y``, the change of the gradient along it; both
+    (d,).
+    """
 
     s: Float[Array, " d"]
     y: Float[Array, " d"]

@@ -1,7 +1,8 @@
 """BFGS on an inverse, and its direct twin (book: Newton, secants and BFGS).
 
-``H`` estimates the inverse of a Hessian. A pair (s, y) with ``sᵀy > 0`` says what the inverse does to
-one vector: ``H⁺ y = s``. Of all symmetric matrices that obey, BFGS takes the one nearest to ``H``.
+``H`` estimates the inverse of a Hessian. A pair (s, y) with ``sᵀy > 0`` says what the inverse does
+to one vector: ``H⁺ y = s``. Of all symmetric matrices that obey, BFGS takes the one nearest to
+``H``.
 """
 
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ def bfgs_inverse_update(
 def bfgs_direct_update(
     B: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]
 ) -> Float[Array, "n n"]:
-    r"""Return the BFGS update of the Hessian estimate ``B``, the inverse of :func:`bfgs_inverse_update`.
+    r"""Return the BFGS update of the Hessian estimate ``B``, the inverse of
+    :func:`bfgs_inverse_update`.
 
     .. math:: B^+ = B - \frac{B s\, s^\top B}{s^\top B s} + \frac{y y^\top}{s^\top y}
 

@@ -1,4 +1,5 @@
-"""The bridge: the torch model equal to a reference network, weights copied both ways, the distance of states.
+"""The bridge: the torch model equal to a reference network, weights copied both ways, the distance
+of states.
 
 The one place of the package where the reference and the torch optimizer meet.
 """
@@ -38,7 +39,9 @@ def _module_of(layer: reference.Layer, dtype: torch.dtype) -> nn.Module:
             return nn.Linear(layer.d_in, layer.d_out, layer.bias, dtype=dtype)
         case reference.Conv2d():
             options = (layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias)
-            return nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, *options, dtype=dtype)
+            return nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel_size, *options, dtype=dtype
+            )
         case reference.MaxPool2d():
             return nn.MaxPool2d(layer.kernel_size, layer.stride)
         case reference.AvgPool2d():
@@ -94,10 +97,14 @@ def loss_of(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
             return F.mse_loss
         case BernoulliCrossEntropy():
             return lambda z, t: F.binary_cross_entropy_with_logits(z, t, reduction="sum") / len(z)
-    raise TypeError(f"loss must be one of the reference's losses, got {type(network.loss).__name__}")
+    raise TypeError(
+        f"loss must be one of the reference's losses, got {type(network.loss).__name__}"
+    )
 
 
-def closure_of(model: nn.Module, network: Network, x: np.ndarray, target: np.ndarray) -> Callable[[], Tensor]:
+def closure_of(
+    model: nn.Module, network: Network, x: np.ndarray, target: np.ndarray
+) -> Callable[[], Tensor]:
     """Return the closure that a step takes, on the mini-batch (x, target) in the model's dtype."""
     dtype, loss_function = next(model.parameters()).dtype, loss_of(network)
     inputs, wanted = torch.from_numpy(np.array(x)).to(dtype), torch.from_numpy(np.array(target))
@@ -113,14 +120,18 @@ def closure_of(model: nn.Module, network: Network, x: np.ndarray, target: np.nda
 
 
 class Deviation(NamedTuple):
-    """The largest relative deviation ``‖X − Y‖_F / ‖Y‖_F`` over the blocks, Y being the reference's."""
+    """The largest relative deviation ``‖X − Y‖_F / ‖Y‖_F`` over the blocks, Y being the
+    reference's.
+    """
 
     W: float
     H_a: float
     H_g: float
 
 
-def deviation(opt: KFQN, model: nn.Sequential, network: Network, params: Blocks, state: State) -> Deviation:
+def deviation(
+    opt: KFQN, model: nn.Sequential, network: Network, params: Blocks, state: State
+) -> Deviation:
     """Return how far a torch run is from the reference's parameters and state."""
     H_a: list[np.ndarray] = []
     H_g: list[np.ndarray] = []

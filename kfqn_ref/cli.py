@@ -1,9 +1,9 @@
 """The command ``kfqn``: a table of commands, each imported only when it is called.
 
-A new command is one line of ``COMMANDS``: its name, the function that typer turns into the command, and the
-sentence that ``kfqn --help`` shows (the first line of that function's docstring; a test compares them).
-A command reports wrong use by ``typer.BadParameter`` (exit code 2), a broken claim by ``typer.Exit(1)``,
-and writes only into its ``--out`` directory.
+A new command is one line of ``COMMANDS``: its name, the function that typer turns into the command,
+and the sentence that ``kfqn --help`` shows (the first line of that function's docstring; a test
+compares them). A command reports wrong use by ``typer.BadParameter`` (exit code 2), a broken claim
+by ``typer.Exit(1)``, and writes only into its ``--out`` directory.
 """
 
 from importlib import import_module
@@ -70,10 +70,13 @@ def _show_version(wanted: bool) -> None:
 def _main(
     show_version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Kronecker-factored quasi-Newton training: NumPy reference, torch optimizer, proof that they agree.
+    """Kronecker-factored quasi-Newton training: NumPy reference, torch optimizer, proof that they
+    agree.
 
     Start with `kfqn verify --out DIR`, then `kfqn train --data digits --out DIR`.
     """

@@ -1,8 +1,8 @@
 """Damping: how a curvature pair (s, y) is changed so that ``sᵀy > 0`` (book: damping).
 
 Powell's damping (4.1) pulls ``s`` towards ``H y``; damping with the identity (4.2) pulls ``y``
-towards ``s``; Levenberg-Marquardt damping (4.3) adds ``lam s`` to ``y``. The quasi-Newton methods use
-them in pairs: DD is (4.1) then (4.2), D_P D_LM is (4.1) then (4.3).
+towards ``s``; Levenberg-Marquardt damping (4.3) adds ``lam s`` to ``y``. The quasi-Newton methods
+use them in pairs: DD is (4.1) then (4.2), D_P D_LM is (4.1) then (4.3).
 """
 
 import numpy as np
@@ -96,12 +96,15 @@ def identity_theta(s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float) 
 
 
 @checked
-def identity_damp(s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float) -> Float[Array, " n"]:
+def identity_damp(
+    s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float
+) -> Float[Array, " n"]:
     r"""Return ``y`` damped towards ``s``: Powell's damping with ``B = I`` (4.2).
 
     .. math:: \tilde y = \theta y + (1 - \theta) s
 
-    with the :math:`\theta` of :func:`identity_theta`, so that :math:`s^\top \tilde y \ge \mu_2 s^\top s`.
+    with the :math:`\theta` of :func:`identity_theta`, so that
+    :math:`s^\top \tilde y \ge \mu_2 s^\top s`.
 
     Args, raises: as :func:`identity_theta`.
 
@@ -113,7 +116,8 @@ def identity_damp(s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float) -
 
 @checked
 def lm_damp(s: Float[Array, " n"], y: Float[Array, " n"], *, lam: float) -> Float[Array, " n"]:
-    r"""Return ``y`` as if ``lam I`` had been added to the Hessian (4.3): Levenberg-Marquardt damping.
+    r"""Return ``y`` as if ``lam I`` had been added to the Hessian (4.3): Levenberg-Marquardt
+    damping.
 
     .. math:: \tilde y = y + \lambda s
 
@@ -141,7 +145,8 @@ def double_damp(
     mu1: float = 0.2,
     mu2: float,
 ) -> Pair:
-    r"""Return the doubly damped pair of DD: Powell's damping on ``H``, then damping with the identity.
+    r"""Return the doubly damped pair of DD: Powell's damping on ``H``, then damping with the
+    identity.
 
     .. math:: \tilde s = \text{powell}(H, s, y; \mu_1), \qquad \tilde y = \text{identity}(\tilde s, y; \mu_2)
 
@@ -162,7 +167,8 @@ def dp_dlm_damp(
     mu1: float = 0.2,
     lam: float,
 ) -> Pair:
-    r"""Return the damped pair of D_P D_LM: Powell's damping on ``H``, then Levenberg-Marquardt damping.
+    r"""Return the damped pair of D_P D_LM: Powell's damping on ``H``, then Levenberg-Marquardt
+    damping.
 
     .. math:: \tilde s = \text{powell}(H, s, y; \mu_1), \qquad \tilde y = y + \lambda \tilde s
 

@@ -1,4 +1,5 @@
-"""The Kronecker factors of a layer's block, and the curvature pairs they give (book: Hessian action).
+"""The Kronecker factors of a layer's block, and the curvature pairs they give (book: Hessian
+action).
 
 All functions work on the format samples × locations × features, (N, T, d).
 """
@@ -44,8 +45,9 @@ def hessian_action(a_bar: Float[Array, "N T d_a"], v: Float[Array, " d_a"]) -> F
 def conv_hessian_action(conv: Conv2d, a: Array, v: Array) -> Array:
     """Return ``A v`` of a convolution by convolutions with one output channel.
 
-    ``u`` is the convolution of the input with ``v`` as its kernel, and ``Σ u ā`` is the weight gradient of
-    that convolution for the output gradient ``u``. With fast convolutions no patches are stored.
+    ``u`` is the convolution of the input with ``v`` as its kernel, and ``Σ u ā`` is the weight
+    gradient of that convolution for the output gradient ``u``. With fast convolutions no patches
+    are stored.
 
     Args:
         conv: the layer; one group (a grouped convolution is one layer per group).
@@ -58,7 +60,9 @@ def conv_hessian_action(conv: Conv2d, a: Array, v: Array) -> Array:
     """
     d_a = conv.block_shapes[0][1]
     if conv.groups != 1 or v.shape != (d_a,):
-        raise ValueError(f"conv must have one group and v the shape ({d_a},), got {conv.groups}, {v.shape}")
+        raise ValueError(
+            f"conv must have one group and v the shape ({d_a},), got {conv.groups}, {v.shape}"
+        )
     one_channel = replace(conv, out_channels=1)
     kernel = (v[None, :],)
     u, cache = one_channel.forward(kernel, a)
@@ -81,7 +85,8 @@ def input_pair(
     Args:
         H_a: estimate of ``(A + lam I)⁻¹``.
         a_mean: ``ā̄``, (d_a,).
-        A: the factor (d_a, d_a), or the inputs ``ā`` (N, T, d_a) that it is made of: then it is never formed.
+        A: the factor (d_a, d_a), or the inputs ``ā`` (N, T, d_a) that it is made of: then it is
+            never formed.
         lam: damping ``λ_A``, not negative.
 
     Source: goldfarb2020kbfgs, ren2021kfqn.
@@ -97,7 +102,8 @@ def output_pair(first: Record, second: Record) -> Pair:
     .. math:: s = \operatorname{mean}_{n,t} (h^+ - h), \qquad y = \operatorname{mean}_{n,t} (Dh^+ - Dh)
 
     Args:
-        first, second: records before and after the step, on the same mini-batch with the same random state.
+        first, second: records before and after the step, on the same mini-batch with the same
+            random state.
 
     Raises:
         ValueError: the two records differ in shape: they are not of the same batch and block.
@@ -105,7 +111,9 @@ def output_pair(first: Record, second: Record) -> Pair:
     Source: goldfarb2020kbfgs, ren2021kfqn.
     """
     if first.h.shape != second.h.shape:
-        raise ValueError(f"both passes must see one batch, got outputs {first.h.shape}, {second.h.shape}")
+        raise ValueError(
+            f"both passes must see one batch, got outputs {first.h.shape}, {second.h.shape}"
+        )
     return Pair((second.h - first.h).mean(axis=(0, 1)), (second.Dh - first.Dh).mean(axis=(0, 1)))
 
 

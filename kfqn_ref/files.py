@@ -1,8 +1,8 @@
 """Files that are whole or absent: atomic writes, and checkpoints of nested values.
 
-A checkpoint is a torch file that ``torch.load(..., weights_only=True)`` reads: dicts, lists, numbers,
-strings, tensors. States of the reference are frozen dataclasses and named tuples of arrays; :func:`pack`
-turns them into that form and :func:`unpack` back.
+A checkpoint is a torch file that ``torch.load(..., weights_only=True)`` reads: dicts, lists,
+numbers, strings, tensors. States of the reference are frozen dataclasses and named tuples of
+arrays; :func:`pack` turns them into that form and :func:`unpack` back.
 """
 
 import io
@@ -25,7 +25,9 @@ class CheckpointError(ValueError):
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``: whenever the process dies, the old or the new file is there, whole."""
+    """Put ``content`` at ``path``: whenever the process dies, the old or the new file is there,
+    whole.
+    """
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
         file.write(content)
@@ -71,7 +73,9 @@ def pack(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy(order="K"))  # the order of axes in memory decides rounding
+        return torch.from_numpy(
+            value.copy(order="K")
+        )  # the order of axes in memory decides rounding
     if is_dataclass(value) or hasattr(value, "_fields"):
         kind = type(value)
         names = [f.name for f in fields(value)] if is_dataclass(value) else value._fields
@@ -81,7 +85,9 @@ def pack(value: Any) -> Any:
         }
     if isinstance(value, tuple):
         return {"tuple": [pack(item) for item in value]}
-    raise TypeError(f"a state must consist of arrays, numbers, tuples and dataclasses, got {type(value)}")
+    raise TypeError(
+        f"a state must consist of arrays, numbers, tuples and dataclasses, got {type(value)}"
+    )
 
 
 def unpack(value: Any) -> Any:
@@ -96,12 +102,18 @@ def unpack(value: Any) -> Any:
         return value
     if "tuple" in value:
         return tuple(unpack(item) for item in value["tuple"])
-    return _type(value["type"])(**{name: unpack(item) for name, item in value.items() if name != "type"})
+    return _type(value["type"])(
+        **{name: unpack(item) for name, item in value.items() if name != "type"}
+    )
 
 
 def _type(name: str) -> Callable[..., Any]:
     module, _, qualname = name.partition(":")
-    kind = getattr(import_module(module), qualname, None) if module.split(".")[0] == "kfqn_ref" else None
+    kind = (
+        getattr(import_module(module), qualname, None)
+        if module.split(".")[0] == "kfqn_ref"
+        else None
+    )
     if not (isinstance(kind, type) and (is_dataclass(kind) or hasattr(kind, "_fields"))):
         raise CheckpointError(f"a state may only hold values of this package, got {name}")
     return kind

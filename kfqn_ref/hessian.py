@@ -1,4 +1,5 @@
-"""The exact Hessian block of a layer, and what each assumption makes of it (book: the layer's Hessian block).
+"""The exact Hessian block of a layer, and what each assumption makes of it (book: the layer's
+Hessian block).
 
 The second derivative of the loss with respect to a layer's output comes from a complex step
 (`squire1998`): with ``Dh(h)`` the gradient by back-propagation, column j of ``∂²f/∂h∂h`` is
@@ -17,14 +18,16 @@ _EPS = 1e-30  # any size works: the step is never subtracted from anything
 
 
 class LayerBlocks(NamedTuple):
-    """The Hessian block of ``cvec(W)`` under one assumption more at a time, each (d_a d_g, d_a d_g).
+    """The Hessian block of ``cvec(W)`` under one assumption more at a time, each (d_a d_g, d_a
+    d_g).
 
     Args:
         exact: (2.1).
         sud: without the terms t ≠ t' (spatially uncorrelated derivatives).
-        sud_iad: and with the mean of the product replaced by the product of means, location by location
-            (independence of activations and derivatives).
-        kronecker: ``A ⊗ G``: and with ``E ∂²f/∂h_t²`` replaced by its mean over t (spatial homogeneity).
+        sud_iad: and with the mean of the product replaced by the product of means, location by
+            location (independence of activations and derivatives).
+        kronecker: ``A ⊗ G``: and with ``E ∂²f/∂h_t²`` replaced by its mean over t (spatial
+            homogeneity).
     """
 
     exact: Array
@@ -33,7 +36,9 @@ class LayerBlocks(NamedTuple):
     kronecker: Array
 
     def errors(self) -> dict[str, float]:
-        """Return what each assumption adds, and the whole error, relative to the exact block (Frobenius)."""
+        """Return what each assumption adds, and the whole error, relative to the exact block
+        (Frobenius).
+        """
         scale = np.linalg.norm(self.exact)
         steps = {"SUD": self.sud - self.exact, "IAD": self.sud_iad - self.sud}
         steps |= {"SH": self.kronecker - self.sud_iad, "total": self.kronecker - self.exact}
@@ -51,7 +56,9 @@ def _locate(network: Network, block: int) -> tuple[int, int]:
     raise AssertionError("unreachable: the range was checked")
 
 
-def _suffix_gradient(network: Network, params: Blocks, index: int, out: Array, target: Array) -> Array:
+def _suffix_gradient(
+    network: Network, params: Blocks, index: int, out: Array, target: Array
+) -> Array:
     """Return the per-sample gradient with respect to the output ``out`` of layer ``index``."""
     used = sum(len(layer.block_shapes) for layer in network.layers[: index + 1])
     layers, params = network.layers[index + 1 :], params[used:]
@@ -63,8 +70,8 @@ def output_hessian(network: Network, params: Blocks, x: Array, target: Array, bl
     """Return ``∂²f_n / ∂h_t ∂h_t'`` of every sample, (N, T, d_g, T, d_g), by complex steps.
 
     Args:
-        network, params, x, target: as :func:`~kfqn_ref.network.forward_backward`; small ones, the cost is
-            T·d_g passes.
+        network, params, x, target: as :func:`~kfqn_ref.network.forward_backward`; small ones, the
+            cost is T·d_g passes.
         block: number of the block, counted over the network.
 
     Raises:
@@ -74,7 +81,9 @@ def output_hessian(network: Network, params: Blocks, x: Array, target: Array, bl
     """
     index, group = _locate(network, block)
     layer: Any = network.layers[index]
-    out, _ = forward(network.layers[: index + 1], params[: block - group + len(layer.block_shapes)], x)
+    out, _ = forward(
+        network.layers[: index + 1], params[: block - group + len(layer.block_shapes)], x
+    )
     h = layer.to_locations(out)  # (N, T, C_out)
     T, d_g = h.shape[1], network.block_shapes[block][0]
     channels = slice(group * d_g, (group + 1) * d_g)
@@ -84,7 +93,9 @@ def output_hessian(network: Network, params: Blocks, x: Array, target: Array, bl
     for n in range(len(x)):  # all complex steps of a sample are one batch
         shape = (T * d_g, *out.shape[1:])
         moved = layer.from_locations(h[n] + steps, shape)
-        Dh = _suffix_gradient(network, params, index, moved, np.repeat(target[n : n + 1], T * d_g, axis=0))
+        Dh = _suffix_gradient(
+            network, params, index, moved, np.repeat(target[n : n + 1], T * d_g, axis=0)
+        )
         hessians.append(layer.to_locations(Dh)[:, :, channels].imag.reshape(T, d_g, T, d_g) / _EPS)
     return np.stack(hessians)
 
@@ -127,10 +138,14 @@ def layer_blocks(a_bar: Float[Array, "N T d_a"], Hh: Float[Array, "N T d_g T d_g
     return LayerBlocks(*(M.reshape(size, size) for M in (exact, sud, sud_iad, kronecker)))
 
 
-def exact_blocks(network: Network, params: Blocks, x: Array, target: Array, block: int) -> LayerBlocks:
+def exact_blocks(
+    network: Network, params: Blocks, x: Array, target: Array, block: int
+) -> LayerBlocks:
     """Return :func:`layer_blocks` of one block of a network on one batch.
 
     Args, raises: as :func:`output_hessian`.
     """
     first: Pass = forward_backward(network, params, x, target)
-    return layer_blocks(first.records[block].a_bar, output_hessian(network, params, x, target, block))
+    return layer_blocks(
+        first.records[block].a_bar, output_hessian(network, params, x, target, block)
+    )

@@ -1,7 +1,7 @@
 """Vectorisation and the Kronecker product, with named flattening (book: the layer's Hessian block).
 
-``cvec`` stacks columns, ``rvec`` rows; the two swap ``A ⊗ G`` and ``G ⊗ A``. The project uses columns:
-``cvec(G X A) = (Aᵀ ⊗ G) cvec(X)``.
+``cvec`` stacks columns, ``rvec`` rows; the two swap ``A ⊗ G`` and ``G ⊗ A``. The project uses
+columns: ``cvec(G X A) = (Aᵀ ⊗ G) cvec(X)``.
 """
 
 import numpy as np
@@ -55,5 +55,7 @@ def kron(A: Inexact[Array, "a b"], G: Inexact[Array, "c d"]) -> Inexact[Array, "
 def kron_matvec(
     A: Inexact[Array, "a b"], G: Inexact[Array, "c d"], X: Inexact[Array, "d b"]
 ) -> Inexact[Array, "c a"]:
-    """Return the matrix form of ``(A ⊗ G) cvec(X)``, which is ``G X Aᵀ``, without forming ``A ⊗ G``."""
+    """Return the matrix form of ``(A ⊗ G) cvec(X)``, which is ``G X Aᵀ``, without forming
+    ``A ⊗ G``.
+    """
     return G @ X @ A.T

@@ -1,12 +1,13 @@
 """Layers, forward and backward side by side (book: a network as a chain of linear maps).
 
 Every layer is a frozen value without weights. ``forward(blocks, x)`` returns the output and what
-``backward`` needs; ``backward(blocks, cache, Dout)`` returns the gradient with respect to the input and one
+``backward`` needs; ``backward(blocks, cache, Dout)`` returns the gradient with respect to the input
+and one
 :class:`Record` per block. ``D…`` is the gradient of the *per-sample* loss: no 1/N anywhere.
 
-A block is a weight matrix ``W`` (d_g, d_a) with the bias as its last column. A linear layer has one block, a
-convolution one per group, an activation none. All code accepts complex input, so that a complex step
-differentiates it to machine precision (book: the layer's Hessian block).
+A block is a weight matrix ``W`` (d_g, d_a) with the bias as its last column. A linear layer has one
+block, a convolution one per group, an activation none. All code accepts complex input, so that a
+complex step differentiates it to machine precision (book: the layer's Hessian block).
 """
 
 from dataclasses import dataclass
@@ -80,7 +81,9 @@ class Linear:
     def forward(self, blocks: Blocks, x: Array) -> tuple[Array, Any]:
         """Map (N, d_in) to (N, d_out), or (N, positions, d_in) to (N, positions, d_out)."""
         if x.ndim not in (2, 3) or x.shape[-1] != self.d_in:
-            raise ValueError(f"input must be (N, {self.d_in}) or (N, positions, {self.d_in}), got {x.shape}")
+            raise ValueError(
+                f"input must be (N, {self.d_in}) or (N, positions, {self.d_in}), got {x.shape}"
+            )
         a_bar = _bars(self.to_locations(x), self.bias)
         h = a_bar @ blocks[0].T
         return h.reshape(*x.shape[:-1], self.d_out), (a_bar, h)
@@ -103,13 +106,14 @@ class Linear:
 
 @dataclass(frozen=True)
 class Conv2d:
-    """A convolution with zero padding on (N, C_in, H, W); options as in torch, one int or (rows, columns).
+    """A convolution with zero padding on (N, C_in, H, W); options as in torch, one int or (rows,
+    columns).
 
     A grouped convolution is ``groups`` independent layers side by side, one block each.
 
     Raises:
-        ValueError: sizes that are not positive, ``groups`` that does not divide the channels, or an input
-            that does not have ``in_channels`` channels or is smaller than the kernel.
+        ValueError: sizes that are not positive, ``groups`` that does not divide the channels, or an
+            input that does not have ``in_channels`` channels or is smaller than the kernel.
     """
 
     in_channels: int
@@ -148,11 +152,15 @@ class Conv2d:
         ]
         hs = [a_bar @ W.T for a_bar, W in zip(a_bars, blocks, strict=True)]
         size = output_size(x.shape[2:], self.kernel_size, **self.geometry)
-        out = self.from_locations(np.concatenate(hs, axis=2), (x.shape[0], self.out_channels, *size))
+        out = self.from_locations(
+            np.concatenate(hs, axis=2), (x.shape[0], self.out_channels, *size)
+        )
         return out, (x.shape, a_bars, hs)
 
     def backward(self, blocks: Blocks, cache: Any, Dout: Array) -> tuple[Array, tuple[Record, ...]]:
-        """Return the adjoint of the convolution applied to ``Dout``, and the records of the groups."""
+        """Return the adjoint of the convolution applied to ``Dout``, and the records of the
+        groups.
+        """
         (N, C, H, W_), a_bars, hs = cache
         Dhs = np.split(self.to_locations(Dout), self.groups, axis=2)
         Dx = []
@@ -226,7 +234,9 @@ class Sigmoid(_NoBlocks):
         return Dout * cache * (1 - cache), ()
 
 
-def _windows(x: Array, kernel_size: Size, stride: Size | None) -> tuple[Array, dict[str, Any], tuple]:
+def _windows(
+    x: Array, kernel_size: Size, stride: Size | None
+) -> tuple[Array, dict[str, Any], tuple]:
     """Return the pooling windows of ``x`` as (N·C, T, K), their geometry and the output shape."""
     step = {"stride": kernel_size if stride is None else stride}
     size = output_size(x.shape[2:], kernel_size, **step)
@@ -236,7 +246,9 @@ def _windows(x: Array, kernel_size: Size, stride: Size | None) -> tuple[Array, d
 
 @dataclass(frozen=True)
 class MaxPool2d(_NoBlocks):
-    """The largest entry of each window; ``stride`` is the window unless given. Ties go to the first entry."""
+    """The largest entry of each window; ``stride`` is the window unless given. Ties go to the first
+    entry.
+    """
 
     kernel_size: Size
     stride: Size | None = None
@@ -245,7 +257,12 @@ class MaxPool2d(_NoBlocks):
         """Map (N, C, H, W) to (N, C, H', W')."""
         cols, step, out_shape = _windows(x, self.kernel_size, self.stride)
         best = np.real(cols).argmax(axis=2)[..., None]  # (N·C, T, 1)
-        return np.take_along_axis(cols, best, axis=2).reshape(out_shape), (x.shape, cols.shape, best, step)
+        return np.take_along_axis(cols, best, axis=2).reshape(out_shape), (
+            x.shape,
+            cols.shape,
+            best,
+            step,
+        )
 
     def backward(self, blocks: Blocks, cache: Any, Dout: Array) -> tuple[Array, tuple[Record, ...]]:
         """Send each gradient to the entry that was the largest."""
@@ -274,7 +291,9 @@ class AvgPool2d(_NoBlocks):
         return _unwindow(cols, x_shape, self.kernel_size, step), ()
 
 
-def _unwindow(cols: Array, x_shape: tuple[int, ...], kernel_size: Size, step: dict[str, Any]) -> Array:
+def _unwindow(
+    cols: Array, x_shape: tuple[int, ...], kernel_size: Size, step: dict[str, Any]
+) -> Array:
     """Return the adjoint of :func:`_windows`: (N·C, T, K) to (N, C, H, W)."""
     N, C, H, W = x_shape
     return col2im(cols, (N * C, 1, H, W), kernel_size, **step).reshape(x_shape)

@@ -1,6 +1,8 @@
-"""L-BFGS: the inverse estimate as its last p pairs, in three forms that agree (book: L-BFGS three ways).
+"""L-BFGS: the inverse estimate as its last p pairs, in three forms that agree (book: L-BFGS three
+ways).
 
-Pairs are rows: ``S`` and ``Y`` are (m, n), the oldest first. The estimate starts from ``H_0 = gamma I``.
+Pairs are rows: ``S`` and ``Y`` are (m, n), the oldest first. The estimate starts from
+``H_0 = gamma I``.
 """
 
 from dataclasses import dataclass
@@ -89,10 +91,11 @@ def lbfgs_compact(
 
     .. math::
         H = \gamma I + \Psi^\top
-        \begin{bmatrix} R^{-\top} (D + \gamma\, Y Y^\top) R^{-1} & -R^{-\top} \\ -R^{-1} & 0 \end{bmatrix}
-        \Psi, \qquad \Psi = \begin{bmatrix} S \\ \gamma Y \end{bmatrix}
+        \begin{bmatrix} R^{-\top} (D + \gamma\, Y Y^\top) R^{-1} & -R^{-\top} \\ -R^{-1} & 0
+        \end{bmatrix} \Psi, \qquad \Psi = \begin{bmatrix} S \\ \gamma Y \end{bmatrix}
 
-    with pairs as the rows of ``S`` and ``Y``, :math:`R_{ij} = s_i^\top y_j` for :math:`i \le j`, else 0, and
+    with pairs as the rows of ``S`` and ``Y``, :math:`R_{ij} = s_i^\top y_j` for :math:`i \le j`,
+    else 0, and
     :math:`D = \operatorname{diag}(s_i^\top y_i)`.
 
     Args, raises: as :func:`lbfgs_two_loop`.
@@ -108,7 +111,9 @@ def lbfgs_compact(
 
 
 @checked
-def lbfgs_dense(S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0) -> Float[Array, "n n"]:
+def lbfgs_dense(
+    S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0
+) -> Float[Array, "n n"]:
     """Return ``H`` by applying (3.1) to ``gamma I``, pair after pair, the oldest first.
 
     Args, raises: as :func:`lbfgs_two_loop`.

@@ -1,4 +1,5 @@
-"""Losses: value and gradient of the per-sample loss; the mini-batch loss is their mean (book: a network).
+"""Losses: value and gradient of the per-sample loss; the mini-batch loss is their mean (book: a
+network).
 
 ``sample`` draws targets from the distribution whose negative log-likelihood the loss is; the Fisher
 matrix of KFAC needs such targets.
@@ -32,7 +33,9 @@ class Loss(Protocol):
 
 def _check_same(outputs: Array, target: Array) -> None:
     if outputs.shape != target.shape:
-        raise ValueError(f"target must have the shape of the outputs, {outputs.shape}, got {target.shape}")
+        raise ValueError(
+            f"target must have the shape of the outputs, {outputs.shape}, got {target.shape}"
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class SoftmaxCrossEntropy:
         if target.shape != outputs.shape[:1]:
             raise ValueError(f"target must be ({len(outputs)},), got {target.shape}")
         if target.size and not (0 <= target.min() and target.max() < outputs.shape[1]):
-            raise ValueError(f"target must be in [0, {outputs.shape[1]}), got {target.min()}..{target.max()}")
+            raise ValueError(
+                f"target must be in [0, {outputs.shape[1]}), got {target.min()}..{target.max()}"
+            )
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,17 @@ class MeanSquaredError:
         return 2 * (outputs - target) * (len(outputs) / outputs.size)
 
     def sample(self, outputs: Array, rng: Generator) -> Array:
-        """Return normal targets around the outputs, variance features / 2: the loss is their −log density."""
+        """Return normal targets around the outputs, variance features / 2: the loss is their −log
+        density.
+        """
         features = outputs.size / len(outputs)
         return outputs + np.sqrt(features / 2) * rng.standard_normal(outputs.shape)
 
 
 @dataclass(frozen=True)
 class BernoulliCrossEntropy:
-    """Cross-entropy of Bernoulli features from logits, **summed** over features: the autoencoder loss.
+    """Cross-entropy of Bernoulli features from logits, **summed** over features: the autoencoder
+    loss.
 
     Outputs are logits, the target is in [0, 1]; both (N, …).
 
@@ -132,4 +140,6 @@ class BernoulliCrossEntropy:
     def _check(self, outputs: Array, target: Array) -> None:
         _check_same(outputs, target)
         if target.size and not (0 <= target.min() and target.max() <= 1):
-            raise ValueError(f"target must be in [0, 1], got {target.min():.3g}..{target.max():.3g}")
+            raise ValueError(
+                f"target must be in [0, 1], got {target.min():.3g}..{target.max():.3g}"
+            )

@@ -1,7 +1,8 @@
 """A network: a chain of layers and a loss; one pass forward and backward (book: a network).
 
-Parameters are a tuple of blocks ``W`` (d_g, d_a), in the order of the layers; a pass returns the loss, the
-gradients ``∇_W f = mean_n Σ_t Dh_t ā_tᵀ`` and the :class:`~kfqn_ref.layers.Record` of every block.
+Parameters are a tuple of blocks ``W`` (d_g, d_a), in the order of the layers; a pass returns the
+loss, the gradients ``∇_W f = mean_n Σ_t Dh_t ā_tᵀ`` and the :class:`~kfqn_ref.layers.Record` of
+every block.
 """
 
 from dataclasses import dataclass

@@ -19,16 +19,24 @@ def pair_of(size: Size) -> tuple[int, int]:
 
 @checked
 def output_size(
-    size: tuple[int, int], kernel_size: Size, *, stride: Size = 1, padding: Size = 0, dilation: Size = 1
+    size: tuple[int, int],
+    kernel_size: Size,
+    *,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
 ) -> tuple[int, int]:
-    """Return the number of output locations (rows, columns) of a convolution on an image of ``size``.
+    """Return the number of output locations (rows, columns) of a convolution on an image of
+    ``size``.
 
     Raises:
-        ValueError: kernel, stride or dilation is not positive, padding is negative, or the kernel does
-            not fit the padded image.
+        ValueError: kernel, stride or dilation is not positive, padding is negative, or the kernel
+            does not fit the padded image.
     """
     sizes = []
-    options = zip(pair_of(kernel_size), pair_of(stride), pair_of(padding), pair_of(dilation), strict=True)
+    options = zip(
+        pair_of(kernel_size), pair_of(stride), pair_of(padding), pair_of(dilation), strict=True
+    )
     for n, (k, step, pad, dil) in zip(size, options, strict=True):
         if min(k, step, dil) < 1 or pad < 0:
             raise ValueError(
@@ -36,7 +44,9 @@ def output_size(
             )
         out = (n + 2 * pad - dil * (k - 1) - 1) // step + 1
         if n + 2 * pad < dil * (k - 1) + 1:
-            raise ValueError(f"kernel of {k} (dilation {dil}) must fit the padded image of {n + 2 * pad}")
+            raise ValueError(
+                f"kernel of {k} (dilation {dil}) must fit the padded image of {n + 2 * pad}"
+            )
         sizes.append(out)
     return sizes[0], sizes[1]
 
@@ -57,7 +67,8 @@ def im2col(
         kernel_size, stride, padding, dilation: as in a convolution; one int or (rows, columns).
 
     Returns:
-        Patches, (N, T, C·kh·kw): location t = row by row, feature = (channel, kernel row, kernel column).
+        Patches, (N, T, C·kh·kw): location t = row by row, feature = (channel, kernel row, kernel
+        column).
 
     Raises:
         ValueError: as :func:`output_size`.
@@ -66,7 +77,9 @@ def im2col(
     """
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(pair_of, (kernel_size, stride, padding, dilation))
     N, C = x.shape[:2]
-    out_h, out_w = output_size(x.shape[2:], kernel_size, stride=stride, padding=padding, dilation=dilation)
+    out_h, out_w = output_size(
+        x.shape[2:], kernel_size, stride=stride, padding=padding, dilation=dilation
+    )
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     windows = sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(2, 3))
     windows = windows[:, :, ::sh, ::sw, ::dh, ::dw]  # (N, C, out_h, out_w, kh, kw)
@@ -91,25 +104,35 @@ def col2im(
         kernel_size, stride, padding, dilation: as for :func:`im2col`.
 
     Raises:
-        ValueError: as :func:`output_size`, or ``cols`` does not have the shape that ``im2col`` gives.
+        ValueError: as :func:`output_size`, or ``cols`` does not have the shape that ``im2col``
+            gives.
     """
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(pair_of, (kernel_size, stride, padding, dilation))
     N, C, H, W = x_shape
-    out_h, out_w = output_size((H, W), kernel_size, stride=stride, padding=padding, dilation=dilation)
+    out_h, out_w = output_size(
+        (H, W), kernel_size, stride=stride, padding=padding, dilation=dilation
+    )
     if cols.shape != (N, out_h * out_w, C * kh * kw):
-        raise ValueError(f"cols must have shape {(N, out_h * out_w, C * kh * kw)}, got {cols.shape}")
+        raise ValueError(
+            f"cols must have shape {(N, out_h * out_w, C * kh * kw)}, got {cols.shape}"
+        )
     patches = cols.reshape(N, out_h, out_w, C, kh, kw)
     x = np.zeros((N, C, H + 2 * ph, W + 2 * pw), cols.dtype)
     for i in range(kh):
         for j in range(kw):
             rows, columns = i * dh, j * dw  # where this kernel entry starts to read
             x[
-                :, :, rows : rows + sh * (out_h - 1) + 1 : sh, columns : columns + sw * (out_w - 1) + 1 : sw
+                :,
+                :,
+                rows : rows + sh * (out_h - 1) + 1 : sh,
+                columns : columns + sw * (out_w - 1) + 1 : sw,
             ] += patches[..., i, j].transpose(0, 3, 1, 2)
     return x[:, :, ph : ph + H, pw : pw + W]
 
 
 @checked
 def append_one(a: Inexact[Array, "N T d"]) -> Inexact[Array, "N T d1"]:
-    """Return ``ā``: the inputs with a 1 appended **last**, so that the bias is the last column of W."""
+    """Return ``ā``: the inputs with a 1 appended **last**, so that the bias is the last column of
+    W.
+    """
     return np.concatenate([a, np.ones((*a.shape[:2], 1), a.dtype)], axis=2)

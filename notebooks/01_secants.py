@@ -91,7 +91,9 @@ fig, ax = plt.subplots(figsize=(7, 3.5))
 ax.plot(spectrum, marker="o")
 ax.axhline(1, color="black", linewidth=0.8)
 ax.set(
-    xlabel="secants shown", ylabel=r"eigenvalues of $A^{1/2} H A^{1/2}$", title="Every eigenvalue walks to 1"
+    xlabel="secants shown",
+    ylabel=r"eigenvalues of $A^{1/2} H A^{1/2}$",
+    title="Every eigenvalue walks to 1",
 )
 plt.show()
 

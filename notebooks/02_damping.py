@@ -92,7 +92,8 @@ fig, ax = plt.subplots(figsize=(7, 3.5))
 ax.semilogy(largest_after(lambda H, s, y: (powell_damp(H, s, y), y)), label="Powell only")
 for lam in (0.01, 0.1, 1.0):  # change these and see
     ax.semilogy(
-        largest_after(lambda H, s, y, lam=lam: dp_dlm_damp(H, s, y, lam=lam)), label=f"and LM, λ = {lam}"
+        largest_after(lambda H, s, y, lam=lam: dp_dlm_damp(H, s, y, lam=lam)),
+        label=f"and LM, λ = {lam}",
     )
 ax.set(xlabel="pairs", ylabel="largest eigenvalue of H", title="The second damping bounds H")
 ax.legend()

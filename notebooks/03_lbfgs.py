@@ -66,7 +66,9 @@ def error(memory):
     for s in pairs:
         S, Y = lbfgs_push(S, Y, s, A @ s, memory=memory)
     gamma = (S[-1] @ Y[-1]) / (Y[-1] @ Y[-1])  # the usual scale of the newest pair
-    return np.linalg.norm(lbfgs_two_loop(S, Y, A @ fresh, gamma=gamma) - fresh) / np.linalg.norm(fresh)
+    return np.linalg.norm(lbfgs_two_loop(S, Y, A @ fresh, gamma=gamma) - fresh) / np.linalg.norm(
+        fresh
+    )
 
 
 memories = [1, 2, 5, 10, 20, 40, 80, 120]
@@ -97,7 +99,8 @@ for s in pairs:
         S, Y = lbfgs_push(S, Y, s, A @ s, memory=10)
 newest = pairs[-1]
 print(
-    "secant of the newest pair broken by:", np.linalg.norm(lbfgs_two_loop(S, Y, A @ newest) - newest).round(2)
+    "secant of the newest pair broken by:",
+    np.linalg.norm(lbfgs_two_loop(S, Y, A @ newest) - newest).round(2),
 )
 S, Y = lbfgs_push(S, Y, newest, A @ newest, memory=10)
 print(

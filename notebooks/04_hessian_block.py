@@ -50,7 +50,9 @@ network = kf.Network(
     kf.SoftmaxCrossEntropy(),
 )
 start = network.init(np.random.default_rng(0))
-batches = (b for epoch in range(15) for b in kf.minibatches(x, t, 128, np.random.default_rng(epoch)))
+batches = (
+    b for epoch in range(15) for b in kf.minibatches(x, t, 128, np.random.default_rng(epoch))
+)
 *_, last = kf.fit(kf.SGD(lr=0.1), network, start, batches)
 print(f"loss after training: {network.value(last.params, x, t):.3f}")
 
@@ -71,7 +73,11 @@ top = np.abs(blocks.exact).max()
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.6))
 for ax, (title, M) in zip(
     axes,
-    {"exact": blocks.exact, "A ⊗ G": blocks.kronecker, "difference": blocks.exact - blocks.kronecker}.items(),
+    {
+        "exact": blocks.exact,
+        "A ⊗ G": blocks.kronecker,
+        "difference": blocks.exact - blocks.kronecker,
+    }.items(),
 ):
     ax.imshow(M, cmap="RdBu_r", vmin=-top, vmax=top)
     ax.set(title=title, xticks=[], yticks=[])

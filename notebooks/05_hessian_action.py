@@ -108,7 +108,12 @@ plt.show()
 # %%
 H0 = np.linalg.inv(kf.input_factor(a_bar[:32]) + lam * np.eye(10))
 values = np.linalg.eigvalsh(root @ H0 @ root)
-print("start from the first batch of 32: eigenvalues from", values[0].round(2), "to", values[-1].round(2))
+print(
+    "start from the first batch of 32: eigenvalues from",
+    values[0].round(2),
+    "to",
+    values[-1].round(2),
+)
 
 # %% [markdown]
 # ## Three questions

@@ -81,7 +81,11 @@ print("secant of the damped pair, then:", block.counts)
 # %%
 def run(make, lr, epochs=4):
     """Train from the same start on the same batches; return the loss of every step."""
-    batches = (b for epoch in range(epochs) for b in kf.minibatches(x, t, 100, np.random.default_rng(epoch)))
+    batches = (
+        b
+        for epoch in range(epochs)
+        for b in kf.minibatches(x, t, 100, np.random.default_rng(epoch))
+    )
     with np.errstate(over="ignore", invalid="ignore"):  # a step size that is too long may overflow
         return [step.loss for step in kf.fit(make(lr), network, params, batches)]
 

@@ -157,7 +157,9 @@ opt_again = KFQN(again, lr=0.3, damping=0.03)
 again.load_state_dict(saved["model"])
 opt_again.load_state_dict(saved["opt"])
 same = all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))
-print("weights restored exactly:", same, "- iterations so far:", opt_again.state_dict()["kfqn"]["k"])
+print(
+    "weights restored exactly:", same, "- iterations so far:", opt_again.state_dict()["kfqn"]["k"]
+)
 
 # %% [markdown]
 # ## Three questions

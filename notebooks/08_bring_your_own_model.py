@@ -102,7 +102,9 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     losses, model, opt = train_with(lambda model: KFQN(model, lr=0.1, damping=0.1))
 print("warning:", caught[0].message)
-warnings.filterwarnings("ignore", message="these parameters take the momentum step")  # read once, known now
+warnings.filterwarnings(
+    "ignore", message="these parameters take the momentum step"
+)  # read once, known now
 covered = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
 print("covered:", covered)
 print("loss from", round(losses[0], 2), "to", round(float(np.mean(losses[-5:])), 2))
@@ -118,7 +120,8 @@ table = np.full((len(dampings), len(rates)), np.nan)
 cells = [(i, j) for i in range(len(dampings)) for j in range(len(rates))]
 for i, j in track(cells, description="scanning"):
     losses, *_ = train_with(
-        lambda model, i=i, j=j: KFQN(model, lr=rates[j], damping=dampings[i], curvature_interval=5), epochs=2
+        lambda model, i=i, j=j: KFQN(model, lr=rates[j], damping=dampings[i], curvature_interval=5),
+        epochs=2,
     )
     table[i, j] = np.mean(losses[-5:])
 

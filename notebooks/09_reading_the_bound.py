@@ -46,7 +46,11 @@ network = kf.Network((kf.Flatten(), kf.Linear(64, 10)), kf.SoftmaxCrossEntropy()
 method = kf.preset("convergent", damping=1.0, memory=1, step_decay=0.55)
 known, smooth = constants(method, network, x), smoothness(network, x, t)
 print(f"L = {smooth.L:.2f}, σ² = {smooth.sigma2:.1f}")
-for name, bounds in {"H_a": known.layers[0].H_a, "H_g": known.layers[0].H_g, "both": known.kappa}.items():
+for name, bounds in {
+    "H_a": known.layers[0].H_a,
+    "H_g": known.layers[0].H_g,
+    "both": known.kappa,
+}.items():
     print(f"{name:4s} between {bounds.lo:.4f} and {bounds.hi:.2f}")
 
 # %% [markdown]
@@ -118,7 +122,9 @@ state = last.state.blocks[0]
 H = np.outer(np.linalg.eigvalsh(state.H_a.dense()), np.linalg.eigvalsh(state.H_g.dense()))
 print(f"eigenvalues of H_a ⊗ H_g in the run: {H.min():.3f} to {H.max():.2f}")
 print(f"allowed by Lemmas A and B:           {known.kappa.lo:.4f} to {known.kappa.hi:.2f}")
-print(f"κ_hi / κ_lo: {H.max() / H.min():.0e} in the run, {known.kappa.hi / known.kappa.lo:.0e} in the bound")
+print(
+    f"κ_hi / κ_lo: {H.max() / H.min():.0e} in the run, {known.kappa.hi / known.kappa.lo:.0e} in the bound"
+)
 
 # %% [markdown]
 # ## Change this and see

@@ -9,7 +9,9 @@ from kfqn_ref.cli import app
 
 def kfqn(*arguments: object) -> Any:
     """Run ``kfqn`` in this process; output and exit code."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    return CliRunner().invoke(
+        app, [str(argument) for argument in arguments], env={"COLUMNS": "200"}
+    )
 
 
 def words(result: Any) -> str:

@@ -1,5 +1,5 @@
-"""BFGS: SciPy as an outside oracle, the theorem with the search directions it makes itself, the error
-contract.
+"""BFGS: SciPy as an outside oracle, the theorem with the search directions it makes itself, the
+error contract.
 """
 
 from typing import Any
@@ -22,7 +22,9 @@ I2 = np.eye(2)
 
 def _scipy(H: np.ndarray, s: np.ndarray, y: np.ndarray, kind: str) -> np.ndarray:
     scale = np.array(H) if len(s) > 1 else float(H[0, 0])
-    update = BFGS(exception_strategy="skip_update", min_curvature=np.finfo(float).tiny, init_scale=scale)  # type: ignore[reportArgumentType]  # scipy's stub lacks matrices
+    update = BFGS(
+        exception_strategy="skip_update", min_curvature=np.finfo(float).tiny, init_scale=scale
+    )  # type: ignore[reportArgumentType]  # scipy's stub lacks matrices
     update.initialize(len(s), kind)
     update.update(np.array(s), np.array(y))
     return update.get_matrix()
@@ -40,7 +42,10 @@ def test_by_hand() -> None:
 @given(triples(FLOAT64))
 def test_scipy_updates_the_same_inverse(case: Any) -> None:
     bound = 2 * tol.inverse_update(FLOAT64.u, *case.values())
-    assert np.linalg.norm(_scipy(*case.values(), "inv_hess") - ref.bfgs_inverse_update(**case)) <= bound
+    assert (
+        np.linalg.norm(_scipy(*case.values(), "inv_hess") - ref.bfgs_inverse_update(**case))
+        <= bound
+    )
 
 
 @given(triples(FLOAT64))
@@ -52,8 +57,8 @@ def test_scipy_updates_the_same_matrix(case: Any) -> None:
 
 @given(triples(FLOAT64))
 def test_positive_definite_only_if_curvature_is_positive(case: Any) -> None:
-    """With −s in place of s the formula itself gives an indefinite matrix: yᵀH⁺y = −sᵀy < 0. So it is
-    refused.
+    """With −s in place of s the formula itself gives an indefinite matrix: yᵀH⁺y = −sᵀy < 0. So it
+    is refused.
     """
     H, s, y = case.values()
     assert y @ product_form(H, -s, y) @ y < 0
@@ -63,7 +68,9 @@ def test_positive_definite_only_if_curvature_is_positive(case: Any) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_its_own_directions_end_on_a_quadratic_after_n_steps(n: int) -> None:
-    """H_n = A⁻¹ with the directions −H g that BFGS makes itself and exact line searches, from H = I."""
+    """H_n = A⁻¹ with the directions −H g that BFGS makes itself and exact line searches, from H =
+    I.
+    """
     rng = np.random.default_rng(n)
     root = rng.normal(size=(n, n))
     A, g, H = root @ root.T + np.eye(n), rng.normal(size=n), np.eye(n)
@@ -93,7 +100,8 @@ def test_a_direct_update_needs_a_positive_definite_matrix(B: np.ndarray) -> None
 
 
 @pytest.mark.parametrize(
-    ("H", "s"), [(np.eye(3), np.ones(2)), (I2, np.ones((2, 1))), (I2, [1.0, 1.0]), (np.ones(2), np.ones(2))]
+    ("H", "s"),
+    [(np.eye(3), np.ones(2)), (I2, np.ones((2, 1))), (I2, [1.0, 1.0]), (np.ones(2), np.ones(2))],
 )
 def test_shapes_and_kinds_are_refused(H: Any, s: Any) -> None:
     with pytest.raises(TypeError):

@@ -1,4 +1,6 @@
-"""What a build of the book does not notice: chapters silently not run, tables of contents that differ."""
+"""What a build of the book does not notice: chapters silently not run, tables of contents that
+differ.
+"""
 
 import re
 from collections import Counter
@@ -24,7 +26,9 @@ def names(tree: Any) -> list[str]:
     if isinstance(tree, dict):
         own = [tree[key].removesuffix(".md") for key in ("root", "file") if key in tree]
         return own + [
-            name for key in ("parts", "chapters", "children", "toc") for name in names(tree.get(key, []))
+            name
+            for key in ("parts", "chapters", "children", "toc")
+            for name in names(tree.get(key, []))
         ]
     return []
 
@@ -39,7 +43,8 @@ def test_a_chapter_with_cells_says_that_it_is_a_notebook(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_cells_stand_at_top_level(path: Path) -> None:
-    depth = 0  # of fences longer than three characters, and of lists: there a cell would be shown, not run
+    # of fences longer than three characters, and of lists: there a cell would be shown, not run
+    depth = 0
     for line in path.read_text(encoding="utf-8").splitlines():
         if re.match(r"(````+|::::*)", line):
             depth = 1 - depth

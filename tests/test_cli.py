@@ -1,4 +1,6 @@
-"""The command line as a whole: every command exists, explains itself, and loads only when called."""
+"""The command line as a whole: every command exists, explains itself, and loads only when
+called.
+"""
 
 import subprocess
 import sys
@@ -60,7 +62,9 @@ def test_python_m_is_the_same_command_and_help_imports_nothing_heavy():
         "assert not heavy, heavy"
     )
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, env={"COLUMNS": "200"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={"COLUMNS": "200"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Usage: kfqn [OPTIONS] COMMAND" in done.stdout
     for name in COMMANDS:

@@ -1,4 +1,6 @@
-"""The reference and the torch optimizer obey every law, and the reference the error contract too."""
+"""The reference and the torch optimizer obey every law, and the reference the error contract
+too.
+"""
 
 from collections.abc import Callable
 

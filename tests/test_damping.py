@@ -81,7 +81,9 @@ def test_damping_against_h0_is_dp_dlm_with_gamma_times_the_identity(
 ) -> None:
     s, y, mu1 = case["s"], case["y"], case["mu1"]
     expected = ref.dp_dlm_damp(gamma * np.eye(len(s)), s, y, mu1=mu1, lam=lam)
-    for ours, theirs in zip(ref.h0_damp(s, y, gamma=gamma, mu1=mu1, lam=lam), expected, strict=True):
+    for ours, theirs in zip(
+        ref.h0_damp(s, y, gamma=gamma, mu1=mu1, lam=lam), expected, strict=True
+    ):
         assert_array_equal(ours, theirs)
 
 
@@ -118,7 +120,13 @@ def test_a_zero_step_has_nothing_to_damp_towards() -> None:
 
 @pytest.mark.parametrize(
     ("H", "s", "y"),
-    [(np.eye(3), S, Y), (I2, S[:1], Y), (I2, S[:, None], Y), (I2, [-1.0, 0.0], Y), (I2, S.astype(int), Y)],
+    [
+        (np.eye(3), S, Y),
+        (I2, S[:1], Y),
+        (I2, S[:, None], Y),
+        (I2, [-1.0, 0.0], Y),
+        (I2, S.astype(int), Y),
+    ],
 )
 def test_shapes_and_kinds_are_refused(H: Any, s: Any, y: Any) -> None:
     with pytest.raises(TypeError):

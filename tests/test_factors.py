@@ -35,14 +35,18 @@ def test_hessian_action_is_A_times_v(seed, N, T, d):
     np.testing.assert_allclose(kf.hessian_action(a_bar, v), explicit_factor(a_bar) @ v, atol=1e-12)
 
 
-@given(seeds, st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2), st.booleans())
+@given(
+    seeds, st.integers(1, 3), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2), st.booleans()
+)
 def test_hessian_action_by_one_channel_convolutions(seed, kernel, stride, padding, dilation, bias):
     rng = np.random.default_rng(seed)
     conv = kf.Conv2d(2, 3, kernel, stride, padding, dilation, bias=bias)
     (d_g, d_a), *_ = conv.block_shapes
     a, v = rng.standard_normal((2, 2, 6, 5)), rng.standard_normal(d_a)
     a_bar = conv.forward((np.zeros((d_g, d_a)),), a)[1][1][0]
-    np.testing.assert_allclose(kf.conv_hessian_action(conv, a, v), explicit_factor(a_bar) @ v, atol=1e-11)
+    np.testing.assert_allclose(
+        kf.conv_hessian_action(conv, a, v), explicit_factor(a_bar) @ v, atol=1e-11
+    )
 
 
 @given(seeds, sizes, sizes, sizes)
@@ -50,13 +54,19 @@ def test_pairs(seed, N, T, d):
     rng = np.random.default_rng(seed)
     a_bar, h, Dh, h2, Dh2 = rng.standard_normal((5, N, T, d))
     s, y = kf.output_pair(kf.Record(a_bar, h, Dh), kf.Record(a_bar, h2, Dh2))
-    np.testing.assert_allclose(s, sum(h2[n, t] - h[n, t] for n in range(N) for t in range(T)) / (N * T))
-    np.testing.assert_allclose(y, sum(Dh2[n, t] - Dh[n, t] for n in range(N) for t in range(T)) / (N * T))
+    np.testing.assert_allclose(
+        s, sum(h2[n, t] - h[n, t] for n in range(N) for t in range(T)) / (N * T)
+    )
+    np.testing.assert_allclose(
+        y, sum(Dh2[n, t] - Dh[n, t] for n in range(N) for t in range(T)) / (N * T)
+    )
     H_a, a_mean = np.diag(rng.random(d) + 1), kf.input_mean(a_bar)
     for A in (a_bar, kf.input_factor(a_bar)):  # the action and the explicit twin
         s_a, y_a = kf.input_pair(H_a, a_mean, A, lam=0.3)
         np.testing.assert_allclose(s_a, H_a @ a_bar.reshape(-1, d).mean(axis=0))
-        np.testing.assert_allclose(y_a, (explicit_factor(a_bar) + 0.3 * np.eye(d)) @ s_a, atol=1e-13)
+        np.testing.assert_allclose(
+            y_a, (explicit_factor(a_bar) + 0.3 * np.eye(d)) @ s_a, atol=1e-13
+        )
 
 
 def test_the_moving_average_keeps_the_old_pair_with_weight_decay():

@@ -24,7 +24,9 @@ def equal(a, b) -> bool:
     if isinstance(a, np.ndarray):
         return a.tobytes("A") == b.tobytes("A") and a.strides == b.strides and a.dtype == b.dtype
     if hasattr(a, "__dataclass_fields__"):
-        return type(a) is type(b) and all(equal(getattr(a, n), getattr(b, n)) for n in a.__dataclass_fields__)
+        return type(a) is type(b) and all(
+            equal(getattr(a, n), getattr(b, n)) for n in a.__dataclass_fields__
+        )
     if isinstance(a, tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
     return a == b
@@ -53,7 +55,12 @@ def test_the_memory_order_of_an_array_is_kept():
 def test_what_cannot_be_restored_is_refused():
     with pytest.raises(TypeError, match="arrays, numbers, tuples and dataclasses"):
         pack({"a": object()})
-    for name in ("os:system", "kfqn_ref.bfgs:bfgs_inverse_update", "kfqn_ref.bfgs:Nothing", "kfqn_refx:A"):
+    for name in (
+        "os:system",
+        "kfqn_ref.bfgs:bfgs_inverse_update",
+        "kfqn_ref.bfgs:Nothing",
+        "kfqn_refx:A",
+    ):
         with pytest.raises(CheckpointError, match="only hold values of this package"):
             unpack({"type": name, "command": "true"})
 

@@ -1,4 +1,6 @@
-"""The exact block against autograd and finite differences; where A ⊗ G is exact; SUD, IAD, SH alone."""
+"""The exact block against autograd and finite differences; where A ⊗ G is exact; SUD, IAD, SH
+alone.
+"""
 
 import numpy as np
 import pytest
@@ -23,8 +25,12 @@ CNN = kf.Network(
 def torch_loss(params, x, target):
     """Return the loss of CNN, written out in torch."""
     first, left, right, last = params
-    h = torch.tanh(F.conv2d(x, first[:, :-1].reshape(2, 1, 2, 2), first[:, -1], stride=2, padding=1))
-    h = torch.sigmoid(F.conv2d(h, torch.cat([left, right]).reshape(4, 1, 2, 2), groups=2)).flatten(1)
+    h = torch.tanh(
+        F.conv2d(x, first[:, :-1].reshape(2, 1, 2, 2), first[:, -1], stride=2, padding=1)
+    )
+    h = torch.sigmoid(F.conv2d(h, torch.cat([left, right]).reshape(4, 1, 2, 2), groups=2)).flatten(
+        1
+    )
     return F.cross_entropy(F.linear(h, last[:, :-1], last[:, -1]), target)
 
 
@@ -87,7 +93,9 @@ def test_approximations_by_loops_over_samples_and_locations():
     np.testing.assert_allclose(blocks.kronecker, np.kron(kf.input_factor(a_bar), G), atol=1e-13)
     np.testing.assert_allclose(kf.output_factor(Hh), G, atol=1e-14)
     errors = blocks.errors()
-    assert errors["total"] == pytest.approx(np.linalg.norm(blocks.kronecker - exact) / np.linalg.norm(exact))
+    assert errors["total"] == pytest.approx(
+        np.linalg.norm(blocks.kronecker - exact) / np.linalg.norm(exact)
+    )
     assert errors["SUD"] == pytest.approx(np.linalg.norm(sud - exact) / np.linalg.norm(exact))
 
 

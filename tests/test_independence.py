@@ -1,4 +1,6 @@
-"""The two implementations are independent: neither imports the other, the reference does not import torch."""
+"""The two implementations are independent: neither imports the other, the reference does not import
+torch.
+"""
 
 import ast
 import subprocess
@@ -72,13 +74,16 @@ def loaded_by(statement: str) -> list[str]:
 
 
 def test_a_fresh_process_runs_the_optimizer_without_any_reference_module() -> None:
-    # the front page of the package shows the reference, so here the package stands without its front page
+    # the front page of the package shows the reference, so here the package stands without its
+    # front page
     bare = f"import types; p = types.ModuleType('kfqn_ref'); p.__path__ = [{str(PACKAGE)!r}]"
     step = "from kfqn_ref.optim import KFQN; import torch; m = torch.nn.Linear(3, 2); o = KFQN(m)"
     closure = "o.step(lambda: (f := m(torch.ones(4, 3)).square().mean(), f.backward())[0])"
     loaded = loaded_by(f"{bare}; sys.modules['kfqn_ref'] = p\n{step}\n{closure}")
     assert "kfqn_ref.optim.optimizer" in loaded
-    assert not [n for n in loaded if n.startswith("kfqn_ref.") and not n.startswith("kfqn_ref.optim")]
+    assert not [
+        n for n in loaded if n.startswith("kfqn_ref.") and not n.startswith("kfqn_ref.optim")
+    ]
 
 
 def test_a_fresh_process_with_the_reference_has_not_loaded_torch() -> None:

@@ -1,4 +1,6 @@
-"""vec and the Kronecker product: the identities that define them, on matrices drawn by hypothesis."""
+"""vec and the Kronecker product: the identities that define them, on matrices drawn by
+hypothesis.
+"""
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ sizes = st.integers(1, 5)
 
 def entries(seed: int, *shapes: tuple[int, int]) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return [rng.integers(-9, 10, shape).astype(float) for shape in shapes]  # products of integers are exact
+    return [
+        rng.integers(-9, 10, shape).astype(float) for shape in shapes
+    ]  # products of integers are exact
 
 
 @given(seeds, sizes, sizes, sizes, sizes)

@@ -132,7 +132,9 @@ def test_complex_step_differentiates_every_layer(layer, function):
     out, cache = layer.forward((), x)
     Dout = rng.standard_normal(out.shape)
     moved = layer.forward((), x + 1e-30j * v)[0]
-    assert np.vdot(Dout, moved.imag) / 1e-30 == pytest.approx(np.vdot(layer.backward((), cache, Dout)[0], v))
+    assert np.vdot(Dout, moved.imag) / 1e-30 == pytest.approx(
+        np.vdot(layer.backward((), cache, Dout)[0], v)
+    )
 
 
 def test_sigmoid_does_not_overflow():
@@ -152,8 +154,14 @@ def test_ties_in_max_pooling_go_to_the_first_entry():
         (lambda: kf.Linear(0, 2), "must be positive"),
         (lambda: kf.Conv2d(2, 4, 3, groups=0), "must be positive"),
         (lambda: kf.Conv2d(3, 4, 3, groups=2), "groups must divide"),
-        (lambda: kf.Linear(3, 2).forward((np.ones((2, 4)),), np.ones((5, 4))), r"\(N, 3\).*got \(5, 4\)"),
-        (lambda: kf.Conv2d(3, 2, 1).forward((np.ones((2, 4)),), np.ones((1, 2, 4, 4))), r"\(N, 3, H, W\)"),
+        (
+            lambda: kf.Linear(3, 2).forward((np.ones((2, 4)),), np.ones((5, 4))),
+            r"\(N, 3\).*got \(5, 4\)",
+        ),
+        (
+            lambda: kf.Conv2d(3, 2, 1).forward((np.ones((2, 4)),), np.ones((1, 2, 4, 4))),
+            r"\(N, 3, H, W\)",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

@@ -1,4 +1,6 @@
-"""L-BFGS: SciPy as an outside oracle, several right sides at once, the estimate, the error contract."""
+"""L-BFGS: SciPy as an outside oracle, several right sides at once, the estimate, the error
+contract.
+"""
 
 from typing import Any
 
@@ -27,7 +29,9 @@ def test_scipy_has_the_same_matrix(case: Any) -> None:
     bound = 2 * tol.lbfgs(FLOAT64.u, S, Y, 1.0)
     for ours in (ref.lbfgs_dense(S, Y), ref.lbfgs_compact(S, Y)):
         assert np.linalg.norm(theirs.todense() - ours) <= bound
-    assert np.linalg.norm(theirs.matvec(np.array(q)) - ref.lbfgs_two_loop(S, Y, q)) <= bound * tol.norm(q)
+    assert np.linalg.norm(
+        theirs.matvec(np.array(q)) - ref.lbfgs_two_loop(S, Y, q)
+    ) <= bound * tol.norm(q)
 
 
 @given(lbfgs_cases(FLOAT64))
@@ -36,7 +40,10 @@ def test_several_right_sides_are_several_calls(case: Any) -> None:
     Q = np.stack([q, -2 * q, np.eye(len(q))[0]], axis=1)
     columns = [ref.lbfgs_two_loop(S, Y, np.array(column), gamma=gamma) for column in Q.T]
     bound = tol.lbfgs(FLOAT64.u, S, Y, gamma) * tol.norm(Q)
-    assert np.linalg.norm(ref.lbfgs_two_loop(S, Y, Q, gamma=gamma) - np.stack(columns, axis=1)) <= bound
+    assert (
+        np.linalg.norm(ref.lbfgs_two_loop(S, Y, Q, gamma=gamma) - np.stack(columns, axis=1))
+        <= bound
+    )
 
 
 def test_without_pairs_it_is_gamma() -> None:
@@ -58,7 +65,9 @@ def test_the_estimate_forgets_its_oldest_pair_and_is_changed_by_replacement() ->
 
 
 def test_the_estimate_keeps_its_gamma() -> None:
-    H = ref.LBFGSInverse.empty(2, gamma=0.5, memory=2).update(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
+    H = ref.LBFGSInverse.empty(2, gamma=0.5, memory=2).update(
+        np.array([1.0, 0.0]), np.array([2.0, 0.0])
+    )
     assert_array_equal(H.dense(), np.diag([0.5, 0.5]))
     assert_array_equal(H @ np.array([2.0, 4.0]), [1.0, 2.0])
     H = H.update(np.array([1.0, 0.0]), np.array([1.0, 0.0]))

@@ -42,7 +42,9 @@ def test_value_and_gradient(name, scale):
 
 @pytest.mark.parametrize("name", CASES)
 def test_sampled_targets_obey_the_information_identity(name):
-    """E Dh = 0 and E Dh Dhᵀ = ∂²f/∂h² when targets follow the model: both within five standard errors."""
+    """E Dh = 0 and E Dh Dhᵀ = ∂²f/∂h² when targets follow the model: both within five standard
+    errors.
+    """
     loss, target, _ = CASES[name]
     z = np.random.default_rng(2).standard_normal((1, C))
     outputs = np.repeat(z, 40_000, axis=0)
@@ -64,8 +66,18 @@ def test_sampled_targets_obey_the_information_identity(name):
         (kf.SoftmaxCrossEntropy(), np.full(N, -1), ValueError, r"in \[0, 4\), got -1..-1"),
         (kf.MeanSquaredError(), np.zeros((N, 3)), ValueError, "shape of the outputs"),
         (kf.BernoulliCrossEntropy(), np.zeros((N, 3)), ValueError, "shape of the outputs"),
-        (kf.BernoulliCrossEntropy(), np.full((N, C), 1.5), ValueError, r"in \[0, 1\], got 1.5..1.5"),
-        (kf.BernoulliCrossEntropy(), np.full((N, C), np.nan), ValueError, r"in \[0, 1\], got nan..nan"),
+        (
+            kf.BernoulliCrossEntropy(),
+            np.full((N, C), 1.5),
+            ValueError,
+            r"in \[0, 1\], got 1.5..1.5",
+        ),
+        (
+            kf.BernoulliCrossEntropy(),
+            np.full((N, C), np.nan),
+            ValueError,
+            r"in \[0, 1\], got nan..nan",
+        ),
     ],
 )
 def test_a_target_of_the_wrong_kind_is_refused(loss, target, error, message):

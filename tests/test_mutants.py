@@ -1,5 +1,5 @@
-"""Every mutant is rejected, and every check rejects one: the kill matrix that the package ships is true and
-complete.
+"""Every mutant is rejected, and every check rejects one: the kill matrix that the package ships is
+true and complete.
 """
 
 import pytest
@@ -10,15 +10,26 @@ from kfqn_ref.testing.law import REGISTRY
 from kfqn_ref.testing.mutants import MUTANTS
 
 KNOWN = {  # mistakes met in public code, and the mutants that make them
-    "sign in Powell's damping": ["powell_damp:sign", "dp_dlm_damp:pair_sign", "optimizer_steps:powell_sign"],
+    "sign in Powell's damping": [
+        "powell_damp:sign",
+        "dp_dlm_damp:pair_sign",
+        "optimizer_steps:powell_sign",
+    ],
     "in-place update that rebinds": ["bfgs_inverse_update:rebinds", "optimizer_steps:rebinds"],
     "silent skip": ["bfgs_inverse_update:silent_skip", "optimizer_steps:silent_skip"],
     "s from gradients": ["output_pair:pair_of_gradients", "optimizer_steps:gradient_step"],
     "mean appended instead of 1": ["append_one:appends_mean"],
     "1/|T| missing in y": ["output_pair:pair_summed", "optimizer_steps:pair_summed"],
-    "1/|T| wrongly in A": ["input_factor:factor_per_location", "optimizer_steps:factor_per_location"],
+    "1/|T| wrongly in A": [
+        "input_factor:factor_per_location",
+        "optimizer_steps:factor_per_location",
+    ],
     "bias column first": ["append_one:bias_first"],
-    "A and G swapped": ["kron:swapped", "kron_matvec:applied_left", "optimizer_steps:swapped_sides"],
+    "A and G swapped": [
+        "kron:swapped",
+        "kron_matvec:applied_left",
+        "optimizer_steps:swapped_sides",
+    ],
     "Dh not multiplied by N": ["output_pair:pair_of_mean_loss", "forward_backward:dh_of_mean"],
     "second pass on another mini-batch": ["optimizer_steps:other_batch"],
     "mu1 and 1 − mu1": ["powell_damp:swapped_mu", "powell_damp:swapped_test"],
@@ -39,8 +50,8 @@ def _stored() -> KillMatrix:
 
 
 def _pairs() -> list[tuple[str, str]]:
-    """(check, mutant) so that every mutant and every check occurs: what the full matrix claims, at less
-    cost.
+    """(check, mutant) so that every mutant and every check occurs: what the full matrix claims, at
+    less cost.
     """
     matrix, chosen, seen = _stored(), [], set()
     for mutant, killers in matrix.kills.items():

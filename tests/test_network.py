@@ -54,14 +54,18 @@ def test_loss_and_gradients_are_those_of_autograd(case):
 
 
 def test_gradients_are_those_of_central_differences(case):
-    """Without torch: the error of a central difference is O(ε²) plus rounding / ε, near 1e-10 at ε = 1e-5."""
+    """Without torch: the error of a central difference is O(ε²) plus rounding / ε, near 1e-10 at ε
+    = 1e-5.
+    """
     params, x, target = case
     grads = kf.forward_backward(CNN, params, x, target).grads
     rng = np.random.default_rng(1)
     for block, grad in enumerate(grads):
         V = rng.standard_normal(grad.shape)
         f = [
-            CNN.value(tuple(W + e * V if i == block else W for i, W in enumerate(params)), x, target)
+            CNN.value(
+                tuple(W + e * V if i == block else W for i, W in enumerate(params)), x, target
+            )
             for e in (1e-5, -1e-5)
         ]
         assert (f[0] - f[1]) / 2e-5 == pytest.approx(np.vdot(grad, V), abs=1e-8)
@@ -70,7 +74,9 @@ def test_gradients_are_those_of_central_differences(case):
 def test_records_hold_inputs_outputs_and_per_sample_gradients(case):
     params, x, target = case
     whole = kf.forward_backward(CNN, params, x, target)
-    alone = [kf.forward_backward(CNN, params, x[n : n + 1], target[n : n + 1]) for n in range(len(x))]
+    alone = [
+        kf.forward_backward(CNN, params, x[n : n + 1], target[n : n + 1]) for n in range(len(x))
+    ]
     for block, record in enumerate(whole.records):
         np.testing.assert_allclose(record.h, record.a_bar @ params[block].T, atol=1e-13)
         Dh = np.concatenate([each.records[block].Dh for each in alone])

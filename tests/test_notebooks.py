@@ -1,4 +1,6 @@
-"""Read-along notebooks: each runs from top to bottom, its two files agree, and its outputs are not stale."""
+"""Read-along notebooks: each runs from top to bottom, its two files agree, and its outputs are not
+stale.
+"""
 
 import os
 import re
@@ -33,8 +35,8 @@ def printed(notebook: nbformat.NotebookNode) -> list[str]:
 def same_up_to_the_processor(one: str, two: str) -> bool:
     """Whether words are equal and numbers close.
 
-    Another processor sums in another order, and training magnifies that: a loss of 0.06 may print as 0.07. A
-    stale output differs in words, in layout, or by more than a fifth.
+    Another processor sums in another order, and training magnifies that: a loss of 0.06 may print
+    as 0.07. A stale output differs in words, in layout, or by more than a fifth.
     """
     words = [NUMBER.sub("#", text).split() for text in (one, two)]
     numbers = [[float(n) for n in NUMBER.findall(text)] for text in (one, two)]
@@ -48,7 +50,9 @@ def test_there_are_at_least_eight():
 
 @each_notebook
 def test_the_pair_agrees(pair):
-    assert cells(read(pair, ".py")) == cells(read(pair, ".ipynb")), f"run: make notebooks ({pair.name})"
+    assert cells(read(pair, ".py")) == cells(read(pair, ".ipynb")), (
+        f"run: make notebooks ({pair.name})"
+    )
 
 
 @each_notebook
@@ -64,16 +68,22 @@ def test_it_is_complete(pair):
 
 
 @each_notebook
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the kernel client's own, from its dependencies
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # the kernel client's own, from its dependencies
 def test_it_runs_and_prints_what_is_committed(pair, tmp_path, monkeypatch):
     if "fashion" in pair.name and not Path("/usr/share/datasets/fashion-mnist").is_dir():
-        pytest.skip("Fashion-MNIST is not installed, and the committed output is that of Fashion-MNIST")
+        pytest.skip(
+            "Fashion-MNIST is not installed, and the committed output is that of Fashion-MNIST"
+        )
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no settings of the user
     monkeypatch.delenv("MPLBACKEND", raising=False)  # inline figures, as the reader sees them
     assert "KFQN_QUICK" not in os.environ
     notebook = read(pair, ".ipynb")
     before = printed(notebook)
-    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    NotebookClient(
+        notebook, timeout=200, resources={"metadata": {"path": str(NOTEBOOKS)}}
+    ).execute()
     for old, new in zip(before, printed(notebook), strict=True):
         assert same_up_to_the_processor(old, new), (
             f"stale output, run: make notebooks\n{old}\n-- now --\n{new}"

@@ -1,4 +1,6 @@
-"""What the repository says of itself is true: versions, commands, examples, no trace of one machine."""
+"""What the repository says of itself is true: versions, commands, examples, no trace of one
+machine.
+"""
 
 import importlib.metadata
 import json
@@ -45,7 +47,9 @@ def project() -> dict:
 
 
 def pins() -> dict[str, Version]:
-    lines = [line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in read("constraints.txt").splitlines() if line and not line.startswith("#")
+    ]
     split = [line.split("==") for line in lines]
     return {normal(name): Version(version) for name, version in split}
 
@@ -55,7 +59,9 @@ def normal(name: str) -> str:
 
 
 def tracked() -> list[Path]:
-    """The files of the repository, as git knows them; all but ignored ones where there is no git."""
+    """The files of the repository, as git knows them; all but ignored ones where there is no
+    git.
+    """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -75,14 +81,17 @@ def test_the_versions_agree():
 def test_every_dependency_is_pinned_within_its_range():
     extras = project()["optional-dependencies"]
     wanted = [
-        Requirement(text) for text in (*project()["dependencies"], *(r for e in extras.values() for r in e))
+        Requirement(text)
+        for text in (*project()["dependencies"], *(r for e in extras.values() for r in e))
     ]
     known = pins()
     for requirement in wanted:
         if normal(requirement.name) != normal(project()["name"]) and requirement not in map(
             Requirement, extras["peers"]
         ):
-            assert normal(requirement.name) in known, f"{requirement.name} is not in constraints.txt"
+            assert normal(requirement.name) in known, (
+                f"{requirement.name} is not in constraints.txt"
+            )
             assert known[normal(requirement.name)] in requirement.specifier, str(requirement)
 
 
@@ -92,7 +101,8 @@ def test_constraints_are_exact_and_from_no_place():
 
 
 def test_no_file_knows_a_machine():
-    # written in two parts, so that this file does not find itself; a submission's box has a folder of its own
+    # written in two parts, so that this file does not find itself; a submission's box has a folder
+    # of its own
     places = ["/" + "work/", "/" + "root/", "/" + "home/"]
     temporary = "/" + "tmp/"
     offenders = []
@@ -154,7 +164,9 @@ def test_the_losses_in_the_readme_are_those_of_the_recorded_first_look():
     trials = json.loads(read("book/data/first_look.json"))["trials"]
     last = {t["optimizer"]: f"{t['train_loss'][-1]:.3f}" for t in trials if t["chosen"]}
     assert len(last) == 3
-    paragraph = next(text for text in read("README.md").split("\n\n") if text.startswith("`first-look` is"))
+    paragraph = next(
+        text for text in read("README.md").split("\n\n") if text.startswith("`first-look` is")
+    )
     assert set(re.findall(r"\d\.\d{3}", paragraph)) == set(last.values())
 
 

@@ -1,5 +1,5 @@
-"""Any interleaving of what can happen to an optimizer keeps its invariants: the reference beside the torch
-optimizer.
+"""Any interleaving of what can happen to an optimizer keeps its invariants: the reference beside
+the torch optimizer.
 """
 
 import copy
@@ -22,9 +22,13 @@ from kfqn_ref.optim import KFQN
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, PRESETS
 
-AGREE = 1e-9  # relative, as over the trajectories: a step rounds to about 1e-15, no run has 30 steps
+AGREE = (
+    1e-9  # relative, as over the trajectories: a step rounds to about 1e-15, no run has 30 steps
+)
 
-MLP = ref.Network((ref.Linear(3, 3), ref.Tanh(), ref.Linear(3, 2, bias=False)), ref.MeanSquaredError())
+MLP = ref.Network(
+    (ref.Linear(3, 3), ref.Tanh(), ref.Linear(3, 2, bias=False)), ref.MeanSquaredError()
+)
 CNN = ref.Network(
     (
         ref.Conv2d(2, 2, 2, padding=1, groups=2),
@@ -42,7 +46,9 @@ class Machine(RuleBasedStateMachine):
     :meth:`_frozen_step`.
     """
 
-    @initialize(preset=st.sampled_from(PRESETS), interval=st.sampled_from([1, 2]), seed=st.integers(0, 99))
+    @initialize(
+        preset=st.sampled_from(PRESETS), interval=st.sampled_from([1, 2]), seed=st.integers(0, 99)
+    )
     def start(self, preset: str, interval: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.network = MLP if preset in LINEAR_ONLY else CNN
@@ -72,7 +78,9 @@ class Machine(RuleBasedStateMachine):
         finite = np.isfinite(x).all()
         for l in range(len(self.params)):
             thawed = not (self.frozen and l < self._first_blocks())
-            self.events[l] += bool(finite and thawed and k % self.options["curvature_interval"] == 0)
+            self.events[l] += bool(
+                finite and thawed and k % self.options["curvature_interval"] == 0
+            )
             self._last_pair_is_kept(before.blocks[l], self.state.blocks[l])
 
     def _first_blocks(self) -> int:
@@ -96,7 +104,9 @@ class Machine(RuleBasedStateMachine):
         """The secant equation for the pair just accepted."""
         if after.counts.updates_g == before.counts.updates_g:
             return
-        (s, y), _ = self.method.damp(before.H_g, after.s_g, after.y_g, self.method.mu1, after.lambda_g)
+        (s, y), _ = self.method.damp(
+            before.H_g, after.s_g, after.y_g, self.method.mu1, after.lambda_g
+        )
         H = before.H_g.dense()
         bound = tol.inverse_update(tol.FLOAT64.u, H, s, y) * tol.norm(y) + tol.rounding(
             tol.FLOAT64.u, 1, tol.norm(s)
@@ -117,7 +127,8 @@ class Machine(RuleBasedStateMachine):
             self._step(np.full(x.shape, bad), target)
         self.bad += 1
         assert all(
-            np.array_equal(a, b) for a, b in zip(W, bridge.read_params(self.model, self.network), strict=True)
+            np.array_equal(a, b)
+            for a, b in zip(W, bridge.read_params(self.model, self.network), strict=True)
         )
 
     @rule(lr=st.sampled_from([0.3, 0.1, 0.0]))
@@ -145,7 +156,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def reload(self) -> None:
-        """Write both to a file, and go on from what is read back in a new model and a new optimizer."""
+        """Write both to a file, and go on from what is read back in a new model and a new
+        optimizer.
+        """
         file = io.BytesIO()
         torch.save({"model": self.model.state_dict(), "optimizer": self.opt.state_dict()}, file)
         file.seek(0)
@@ -190,6 +203,8 @@ class Machine(RuleBasedStateMachine):
             assert counts.damped_g <= counts.updates_g
 
 
-FEW = settings(max_examples=settings.default.max_examples // 4, stateful_step_count=12, deadline=None)
+FEW = settings(
+    max_examples=settings.default.max_examples // 4, stateful_step_count=12, deadline=None
+)
 TestMachine = Machine.TestCase
 TestMachine.settings = FEW

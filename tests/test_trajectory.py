@@ -1,4 +1,6 @@
-"""Reference and torch are the same algorithm: they agree on every weight, H_a and H_g, step after step."""
+"""Reference and torch are the same algorithm: they agree on every weight, H_a and H_g, step after
+step.
+"""
 
 from typing import Any
 
@@ -53,7 +55,12 @@ def test_trajectories_with_the_lean_input_factor_agree(name: str, memory: int) -
 def test_trajectories_agree_where_only_wide_layers_are_lean() -> None:
     moment = agreeing_run("kfqn_cnn", lean=9, memory=3)
     lean = [("S" in moment.opt.state[x.weight]["H_a"], x.shape[2]) for x in moment.opt.layers]
-    assert sorted(lean) == [(False, 7), (False, 9), (True, 10), (True, 18)]  # d_a of 9 is not above 9
+    assert sorted(lean) == [
+        (False, 7),
+        (False, 9),
+        (True, 10),
+        (True, 18),
+    ]  # d_a of 9 is not above 9
 
 
 def test_trajectories_agree_where_the_lbfgs_memory_overflows() -> None:
@@ -77,11 +84,13 @@ def test_trajectories_agree_where_the_updates_are_compiled(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_float32_stays_within_the_error_that_its_factors_explain(name: str) -> None:
-    r"""‖ΔW‖/‖W‖ is at most the path that the weights went times the relative error of ``H_g M H_a``.
+    r"""‖ΔW‖/‖W‖ is at most the path that the weights went times the relative error of
+    ``H_g M H_a``.
 
-    The two factors' errors are measured (that of ``H_g`` is large: (5.2) is a small difference of two
-    passes); the gradient adds that of its own evaluation at the deviating weights, which the factor 4 covers
-    as long as the loss curves no more than the estimates say; the rest is one rounding of W a step.
+    The two factors' errors are measured (that of ``H_g`` is large: (5.2) is a small difference of
+    two passes); the gradient adds that of its own evaluation at the deviating weights, which the
+    factor 4 covers as long as the loss curves no more than the estimates say; the rest is one
+    rounding of W a step.
     """
     worst = 0.0
     for k, moment in enumerate(

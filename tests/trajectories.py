@@ -1,4 +1,6 @@
-"""Runs of reference and torch side by side, for the trajectory test and for the mutants of the torch side."""
+"""Runs of reference and torch side by side, for the trajectory test and for the mutants of the
+torch side.
+"""
 
 from collections.abc import Iterator
 from functools import cache
@@ -40,7 +42,9 @@ BATCH = 24
 
 
 class Moment(NamedTuple):
-    """Where a run stands: deviation of the twins, path length of the weights, and the two states."""
+    """Where a run stands: deviation of the twins, path length of the weights, and the two
+    states.
+    """
 
     deviation: bridge.Deviation
     path: float
@@ -68,7 +72,9 @@ def batches(network: Network, steps: int) -> list[tuple[np.ndarray, np.ndarray]]
 
 
 @cache
-def reference_run(name: str, steps: int, options: tuple[tuple[str, Any], ...]) -> tuple[list, Blocks]:
+def reference_run(
+    name: str, steps: int, options: tuple[tuple[str, Any], ...]
+) -> tuple[list, Blocks]:
     """Parameters and state after every step of the reference, and the initial parameters."""
     network = network_of(name)
     given = dict(options)
@@ -84,9 +90,16 @@ def reference_run(name: str, steps: int, options: tuple[tuple[str, Any], ...]) -
 
 
 def side_by_side(
-    name: str, steps: int, *, dtype: torch.dtype = torch.float64, compile: bool = False, **options: Any
+    name: str,
+    steps: int,
+    *,
+    dtype: torch.dtype = torch.float64,
+    compile: bool = False,
+    **options: Any,
 ) -> Iterator[Moment]:
-    """Yield the state of the two runs after every step; ``dtype`` and ``compile`` are of torch's alone."""
+    """Yield the state of the two runs after every step; ``dtype`` and ``compile`` are of torch's
+    alone.
+    """
     network = network_of(name)
     moments, initial = reference_run(name, steps, tuple(sorted(options.items())))
     model = bridge.build(network, initial, dtype=dtype)
@@ -97,7 +110,10 @@ def side_by_side(
     for (x, target), (params, state) in zip(batches(network, steps), moments, strict=True):
         opt.step(bridge.closure_of(model, network, x, target))
         path += max(
-            float(np.linalg.norm(b - a) / np.linalg.norm(b)) for a, b in zip(before, params, strict=True)
+            float(np.linalg.norm(b - a) / np.linalg.norm(b))
+            for a, b in zip(before, params, strict=True)
         )
         before = params
-        yield Moment(bridge.deviation(opt, model, network, params, state), path, params, state, opt, model)
+        yield Moment(
+            bridge.deviation(opt, model, network, params, state), path, params, state, opt, model
+        )

@@ -1,10 +1,11 @@
 """Assignments that grade and teach: ``kfqn course release|grade|feedback|export``, over nbgrader.
 
-A submission is a stranger's program. So it runs in a bubblewrap box without network, home or secrets, and
-its score needs two yeses: from the notebook's own test cells, run in the box, and from the same cells run
-again by a fresh process outside it. Only numbers come out of the box to that process, and no test goes in.
+A submission is a stranger's program. So it runs in a bubblewrap box without network, home or
+secrets, and its score needs two yeses: from the notebook's own test cells, run in the box, and from
+the same cells run again by a fresh process outside it. Only numbers come out of the box to that
+process, and no test goes in.
 
-==============  =====================================================================================
+==============  ================================================================================
 ``lesson``      what a test cell calls: laws for a student's functions, and what a failure teaches
 ``tasks``       laws that belong to an assignment and to no module of the package
 ``sandbox``     the box: what it holds, its limits, and what ended it
@@ -18,5 +19,5 @@ again by a fresh process outside it. Only numbers come out of the box to that pr
 ``grade``       a class of submissions in one call
 ``feedback``    the page that a student gets, and the table that a teacher gets
 ``command``     the command line
-==============  =====================================================================================
+==============  ================================================================================
 """

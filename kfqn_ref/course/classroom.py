@@ -1,14 +1,16 @@
 """The folders and the gradebook of a course, as nbgrader has them.
 
-==================================  ==================================================================
-``source/ASSIGNMENT/``              the master notebook, with solutions and hidden tests: never hand it out
+==================================  ============================================================
+``source/ASSIGNMENT/``              the master notebook, with solutions and hidden tests: never hand
+it out
 ``release/ASSIGNMENT/``             what students get
 ``submitted/STUDENT/ASSIGNMENT/``   what they hand in: ``ASSIGNMENT.ipynb``
 ``autograded/STUDENT/ASSIGNMENT/``  the graded notebook
 ``feedback/STUDENT/ASSIGNMENT/``    what students get back: ``ASSIGNMENT.html``
 ``grades/ASSIGNMENT.json``          one record a student: state, points, seconds, what went wrong
-``gradebook.db``                    nbgrader's gradebook; the formgrader of JupyterLab grades by hand in it
-==================================  ==================================================================
+``gradebook.db``                    nbgrader's gradebook; the formgrader of JupyterLab grades by
+hand in it
+==================================  ============================================================
 """
 
 import json
@@ -32,10 +34,11 @@ from traitlets.config import Config
 CONFIG = """# The formgrader reads this, in which points are given by hand.
 c = get_config()  # noqa: F821  # nbgrader defines it
 c.CourseDirectory.course_id = "kfqn"
-# There is no such folder, and so nothing for the formgrader to autograde: it would run submissions as you,
-# without a box. `kfqn course grade` does that.
+# There is no such folder, and so nothing for the formgrader to autograde: it would run submissions
+# as you, without a box. `kfqn course grade` does that.
 c.CourseDirectory.submitted_directory = "only-kfqn-course-grades"
-# The formgrader's own feedback shows hidden tests: not for students. `kfqn course feedback` hides them.
+# The formgrader's own feedback shows hidden tests: not for students. `kfqn course feedback` hides
+# them.
 c.CourseDirectory.feedback_directory = "feedback-with-hidden-tests"
 """
 
@@ -51,7 +54,8 @@ class Record:
     """What became of one submission.
 
     Args:
-        state: "graded", or why not: "missing", "wrong name", "corrupt", "out of time", "not graded".
+        state: "graded", or why not: "missing", "wrong name", "corrupt", "out of time", "not
+            graded".
         score, max_score: points of the test cells.   by_hand: points that wait for a person.
         cells: points by test cell.   notes: what a teacher should know.
     """
@@ -73,17 +77,26 @@ class Classroom:
     root: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", self.root.absolute())  # nbgrader changes the working directory
-        tools = str(Path(sys.executable).parent)  # nbgrader runs `alembic`, which stands beside this Python
+        object.__setattr__(
+            self, "root", self.root.absolute()
+        )  # nbgrader changes the working directory
+        tools = str(
+            Path(sys.executable).parent
+        )  # nbgrader runs `alembic`, which stands beside this Python
         if tools not in os.environ.get("PATH", "").split(os.pathsep):
             os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
 
-    def coursedir(self, assignment: str, student: str = ".", **directories: Path) -> CourseDirectory:
+    def coursedir(
+        self, assignment: str, student: str = ".", **directories: Path
+    ) -> CourseDirectory:
         """nbgrader's view of the course; ``directories`` put a step's folders elsewhere."""
         config = Config()
         config.CourseDirectory.root = str(self.root.resolve())
         config.CourseDirectory.course_id = "kfqn"
-        config.CourseDirectory.assignment_id, config.CourseDirectory.student_id = assignment, student
+        config.CourseDirectory.assignment_id, config.CourseDirectory.student_id = (
+            assignment,
+            student,
+        )
         config.OverwriteCells.add_missing_cells = True
         for name, path in directories.items():
             config.CourseDirectory[f"{name}_directory"] = str(path)
@@ -94,7 +107,9 @@ class Classroom:
         """The course's gradebook, closed at the end."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # nbgrader's own models draw them
-            with Gradebook(f"sqlite:///{self.root.resolve() / 'gradebook.db'}", "kfqn") as gradebook:
+            with Gradebook(
+                f"sqlite:///{self.root.resolve() / 'gradebook.db'}", "kfqn"
+            ) as gradebook:
                 yield gradebook
 
     def master(self, assignment: str) -> Path:
@@ -121,18 +136,24 @@ class Classroom:
         if not path.is_file():
             return {}
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return {entry["student"]: Record(**entry | {"notes": tuple(entry["notes"])}) for entry in entries}
+        return {
+            entry["student"]: Record(**entry | {"notes": tuple(entry["notes"])})
+            for entry in entries
+        }
 
     def keep(self, assignment: str, records: dict[str, Record]) -> None:
         """Write all records of an assignment at once."""
         entries = [asdict(records[student]) for student in sorted(records)]
         write_whole(
-            self.root / "grades" / f"{assignment}.json", json.dumps(entries, indent=1, ensure_ascii=False)
+            self.root / "grades" / f"{assignment}.json",
+            json.dumps(entries, indent=1, ensure_ascii=False),
         )
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A temporary folder on the course's own disk, so that a rename puts results in place whole."""
+        """A temporary folder on the course's own disk, so that a rename puts results in place
+        whole.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         path = Path(tempfile.mkdtemp(prefix=".grading-", dir=self.root.resolve()))
         try:

@@ -1,7 +1,8 @@
-"""Time of foreign code: what it used of the processor counts against it, what the machine was slow does not.
+"""Time of foreign code: what it used of the processor counts against it, what the machine was slow
+does not.
 
-A loop that never ends uses up its seconds on any machine. A right answer on a busy machine does not; where
-the wall clock runs out first, the submission has no score: it is to be graded again.
+A loop that never ends uses up its seconds on any machine. A right answer on a busy machine does
+not; where the wall clock runs out first, the submission has no score: it is to be graded again.
 """
 
 import time
@@ -11,7 +12,9 @@ PATIENCE = 10.0  # wall time, as a multiple of the seconds of processor time tha
 
 
 class OutOfTime(Exception):
-    """The wall clock ran out before the processor time did: this says nothing about the submission."""
+    """The wall clock ran out before the processor time did: this says nothing about the
+    submission.
+    """
 
 
 class Stopwatch:
@@ -19,7 +22,8 @@ class Stopwatch:
 
     Args:
         seconds: processor time allowed.
-        used: processor time of those who are watched, in seconds; it may forget those that have ended.
+        used: processor time of those who are watched, in seconds; it may forget those that have
+            ended.
     """
 
     def __init__(self, seconds: float, used: Callable[[], float]):

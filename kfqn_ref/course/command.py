@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 try:
-    import nbgrader  # noqa: F401  # only to say what is missing
+    import nbgrader  # only to say what is missing
 except ModuleNotFoundError as missing:
     raise SystemExit('kfqn course needs nbgrader: pip install "kfqn_ref[course]"') from missing
 
@@ -31,8 +31,12 @@ app = typer.Typer(
 )
 app.__doc__ = app.info.help  # the table of commands shows it
 
-Course = Annotated[Path, typer.Option("--course", "-c", help="The course folder; made by `release`.")]
-Student = Annotated[list[str] | None, typer.Option("--student", help="Only this student; may be repeated.")]
+Course = Annotated[
+    Path, typer.Option("--course", "-c", help="The course folder; made by `release`.")
+]
+Student = Annotated[
+    list[str] | None, typer.Option("--student", help="Only this student; may be repeated.")
+]
 
 
 @app.command()
@@ -53,12 +57,16 @@ def grade(
     course: Course = Path("course"),
     student: Student = None,
     workers: Annotated[int, typer.Option(help="Submissions at the same time.")] = 2,
-    seconds: Annotated[float, typer.Option(help="Processor time of a submission's box.")] = Limits.seconds,
+    seconds: Annotated[
+        float, typer.Option(help="Processor time of a submission's box.")
+    ] = Limits.seconds,
     cell_seconds: Annotated[
         float, typer.Option(help="Processor time of a cell or a call.")
     ] = Limits.cell_seconds,
     memory: Annotated[int, typer.Option(help="Memory of a box in MB.")] = Limits.memory_mb,
-    unsafe: Annotated[bool, typer.Option("--unsafe", help="Run without a box, as yourself.")] = False,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Run without a box, as yourself.")
+    ] = False,
 ) -> None:
     """Grade a class: every submission in a box without network or home."""
     if workers < 1:
@@ -69,8 +77,15 @@ def grade(
         raise typer.BadParameter(str(error)) from error
     console, classroom = Console(stderr=True), Classroom(course)
     if unsafe:
-        console.print("[bold red]--unsafe[/]: submissions run as you, with all that you can read and write")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console.print(
+            "[bold red]--unsafe[/]: submissions run as you, with all that you can read and write"
+        )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with _told():
         chosen = _chosen(classroom, assignment, student)
         with Progress(*columns, console=console) as progress:
@@ -81,7 +96,12 @@ def grade(
                 progress.console.print(line(record), highlight=False, soft_wrap=True)
 
             records = grade_class(
-                classroom, assignment, students=chosen, limits=limits, workers=workers, progress=show
+                classroom,
+                assignment,
+                students=chosen,
+                limits=limits,
+                workers=workers,
+                progress=show,
             )
     _sum_up(list(records.values()), course / "grades" / f"{assignment}.json")
 
@@ -101,10 +121,14 @@ def _chosen(classroom: Classroom, assignment: str, named: list[str] | None) -> l
 def _sum_up(records: list[Record], path: Path) -> None:
     """The last lines of ``grade``; exit code 1 where somebody has no score for want of time."""
     if not records:
-        return typer.echo("nothing was handed in: put STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb into submitted/")
+        return typer.echo(
+            "nothing was handed in: put STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb into submitted/"
+        )
     graded = [record for record in records if record.state == "graded"]
     mean = sum(record.seconds for record in graded) / max(1, len(graded))
-    typer.echo(f"{len(graded)} of {len(records)} graded, {mean:.1f} s each; the records are in {path}")
+    typer.echo(
+        f"{len(graded)} of {len(records)} graded, {mean:.1f} s each; the records are in {path}"
+    )
     if late := [record.student for record in records if record.state == OUT_OF_TIME]:
         again = "grade them again with --workers 1"
         typer.echo(f"no score, for want of time: {', '.join(late)}; {again}", err=True)
@@ -147,18 +171,24 @@ def feedback(
 def export(
     course: Course = Path("course"),
     out: Annotated[Path, typer.Option(help="The CSV file.")] = Path("grades.csv"),
-    assignment: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    assignment: Annotated[
+        list[str] | None, typer.Option(help="Only this one; may be repeated.")
+    ] = None,
 ) -> None:
     """Write all grades as a CSV file, those given by hand included."""
     classroom = Classroom(course)
     names = assignment or sorted(path.stem for path in (course / "grades").glob("*.json"))
     if not names:
-        raise typer.BadParameter(f"nothing has been graded in {course}: run `kfqn course grade` first")
+        raise typer.BadParameter(
+            f"nothing has been graded in {course}: run `kfqn course grade` first"
+        )
     with _told():
         for name in names:
             classroom.master(name)
             if not classroom.records(name):
-                raise CourseError(f"nothing of {name} has been graded: run `kfqn course grade {name}` first")
+                raise CourseError(
+                    f"nothing of {name} has been graded: run `kfqn course grade {name}` first"
+                )
         typer.echo(f"wrote {write_table(classroom, out, names)} lines to {out}")
 
 
@@ -174,5 +204,7 @@ class _told:
         if isinstance(error, OSError):
             parents = Path(error.filename).parents if isinstance(error.filename, str) else ()
             where = next((place for place in parents if os.access(place, os.F_OK)), "the disk")
-            reason = f"a folder must be one that can be written, got {where} ({error.strerror or error})"
+            reason = (
+                f"a folder must be one that can be written, got {where} ({error.strerror or error})"
+            )
             raise typer.BadParameter(reason) from error

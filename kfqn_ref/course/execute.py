@@ -1,7 +1,7 @@
 """Inside the box: read a notebook from stdin, run it, write it with its outputs to stdout.
 
-The notebook is never a file in the box, stdout is never that of the student's kernel, and this process
-cannot be looked into by its own user: the tests that it holds stay with it until they run.
+The notebook is never a file in the box, stdout is never that of the student's kernel, and this
+process cannot be looked into by its own user: the tests that it holds stay with it until they run.
 """
 
 import ctypes
@@ -26,7 +26,9 @@ LAST_SECONDS = 5.0  # of the processor, for a cell that is told to stop
 
 
 def _private_stdout() -> int:
-    """Take stdout away from child processes and make this process unreadable; return the new descriptor."""
+    """Take stdout away from child processes and make this process unreadable; return the new
+    descriptor.
+    """
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     private = os.dup(1)
     os.set_inheritable(private, False)
@@ -35,18 +37,22 @@ def _private_stdout() -> int:
 
 
 def _message(ename: str, evalue: str) -> Any:
-    return nbformat.v4.new_output("error", ename=ename, evalue=evalue, traceback=[f"{ename}: {evalue}"])
+    return nbformat.v4.new_output(
+        "error", ename=ename, evalue=evalue, traceback=[f"{ename}: {evalue}"]
+    )
 
 
 def run(notebook: Any, *, cell_seconds: float, seconds: float) -> Any:
-    """Run all cells; one that fails or takes too long does not stop the rest. What never ran says why.
+    """Run all cells; one that fails or takes too long does not stop the rest. What never ran says
+    why.
 
     Args:
         cell_seconds, seconds: processor time of the kernel for one cell, and for all.
     """
     patience = int(PATIENCE * cell_seconds) + 1
     client = NotebookClient(notebook, kernel_name="python3", timeout=patience, startup_timeout=patience + 60,
-                            allow_errors=True, interrupt_on_timeout=True)  # fmt: skip  # as one types it
+                            # as one types it
+                            allow_errors=True, interrupt_on_timeout=True)  # fmt: skip
     client.iopub_timeout, client.raise_on_iopub_timeout = 2, False
     why, stopped = "", 0
     with client.setup_kernel():
@@ -72,7 +78,8 @@ class _Kernel:
 
     def __init__(self, client: NotebookClient):
         self._latest = 0.0
-        self._process = psutil.Process(client.km.provisioner.pid)  # type: ignore[union-attr]  # the client has a kernel by now
+        # the client has a kernel by now
+        self._process = psutil.Process(client.km.provisioner.pid)  # type: ignore[union-attr]
 
     def used(self) -> float:
         """Processor time so far, in seconds; once it has ended, as last seen."""
@@ -84,7 +91,9 @@ class _Kernel:
 
     @contextmanager
     def guarded(self, watch: Stopwatch) -> Iterator[None]:
-        """Interrupt what runs in here when its processor time is over, and end it where it goes on."""
+        """Interrupt what runs in here when its processor time is over, and end it where it goes
+        on.
+        """
         done = threading.Event()
         guard = threading.Thread(target=self._guard, args=(watch, done), daemon=True)
         guard.start()
@@ -106,7 +115,9 @@ class _Kernel:
                 return
 
 
-def _run_cell(client: NotebookClient, kernel: _Kernel, cell: Any, index: int, cell_seconds: float) -> str:
+def _run_cell(
+    client: NotebookClient, kernel: _Kernel, cell: Any, index: int, cell_seconds: float
+) -> str:
     """Run one cell; return why nothing can run after it, or nothing."""
     watch, why = Stopwatch(cell_seconds, kernel.used), ""
     try:
@@ -127,11 +138,15 @@ def _run_cell(client: NotebookClient, kernel: _Kernel, cell: Any, index: int, ce
 
 
 def _shortened(output: Any) -> Any:
-    """An output short enough to read; warnings become text, as nbgrader takes stderr for a failure."""
+    """An output short enough to read; warnings become text, as nbgrader takes stderr for a
+    failure.
+    """
     if output.output_type == "stream":
         output.name = "stdout"
         if len(output.text) > LONGEST:
-            output.text = output.text[:LONGEST] + f"\n[… {len(output.text) - LONGEST} more characters]\n"
+            output.text = (
+                output.text[:LONGEST] + f"\n[… {len(output.text) - LONGEST} more characters]\n"
+            )
     return output
 
 

@@ -44,7 +44,9 @@ def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
     """
     record = classroom.records(assignment).get(student)
     if record is None:
-        raise CourseError(f"{student}'s {assignment} has not been graded: run `kfqn course grade` first")
+        raise CourseError(
+            f"{student}'s {assignment} has not been graded: run `kfqn course grade` first"
+        )
     page = classroom.root / "feedback" / student / assignment / f"{assignment}.html"
     if record.state != "graded":
         reason = html.escape(record.notes[0] if record.notes else record.state)
@@ -55,9 +57,14 @@ def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
         return page
     with classroom.workspace() as work:
         _with_first_cell(classroom, assignment, record, work / "graded")
-        coursedir = classroom.coursedir(assignment, student, autograded=work / "graded", feedback=work)
+        coursedir = classroom.coursedir(
+            assignment, student, autograded=work / "graded", feedback=work
+        )
         converter = GenerateFeedback(coursedir=coursedir, config=coursedir.config)
-        converter.force, converter.preprocessors = True, [ClearHiddenTests, *converter.preprocessors]
+        converter.force, converter.preprocessors = (
+            True,
+            [ClearHiddenTests, *converter.preprocessors],
+        )
         run(converter)
         made = work / student / assignment / page.name
         write_whole(made, offline(made.read_text(encoding="utf-8")))
@@ -83,7 +90,9 @@ def offline(text: str) -> str:
     before, _, rest = text.partition("<!-- Loading mathjax macro -->")
     text = before + rest.partition("<!-- End of mathjax configuration -->")[2] if rest else before
     if re.search(r"<script[^>]*\bsrc\s*=", text):
-        raise CourseError("a page of feedback must load no script, and nbconvert wrote one that does")
+        raise CourseError(
+            "a page of feedback must load no script, and nbconvert wrote one that does"
+        )
     return re.sub(r"<body[^>]*>", lambda body: body[0] + NOTE, text, count=1)
 
 
@@ -112,5 +121,9 @@ def _row(assignment: str, record: Record, score: Any, most: Any, waits: Any) -> 
     row = {"student": record.student, "assignment": assignment, "state": record.state,
            "score": "" if record.state == OUT_OF_TIME else f"{score:g}",
            "max_score": f"{most:g}", "waits_for_hand": "yes" if waits else "",
-           "notes": "; ".join(record.notes).replace("\n", " ")}  # fmt: skip  # the columns in their order
-    return {key: "'" + text if text.startswith(("=", "+", "-", "@")) else text for key, text in row.items()}
+           # the columns in their order
+           "notes": "; ".join(record.notes).replace("\n", " ")}  # fmt: skip
+    return {
+        key: "'" + text if text.startswith(("=", "+", "-", "@")) else text
+        for key, text in row.items()
+    }

@@ -1,9 +1,10 @@
-"""Grade a class: restore the tests, run in the box, run the tests again outside it, keep the points.
+"""Grade a class: restore the tests, run in the box, run the tests again outside it, keep the
+points.
 
-Per submission: (1) nbgrader, outside the box and without running anything, puts the master's test cells
-back; (2) the notebook runs in the box; (3) a fresh process runs the master's tests against the functions in
-another box; (4) nbgrader takes the points of every test cell that passed both times. A submission that
-cannot be graded is reported, and the rest goes on.
+Per submission: (1) nbgrader, outside the box and without running anything, puts the master's test
+cells back; (2) the notebook runs in the box; (3) a fresh process runs the master's tests against
+the functions in another box; (4) nbgrader takes the points of every test cell that passed both
+times. A submission that cannot be graded is reported, and the rest goes on.
 """
 
 import json
@@ -76,7 +77,12 @@ def grade(
 
 
 def _as_they_come(
-    classroom: Classroom, assignment: str, students: list[str], master: Any, limits: Limits, workers: int
+    classroom: Classroom,
+    assignment: str,
+    students: list[str],
+    master: Any,
+    limits: Limits,
+    workers: int,
 ) -> Iterator[Record]:
     """One record a student: first of those that cannot run, then of each that has run."""
     with classroom.workspace() as work, ThreadPoolExecutor(workers) as pool:
@@ -84,7 +90,10 @@ def _as_they_come(
         for student in students:
             try:
                 prepared = prepare(classroom, assignment, student, master, work)
-                running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = student, prepared
+                running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = (
+                    student,
+                    prepared,
+                )
             except Exception as problem:
                 yield _not_graded(classroom, assignment, student, master, problem)
         try:
@@ -107,7 +116,9 @@ def _run(master: Path, prepared: Path, limits: Limits) -> Ran:
     path = prepared / f"{prepared.name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     own_time = 0.8 * limits.seconds  # so that the runner in the box can still say what it has
-    with Box("kfqn_ref.course.execute", str(limits.cell_seconds), str(own_time), limits=limits) as box:
+    with Box(
+        "kfqn_ref.course.execute", str(limits.cell_seconds), str(own_time), limits=limits
+    ) as box:
         out = box.communicate(nbformat.writes(notebook).encode())
         box.process.wait()
         ended = box.ended  # before the box is closed
@@ -130,21 +141,27 @@ def _run_again(master: Path, path: Path, limits: Limits) -> dict[str, dict[str, 
     command = arguments(master, path, limits)
     try:
         with TemporaryDirectory() as folder:  # hypothesis leaves its notes where it runs
-            fresh = subprocess.run(command, capture_output=True, text=True, timeout=patience, cwd=folder)
+            fresh = subprocess.run(
+                command, capture_output=True, text=True, timeout=patience, cwd=folder
+            )
     except subprocess.TimeoutExpired as error:
         reason = f"the grader ran out of time: the tests took more than {patience:g} s in a fresh process"
         raise NotGraded(OUT_OF_TIME, reason) from error
     try:
         again = json.loads(fresh.stdout)
     except ValueError as error:
-        raise NotGraded("not graded", f"the tests could not be run again: {fresh.stderr[-500:]}") from error
+        raise NotGraded(
+            "not graded", f"the tests could not be run again: {fresh.stderr[-500:]}"
+        ) from error
     if isinstance(again, str):
         raise NotGraded(OUT_OF_TIME, again)
     return again
 
 
 def _with_outputs(cells: list[Any], out: bytes, ended: str) -> list[Any]:
-    """The cells as they were sent, with the outputs that came back: nothing else out of the box is used."""
+    """The cells as they were sent, with the outputs that came back: nothing else out of the box is
+    used.
+    """
     try:
         executed = nbformat.reads(out.decode("utf-8"), as_version=4).cells
     except Exception:
@@ -152,13 +169,17 @@ def _with_outputs(cells: list[Any], out: bytes, ended: str) -> list[Any]:
     lost = error_output("BoxEnded", f"The notebook was ended by {ended}.")
     for index, cell in enumerate(cells):
         if cell.cell_type == "code":
-            cell.outputs = executed[index].get("outputs", []) if len(executed) == len(cells) else [lost]
+            cell.outputs = (
+                executed[index].get("outputs", []) if len(executed) == len(cells) else [lost]
+            )
             cell.execution_count = index if len(executed) == len(cells) else None
     return cells
 
 
 def without_source(output: Any) -> Any:
-    """An error of a test cell as its own text: a Python traceback would show the hidden tests around it."""
+    """An error of a test cell as its own text: a Python traceback would show the hidden tests
+    around it.
+    """
     if output.output_type == "error" and not "".join(output.traceback).startswith("✗"):
         output.traceback = [f"{output.ename}: {output.evalue}"]
     return output
@@ -166,10 +187,14 @@ def without_source(output: Any) -> Any:
 
 def error_output(name: str, *lines: str) -> Any:
     """An error that nbgrader counts and a reader sees."""
-    return nbformat.v4.new_output("error", ename=name, evalue=lines[-1][:200], traceback=list(lines))
+    return nbformat.v4.new_output(
+        "error", ename=name, evalue=lines[-1][:200], traceback=list(lines)
+    )
 
 
-def _settle(classroom: Classroom, assignment: str, student: str, prepared: Path, ran: Ran) -> Record:
+def _settle(
+    classroom: Classroom, assignment: str, student: str, prepared: Path, ran: Ran
+) -> Record:
     """Step 4: what passed both times counts; the graded notebook and the gradebook get it."""
     path = prepared / f"{assignment}.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -179,7 +204,9 @@ def _settle(classroom: Classroom, assignment: str, student: str, prepared: Path,
             cell.outputs = [without_source(output) for output in cell.outputs]
         again = ran.again.get(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
         if is_test(cell) and again is not None and not again["passed"]:
-            cell.outputs = [output for output in cell.outputs if output.output_type != "execute_result"]
+            cell.outputs = [
+                output for output in cell.outputs if output.output_type != "execute_result"
+            ]
             text = str(again["text"])
             if not any(text in "\n".join(output.get("traceback", [])) for output in cell.outputs):
                 head = "Checked again in a fresh process, with other examples:"

@@ -1,8 +1,8 @@
 """What a test cell calls: ``laws(globals(), "bfgs.secant", …)``, and what a failure teaches.
 
-A failure shows the law, the smallest counterexample found, both sides, the likeliest mistake and the
-chapter to read. The likeliest mistake is the known one (a mutant of the suite) that gives the same numbers
-as the student's function.
+A failure shows the law, the smallest counterexample found, both sides, the likeliest mistake and
+the chapter to read. The likeliest mistake is the known one (a mutant of the suite) that gives the
+same numbers as the student's function.
 """
 
 import textwrap
@@ -26,7 +26,9 @@ from kfqn_ref.testing.strategies.networks import BlockView
 
 SAME = "(It gives the same numbers as yours.)"
 SHOWN = {"optimizer_steps": "kfqn_step"}  # what the student calls it
-REMEMBERED = 40  # latest calls of a function, to compare it with known mistakes: a failing one is among them
+REMEMBERED = (
+    40  # latest calls of a function, to compare it with known mistakes: a failing one is among them
+)
 
 
 _STUB = "✗ {} is still the stub: put your code in place of `raise NotImplementedError()`."
@@ -60,9 +62,9 @@ class Watch:
     def empty_answer(self) -> str:
         """Why the function cannot have looked at its arguments, or nothing.
 
-        Only what a right function does not do counts: where no damping is needed, the right step *is* the
-        argument. Where no right function is known, the laws alone decide. One call of ten may be answered: a
-        table of answers for the visible cases meets some of them again.
+        Only what a right function does not do counts: where no damping is needed, the right step
+        *is* the argument. Where no right function is known, the laws alone decide. One call of ten
+        may be answered: a table of answers for the visible cases meets some of them again.
         """
         right = reference.names().get(self.known_as)
         if len(self.calls) < REMEMBERED // 2 or right is None or self._agrees(right):
@@ -70,7 +72,9 @@ class Watch:
         if all(_same(result, self.calls[0][2]) for _, _, result in self.calls):
             return f"{self.name} gives the same answer whatever it is asked"
         changing = [call for call in self.calls if not _echoes(call[0], _answer(right, *call[:2]))]
-        if changing and sum(_echoes(args, result) for args, _, result in changing) >= 0.9 * len(changing):
+        if changing and sum(_echoes(args, result) for args, _, result in changing) >= 0.9 * len(
+            changing
+        ):
             return f"{self.name} gives one of its arguments back, unchanged"
         return ""
 
@@ -93,7 +97,9 @@ class Watch:
             with np.errstate(all="ignore"):
                 for args, kwargs, result in self.calls:
                     wanted = result if other is None else other(*args, **kwargs)
-                    if not _close(mutant(*deepcopy(args), **kwargs), wanted):  # some mistakes write into them
+                    if not _close(
+                        mutant(*deepcopy(args), **kwargs), wanted
+                    ):  # some mistakes write into them
                         return False
         except Exception:  # the mistake does not even run on these arguments
             return False
@@ -104,7 +110,11 @@ def _leaves(value: Any) -> list[Any]:
     value = outward(
         (value.H_a, value.H_g) if isinstance(value, BlockView) else value
     )  # counts are not compared
-    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, tuple | list) else [value]
+    return (
+        [leaf for part in value for leaf in _leaves(part)]
+        if isinstance(value, tuple | list)
+        else [value]
+    )
 
 
 def _answer(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -133,14 +143,18 @@ def _close_arrays(rtol: float, a: Any, b: Any) -> bool:
     arrays = isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape
     if not arrays:
         return False
-    finite = np.isfinite(a) & np.isfinite(b)  # a mistake may divide by zero, and infinities have no distance
+    finite = np.isfinite(a) & np.isfinite(
+        b
+    )  # a mistake may divide by zero, and infinities have no distance
     scale = np.abs(b[finite]).max(initial=0)
     return bool(np.array_equal(a[~finite], b[~finite], equal_nan=True)
                 and np.all(np.abs(a[finite] - b[finite]) <= rtol * scale))  # fmt: skip
 
 
 def untampered() -> None:
-    """Raise where NumPy's comparisons have been replaced: they must tell 0 from 1, and agree on 1 = 1."""
+    """Raise where NumPy's comparisons have been replaced: they must tell 0 from 1, and agree on 1 =
+    1.
+    """
     tools = {"np.allclose": np.allclose, "np.isclose": np.isclose, "np.array_equal": np.array_equal}
     for name, tool in tools.items():
         if np.any(tool(np.zeros(2), np.ones(2))) or not np.all(tool(np.ones(2), np.ones(2))):
@@ -156,10 +170,14 @@ def untampered() -> None:
             "np.testing.assert_allclose accepts that 0 is 1: it has been replaced. Take that out."
         )
     if np.linalg.norm(np.array([3.0, 4.0])) != 5 or not bool(np.abs(np.float64(-1.0)) == 1):
-        raise LawBroken("np.linalg.norm or np.abs has been replaced in this notebook. Take that out.")
+        raise LawBroken(
+            "np.linalg.norm or np.abs has been replaced in this notebook. Take that out."
+        )
 
 
-def laws(namespace: Mapping[str, Any], *names: str, examples: int = 40, seed: int | None = None) -> None:
+def laws(
+    namespace: Mapping[str, Any], *names: str, examples: int = 40, seed: int | None = None
+) -> None:
     """Hold the functions of a notebook to laws, given by name.
 
     Args:
@@ -176,7 +194,9 @@ def laws(namespace: Mapping[str, Any], *names: str, examples: int = 40, seed: in
     checks = [tasks.TASKS.get(name) or REGISTRY[name] for name in names]
     for needed in dict.fromkeys(name for check in checks for name in check.requires):
         if not callable(provided.get(needed)):
-            raise LawBroken(f"✗ {SHOWN.get(needed, needed)} is not defined yet: write it, and run its cell.")
+            raise LawBroken(
+                f"✗ {SHOWN.get(needed, needed)} is not defined yet: write it, and run its cell."
+            )
         watches[needed] = Watch(SHOWN.get(needed, needed), provided[needed], needed)
     for check in checks:
         result = run_check(check, tasks.Student(watches), Effort(examples, seed))
@@ -185,7 +205,9 @@ def laws(namespace: Mapping[str, Any], *names: str, examples: int = 40, seed: in
                 seed is not None
                 and run_check(check, tasks.Student(watches), Effort(examples)).failure is None
             )
-            raise LawBroken(_lesson(result, [watches[name] for name in check.requires], holds_in_sight=known))
+            raise LawBroken(
+                _lesson(result, [watches[name] for name in check.requires], holds_in_sight=known)
+            )
     for watch in watches.values():
         if reason := watch.empty_answer():
             raise LawBroken(f"✗ {reason}. No law is checked by that.")
@@ -210,7 +232,9 @@ def raises(error: type[Exception], function: Callable[..., Any], *args: Any, **k
             f"✗ {call} must raise {error.__name__}, got {type(other).__name__}: {other}"
         ) from other
     likely = "Likeliest mistake: no test of the arguments, or one that NaN passes."
-    raise LawBroken(f"✗ {call} must raise {error.__name__}, got the result {_short(result)}\n\n{likely}")
+    raise LawBroken(
+        f"✗ {call} must raise {error.__name__}, got the result {_short(result)}\n\n{likely}"
+    )
 
 
 def _short(value: Any) -> str:
@@ -218,7 +242,9 @@ def _short(value: Any) -> str:
 
 
 def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bool) -> str:
-    """The text of a failure; ``holds_in_sight``: the law holds for the examples that a student can see."""
+    """The text of a failure; ``holds_in_sight``: the law holds for the examples that a student can
+    see.
+    """
     failure, functions = result.failure, ", ".join(watch.name for watch in watches)
     assert failure is not None, "only a failure teaches"
     if failure.lhs.startswith("NotImplementedError"):
@@ -239,7 +265,9 @@ def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bo
 
 def _table(facts: Sequence[tuple[str, str]]) -> str:
     """Labels and texts in two columns; long words and formulas are broken, as pages are narrow."""
-    widths = [sum(not unicodedata.combining(sign) for sign in label) for label, _ in facts]  # s̃ is one wide
+    widths = [
+        sum(not unicodedata.combining(sign) for sign in label) for label, _ in facts
+    ]  # s̃ is one wide
     column, lines = max(14, *widths) + 1, []
     for (label, text), width in zip(facts, widths, strict=True):
         whole = textwrap.fill(text, 100 - column) if label in ("law", "formula") else text

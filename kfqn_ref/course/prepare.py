@@ -1,4 +1,6 @@
-"""Before a submission runs: read it, or say why it cannot be graded; put the master's tests back."""
+"""Before a submission runs: read it, or say why it cannot be graded; put the master's tests
+back.
+"""
 
 import shutil
 from pathlib import Path
@@ -22,10 +24,13 @@ class NotGraded(Exception):
 
 
 def prepare(classroom: Classroom, assignment: str, student: str, master: Any, work: Path) -> Path:
-    """Step 1: a copy of the notebook alone, with the master's tests. Returns its place in the workspace."""
+    """Step 1: a copy of the notebook alone, with the master's tests. Returns its place in the
+    workspace.
+    """
     if set(student) & set("[]*?+"):  # nbgrader takes them for patterns
         raise NotGraded(
-            "wrong name", "the name of the student's folder must not have any of [ ] * ? +: rename it"
+            "wrong name",
+            "the name of the student's folder must not have any of [ ] * ? +: rename it",
         )
     folder = classroom.root / "submitted" / student / assignment
     clean = work / "submitted" / student / assignment
@@ -55,7 +60,9 @@ def read(folder: Path, assignment: str) -> Any:
     if not folder.is_dir():
         raise NotGraded("missing", f"nothing was handed in: there is no folder {assignment}/")
     if path.is_symlink():
-        raise NotGraded("wrong name", f"{assignment}.ipynb is a link and not a file: hand in the file itself")
+        raise NotGraded(
+            "wrong name", f"{assignment}.ipynb is a link and not a file: hand in the file itself"
+        )
     if not path.is_file():
         names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
         raise NotGraded(
@@ -75,7 +82,8 @@ def read(folder: Path, assignment: str) -> Any:
             else type(error).__name__
         )
         raise NotGraded(
-            "corrupt", f"the file is not a notebook ({first}): save it in Jupyter and hand it in again"
+            "corrupt",
+            f"the file is not a notebook ({first}): save it in Jupyter and hand it in again",
         ) from error
     return notebook
 
@@ -92,7 +100,9 @@ def complete(notebook: Any, master: Any) -> Any:
         if mark.grade_id in place:
             after = next(i for i, own in enumerate(notebook.cells) if own is place[mark.grade_id])
             continue
-        new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        new = (
+            nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        )
         source = "# This cell was missing." if mark.solution else cell.source
         after += 1
         notebook.cells.insert(after, new(source, metadata={"nbgrader": dict(mark)}))

@@ -1,8 +1,8 @@
 """Outside the box, in a fresh process: run the master's test cells against a student's functions.
 
-The master notebook is trusted, the submission is not. Each function that the master's solution cells define
-is replaced by a stand-in that asks the worker in the box; then the master's own test cells run here, hidden
-tests and all.
+The master notebook is trusted, the submission is not. Each function that the master's solution
+cells define is replaced by a stand-in that asks the worker in the box; then the master's own test
+cells run here, hidden tests and all.
 """
 
 import ast
@@ -50,7 +50,9 @@ def regrade(master: Any, submitted: Any, limits: Limits) -> dict[str, dict[str, 
         OutOfTime: the wall clock ran out.
     """
     wanted = set().union(*(defined(cell.source) for cell in master.cells if is_solution(cell)))
-    own = [cell.source for cell in submitted.cells if cell.cell_type == "code" and not is_test(cell)]
+    own = [
+        cell.source for cell in submitted.cells if cell.cell_type == "code" and not is_test(cell)
+    ]
     refuse = sorted(wanted | set(master.metadata.get("kfqn", {}).get("refuse", [])))
     try:
         with Submission(own, refuse=refuse, limits=limits) as submission:
@@ -73,7 +75,9 @@ def _run_tests(
         if cell.cell_type != "code" or is_solution(cell):
             continue
         namespace |= stand_ins
-        code = compile(cell.source, cell.metadata.get("nbgrader", {}).get("grade_id", "cell"), "exec")
+        code = compile(
+            cell.source, cell.metadata.get("nbgrader", {}).get("grade_id", "cell"), "exec"
+        )
         text = _run(code, namespace)
         if is_test(cell):
             if text and missing and problems:
@@ -95,8 +99,8 @@ def _run(code: Any, namespace: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Arguments: master notebook, submitted notebook, limits as JSON. The results go to stdout as JSON, or a
-    string: why there was not enough time for them.
+    """Arguments: master notebook, submitted notebook, limits as JSON. The results go to stdout as
+    JSON, or a string: why there was not enough time for them.
     """
     master, submitted = (nbformat.read(Path(path), as_version=4) for path in sys.argv[1:3])
     try:

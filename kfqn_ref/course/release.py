@@ -1,4 +1,6 @@
-"""From the script of an assignment to what students get: ``source/``, then ``release/`` without answers."""
+"""From the script of an assignment to what students get: ``source/``, then ``release/`` without
+answers.
+"""
 
 import os
 import re
@@ -19,7 +21,8 @@ def available(sources: Path = HERE) -> dict[str, Path]:
     """The assignments of a folder of percent scripts, by name.
 
     Raises:
-        CourseError: there are none; they come with a clone of the repository, not with the installed package.
+        CourseError: there are none; they come with a clone of the repository, not with the
+            installed package.
     """
     found = {path.stem: path for path in sorted(sources.glob("*.py"))}
     if not found:
@@ -47,9 +50,14 @@ def master_notebook(path: Path) -> Any:
             if grade:
                 cell.metadata["nbgrader"]["points"] = float(mark["points"])
         cell["id"] = (
-            f"cell-{number}"  # the same every time, as ids drawn at random would make every release differ
+            # the same every time, as ids drawn at random would make every release differ
+            f"cell-{number}"
         )
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     notebook.metadata.pop("jupytext", None)
     nbformat.validate(notebook)
     return notebook
@@ -59,15 +67,20 @@ def with_fresh_seeds(notebook: Any) -> Any:
     """The notebook with other examples in its hidden tests: the seeds of the scripts are public."""
     for cell in notebook.cells:
         head, mark, hidden = cell.source.partition("### BEGIN HIDDEN TESTS")
-        cell.source = head + mark + re.sub(r"(?<=seed=)\d+", lambda _: str(secrets.randbelow(2**31)), hidden)
+        cell.source = (
+            head + mark + re.sub(r"(?<=seed=)\d+", lambda _: str(secrets.randbelow(2**31)), hidden)
+        )
     return notebook
 
 
-def release(classroom: Classroom, assignment: str, sources: Path = HERE, *, fresh_seeds: bool = True) -> Path:
+def release(
+    classroom: Classroom, assignment: str, sources: Path = HERE, *, fresh_seeds: bool = True
+) -> Path:
     """Write ``source/`` and ``release/`` of one assignment; return the student's notebook.
 
     Args:
-        fresh_seeds: draw the hidden examples of this course; no other course, and no student, has them.
+        fresh_seeds: draw the hidden examples of this course; no other course, and no student, has
+            them.
 
     Raises:
         CourseError: there is no such assignment, or it is not well formed.

@@ -1,4 +1,6 @@
-"""Outside the box: a student's functions as stand-ins, each call of which asks the worker in the box."""
+"""Outside the box: a student's functions as stand-ins, each call of which asks the worker in the
+box.
+"""
 
 import base64
 import builtins
@@ -21,11 +23,15 @@ LARGEST = 64 * 2**20  # bytes of an answer
 
 
 class SubmissionError(Exception):
-    """An error of the student's code that is no built-in one, or the end of the student's process."""
+    """An error of the student's code that is no built-in one, or the end of the student's
+    process.
+    """
 
 
 def decode(value: Any) -> Any:
-    """Turn an answer into numbers, arrays, strings, tuples, lists, dicts; nothing of it is executed."""
+    """Turn an answer into numbers, arrays, strings, tuples, lists, dicts; nothing of it is
+    executed.
+    """
     if not isinstance(value, dict):
         return value
     match value:
@@ -35,7 +41,11 @@ def decode(value: Any) -> Any:
             kind = np.dtype(str(dtype))
             if kind.kind not in "fiubc":
                 raise SubmissionError(f"an array of numbers is wanted, got dtype {kind}")
-            return np.frombuffer(base64.b64decode(data), dtype=kind).reshape([int(n) for n in shape]).copy()
+            return (
+                np.frombuffer(base64.b64decode(data), dtype=kind)
+                .reshape([int(n) for n in shape])
+                .copy()
+            )
         case {"dict": items}:
             return {decode(key): decode(item) for key, item in items}
         case {"fields": fields, "values": values}:
@@ -46,11 +56,15 @@ def decode(value: Any) -> Any:
             return tuple(map(decode, values))
         case {"list": values}:
             return list(map(decode, values))
-    raise SubmissionError(f"numbers and arrays are wanted, got a {value.get('other', 'strange answer')}")
+    raise SubmissionError(
+        f"numbers and arrays are wanted, got a {value.get('other', 'strange answer')}"
+    )
 
 
 def exception(name: str, message: str, where: str) -> Exception:
-    """The error that the student's function raised, as the same built-in class where there is one."""
+    """The error that the student's function raised, as the same built-in class where there is
+    one.
+    """
     known = np.linalg.LinAlgError if name == "LinAlgError" else getattr(builtins, name, None)
     text = f"{message} [{where}]" if where else message
     if isinstance(known, type) and issubclass(known, Exception):
@@ -62,12 +76,17 @@ def exception(name: str, message: str, where: str) -> Exception:
 
 
 class Submission:
-    """A student's cells in a worker; ``function(name)`` is a stand-in for one of the student's functions."""
+    """A student's cells in a worker; ``function(name)`` is a stand-in for one of the student's
+    functions.
+    """
 
     def __init__(self, cells: list[str], *, refuse: list[str], limits: Limits):
         self._limits = limits
         self._box = Box("kfqn_ref.course.worker", limits=limits)
-        self._gone, self.late = "", ""  # why there are no more answers; whether only for want of time
+        self._gone, self.late = (
+            "",
+            "",
+        )  # why there are no more answers; whether only for want of time
         try:
             reply = self._ask(("cells", cells, refuse), limits.seconds / 2)
         except SubmissionError:
@@ -101,7 +120,8 @@ class Submission:
             raise SubmissionError(self._gone)
         try:
             assert self._box.process.stdin is not None, "it is a pipe"
-            send(self._box.process.stdin, pickle.dumps(message))  # type: ignore[arg-type]  # a buffered binary pipe
+            # a buffered binary pipe
+            send(self._box.process.stdin, pickle.dumps(message))  # type: ignore[arg-type]
             size = struct.unpack(">I", self._read(4, seconds))[0]
             if size > LARGEST:
                 raise EOFError(f"an answer of {size} bytes")

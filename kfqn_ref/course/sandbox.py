@@ -1,7 +1,9 @@
-"""The box in which foreign code runs: bubblewrap, no network, no home, nothing writable but a small /tmp.
+"""The box in which foreign code runs: bubblewrap, no network, no home, nothing writable but a small
+/tmp.
 
-Processes in it have a user of their own, a process tree that dies with the box, and limits on time, memory,
-number of processes and size of files. Without bubblewrap nothing runs, unless ``Limits.unsafe`` says so.
+Processes in it have a user of their own, a process tree that dies with the box, and limits on time,
+memory, number of processes and size of files. Without bubblewrap nothing runs, unless
+``Limits.unsafe`` says so.
 """
 
 import os
@@ -36,14 +38,17 @@ class Limits:
     """What a submission may use.
 
     Args:
-        seconds: processor time of a whole box.   cell_seconds: that of one cell, or of one call. The wall
-            clock allows :data:`~kfqn_ref.course.clock.PATIENCE` times as much.
-        memory_mb: memory of all processes of a box together.   file_mb: size of a file, and of /tmp.
+        seconds: processor time of a whole box.
+        cell_seconds: that of one cell, or of one call. The wall clock allows
+            :data:`~kfqn_ref.course.clock.PATIENCE` times as much.
+        memory_mb: memory of all processes of a box together.
+        file_mb: size of a file, and of /tmp.
         processes: processes and threads.
         unsafe: run without a box; only the time limits remain.
 
     Raises:
-        ValueError: seconds or cell_seconds are below 1, or memory_mb is below 512: nothing would run.
+        ValueError: seconds or cell_seconds are below 1, or memory_mb is below 512: nothing would
+            run.
     """
 
     seconds: float = 150.0
@@ -79,7 +84,9 @@ def require_box() -> None:
 
 
 def require_package() -> None:
-    """Raise ``NoBox`` where a box cannot see this package: all that ran in it would score nothing."""
+    """Raise ``NoBox`` where a box cannot see this package: all that ran in it would score
+    nothing.
+    """
     with Box("kfqn_ref.course.worker", limits=Limits()) as box:
         box.communicate(b"")  # no questions: it answers nothing, and ends well
         code = box.process.wait()
@@ -97,7 +104,9 @@ def _box(limits: Limits) -> list[str]:
     """The command line in front of a command: namespaces, mounts, the user, the limits."""
     as_root = os.geteuid() == 0
     size = str(limits.file_mb * MB)
-    box = "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try".split()
+    box = (
+        "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try".split()
+    )
     box += "--die-with-parent --new-session --hostname box --cap-drop ALL".split()
     if as_root:  # limits on processes do not bind root, so the command gets a user of its own
         box += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
@@ -112,11 +121,24 @@ def _box(limits: Limits) -> list[str]:
             box += ["--ro-bind", str(path), str(path)]
     for path in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/fonts"):
         box += ["--ro-bind-try", path, path]
-    box += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    box += [
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--size",
+        size,
+        "--tmpfs",
+        "/dev/shm",
+        "--remount-ro",
+        "/dev",
+    ]
     box += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
     for path in (Path(sys.base_prefix), Path(sys.prefix), PACKAGE):
         if not path.is_relative_to("/usr"):
-            for parent in [*path.parents][-2::-1]:  # made here, as bubblewrap would make them for root alone
+            for parent in [*path.parents][
+                -2::-1
+            ]:  # made here, as bubblewrap would make them for root alone
                 box += ["--perms", "0755", "--dir", str(parent)]
             box += ["--ro-bind", str(path), str(path)]
     box += ["--remount-ro", "/", "--chdir", "/tmp", "--"]
@@ -124,22 +146,42 @@ def _box(limits: Limits) -> list[str]:
         user = 60000 + (os.getpid() * 7 + next(_slots)) % 5000
         box += f"setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs".split()
         box += ["--inh-caps=-all", "--bounding-set=-all"]
-    memory, cpu = limits.memory_mb * MB, int(limits.seconds) + 10  # a second net: the guard is to say why
+    memory, cpu = (
+        limits.memory_mb * MB,
+        int(limits.seconds) + 10,
+    )  # a second net: the guard is to say why
     box += f"prlimit --nproc={limits.processes} --as={memory} --fsize={size} --cpu={cpu}".split()
     return [*box, "--core=0", "--nofile=256", "--"]
 
 
 def _environment(home: str = "/tmp") -> dict[str, str]:
     """A cleared environment: nothing of the teacher's own."""
-    folders = ("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR")
+    folders = (
+        "HOME",
+        "TMPDIR",
+        "IPYTHONDIR",
+        "MPLCONFIGDIR",
+        "JUPYTER_RUNTIME_DIR",
+        "JUPYTER_CONFIG_DIR",
+    )
     one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    fixed = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "MPLBACKEND": "agg"}
-    fixed |= {"PYTHONDONTWRITEBYTECODE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PYTHONHASHSEED": "0"}
+    fixed = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "LANG": "C.UTF-8",
+        "MPLBACKEND": "agg",
+    }
+    fixed |= {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PYTHONHASHSEED": "0",
+    }
     return fixed | dict.fromkeys(one, "1") | dict.fromkeys(folders, home)
 
 
 class Box:
-    """One run of a Python module in a box, with pipes to its stdin and stdout. Use it in a ``with`` block."""
+    """One run of a Python module in a box, with pipes to its stdin and stdout. Use it in a ``with``
+    block.
+    """
 
     def __init__(self, module: str, *arguments: str, limits: Limits):
         self.limits, self.ended, self.late = limits, "", ""
@@ -194,14 +236,18 @@ class Box:
                 self.late = watch.report("the box")
                 self.kill("the wall clock")
             elif sum(memory) > self.limits.memory_mb * MB and not self.limits.unsafe:
-                self.kill(f"the memory limit of {self.limits.memory_mb} MB, with {len(memory)} processes")
+                self.kill(
+                    f"the memory limit of {self.limits.memory_mb} MB, with {len(memory)} processes"
+                )
             try:
                 self.process.wait(0.3)
             except subprocess.TimeoutExpired:
                 continue
 
     def processor_seconds(self) -> float:
-        """Processor time of the processes that the box has now, and of their children that have ended."""
+        """Processor time of the processes that the box has now, and of their children that have
+        ended.
+        """
         return sum(_of_all(self.process.pid, lambda process: sum(process.cpu_times()[:4])))
 
     def communicate(self, data: bytes) -> bytes:

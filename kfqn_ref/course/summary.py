@@ -1,4 +1,6 @@
-"""What a graded notebook says at a glance: the record for the teacher, the first cell for the student."""
+"""What a graded notebook says at a glance: the record for the teacher, the first cell for the
+student.
+"""
 
 import re
 from typing import Any
@@ -21,7 +23,9 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 def record(classroom: Classroom, assignment: str, student: str, notebook: Any, ran: Any) -> Record:
     """The record of a notebook whose points nbgrader has taken."""
     tests = [cell for cell in notebook.cells if is_test(cell)]
-    points = {cell.metadata.nbgrader.grade_id: float(determine_grade(cell)[0] or 0) for cell in tests}
+    points = {
+        cell.metadata.nbgrader.grade_id: float(determine_grade(cell)[0] or 0) for cell in tests
+    }
     most = sum(float(cell.metadata.nbgrader.points) for cell in tests)
     with classroom.gradebook() as gradebook:
         grades = gradebook.find_submission(assignment, student).notebooks[0].grades
@@ -32,13 +36,17 @@ def record(classroom: Classroom, assignment: str, student: str, notebook: Any, r
         if passed and not points[cell.metadata.nbgrader.grade_id]:
             notes.append(f"{cell.metadata.nbgrader.grade_id}: passes alone, fails in the notebook")
     score = sum(points.values())
-    return Record(student, "graded", score, most, by_hand, round(ran.seconds, 2), points, tuple(notes))
+    return Record(
+        student, "graded", score, most, by_hand, round(ran.seconds, 2), points, tuple(notes)
+    )
 
 
 def reason(cell: Any) -> str:
     """The failure of a test cell in full, without colours; nothing where it passed."""
     texts = [
-        "\n".join(output.get("traceback", [])) for output in cell.outputs if output.output_type == "error"
+        "\n".join(output.get("traceback", []))
+        for output in cell.outputs
+        if output.output_type == "error"
     ]
     return ANSI.sub("", "\n".join(texts)).strip()
 
@@ -53,8 +61,11 @@ def likeliest(text: str) -> str:
     return (wanted or lines or [""])[0 if wanted else -1].removeprefix("✗").strip()
 
 
-def points_of(classroom: Classroom, assignment: str, student: str) -> dict[str, tuple[float | None, float]]:
-    """Points and their maximum by cell, as the gradebook has them now; None: a person has yet to give them.
+def points_of(
+    classroom: Classroom, assignment: str, student: str
+) -> dict[str, tuple[float | None, float]]:
+    """Points and their maximum by cell, as the gradebook has them now; None: a person has yet to
+    give them.
 
     Points given by hand stand when the submission is graded again, until a person changes them.
     """
@@ -68,7 +79,9 @@ def _given(grade: Any) -> float | None:
 
 
 def first_cell(notebook: Any, result: Record, points: dict[str, tuple[float | None, float]]) -> Any:
-    """The cell on top: points, those given by hand included, what to fix first, and a line for every part."""
+    """The cell on top: points, those given by hand included, what to fix first, and a line for
+    every part.
+    """
     given = [(score, most) for score, most in points.values() if score is not None]
     score, most = sum(score for score, _ in given), sum(most for _, most in given)
     waits = sum(most for _, most in points.values()) - most
@@ -81,7 +94,10 @@ def first_cell(notebook: Any, result: Record, points: dict[str, tuple[float | No
         lines += [f"Start with **{first}**: {_plain(likeliest(reason(failed[0])))}", ""]
         lines += [ADVICE, ""]
     else:
-        lines += ["All tests pass, in your notebook and in a fresh process with other examples.", ""]
+        lines += [
+            "All tests pass, in your notebook and in a fresh process with other examples.",
+            "",
+        ]
     lines += ["| test | points | what it says |", "|---|---|---|"]
     for cell in filter(is_grade, notebook.cells):
         name = cell.metadata.nbgrader.grade_id

@@ -1,4 +1,6 @@
-"""Laws that belong to an assignment and to no module of the package: a whole step, assumptions, puzzles."""
+"""Laws that belong to an assignment and to no module of the package: a whole step, assumptions,
+puzzles.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -41,7 +43,9 @@ class Block(NamedTuple):
 
 
 class Student(Implementation):
-    """A student's functions, seen by the checks: the names of the suite, and those of the assignments."""
+    """A student's functions, seen by the checks: the names of the suite, and those of the
+    assignments.
+    """
 
     def __init__(self, names: Mapping[str, Any]):
         super().__init__(names, label="submission")
@@ -53,7 +57,9 @@ class Student(Implementation):
         return super().__getattr__(name)
 
 
-def start(a_bars: tuple[np.ndarray, ...], params: tuple[np.ndarray, ...], lam: float) -> tuple[Block, ...]:
+def start(
+    a_bars: tuple[np.ndarray, ...], params: tuple[np.ndarray, ...], lam: float
+) -> tuple[Block, ...]:
     """The blocks before the first step: M = 0, H_a = (A + λ_A I)⁻¹, H_g = I, s_g = y_g = 0."""
     blocks = []
     for a_bar, W in zip(a_bars, params, strict=True):
@@ -64,7 +70,9 @@ def start(a_bars: tuple[np.ndarray, ...], params: tuple[np.ndarray, ...], lam: f
 
 
 def with_adapters(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The namespace, and ``optimizer_steps`` made of the student's ``kfqn_step`` where there is one."""
+    """The namespace, and ``optimizer_steps`` made of the student's ``kfqn_step`` where there is
+    one.
+    """
     step = namespace.get("kfqn_step")
     return dict(namespace) | ({"optimizer_steps": _runner(step)} if callable(step) else {})
 
@@ -150,7 +158,11 @@ def _lonely(name: str) -> Callable[..., None]:
         N, T = a_bar.shape[:2]
         holds("shape of Hh", Hh.shape, "(N, T, d_g, T, d_g)", (N, T, Hh.shape[2], T, Hh.shape[2]))
         equal(
-            "Hh", Hh, "its own transpose (a second derivative is symmetric)", Hh.transpose(0, 3, 4, 1, 2), 0.0
+            "Hh",
+            Hh,
+            "its own transpose (a second derivative is symmetric)",
+            Hh.transpose(0, 3, 4, 1, 2),
+            0.0,
         )
         blocks = layer_blocks(a_bar, Hh)
         size = float(np.sum(a_bar**2) * np.sum(np.abs(Hh))) / tol.norm(blocks.exact)
@@ -183,11 +195,18 @@ def _hidden_matrix(draw: st.DrawFn, precision: Precision) -> dict[str, np.ndarra
 
 
 def _inverse(f: Any, A: np.ndarray) -> None:
-    """Each of n updates multiplies an earlier error by (1 + κ)² at most, κ ≤ (c + 1)/(2√c), c = cond A."""
+    """Each of n updates multiplies an earlier error by (1 + κ)² at most, κ ≤ (c + 1)/(2√c), c =
+    cond A.
+    """
     n, c = len(A), tol.cond(A)
-    history = [np.eye(n), *(np.asarray(H, dtype=float) for H in f.inverse_from_products(Products(A, n), n))]
+    history = [
+        np.eye(n),
+        *(np.asarray(H, dtype=float) for H in f.inverse_from_products(Products(A, n), n)),
+    ]
     holds("number of matrices", len(history) - 1, "n", n)
-    bound = tol.rounding(f.u, n, (2 + (c + 1) / (2 * np.sqrt(c))) ** (2 * n) * (1 + 1 / tol.norm(A)))
+    bound = tol.rounding(
+        f.u, n, (2 + (c + 1) / (2 * np.sqrt(c))) ** (2 * n) * (1 + 1 / tol.norm(A))
+    )
     equal("H_n", history[-1], "A⁻¹", np.linalg.inv(A), bound)
     for k, (before, after) in enumerate(zip(history, history[1:], strict=False)):
         third = np.linalg.svd(after - before, compute_uv=False)[2:].max(initial=0.0)
@@ -219,7 +238,11 @@ def _step(check: Any) -> Check:
     return replace(check, name=check.name.replace("optimizer", "step"), given=_kfqn_cnn)
 
 
-CHAIN = {"SUD": "exact → without t ≠ t'", "IAD": "→ product of means, location by location", "SH": "→ A ⊗ G"}
+CHAIN = {
+    "SUD": "exact → without t ≠ t'",
+    "IAD": "→ product of means, location by location",
+    "SH": "→ A ⊗ G",
+}
 
 
 def _assumption_tasks(name: str) -> tuple[Check, Check]:
@@ -228,7 +251,8 @@ def _assumption_tasks(name: str) -> tuple[Check, Check]:
                   _errors_case, _error(name))  # fmt: skip  # the fields in their order
     words = f"{name} alone can fail: the two other assumptions hold exactly in the example."
     alone = Check(f"assumptions.{name}_alone", words, f"error of {name} > 0.1, the others 0", "hessian",
-                  ("lonely_failure",), _no_case, _lonely(name))  # fmt: skip  # the fields in their order
+                  # the fields in their order
+                  ("lonely_failure",), _no_case, _lonely(name))  # fmt: skip
     return error, alone
 
 
@@ -241,8 +265,15 @@ def _tasks() -> dict[str, Check]:
         "The bound (4.6) of D_P D_LM is reached: no smaller one holds.",
         "ỹᵀỹ / s̃ᵀỹ = λ + ‖B‖ / mu1",
     )
-    attained = Check("lemma.attained", words, formula, "damping", ("worst_pair",), _any_metric, _attained)
-    found = [inverse, attained, *map(_step, steps), *(c for name in CHAIN for c in _assumption_tasks(name))]
+    attained = Check(
+        "lemma.attained", words, formula, "damping", ("worst_pair",), _any_metric, _attained
+    )
+    found = [
+        inverse,
+        attained,
+        *map(_step, steps),
+        *(c for name in CHAIN for c in _assumption_tasks(name)),
+    ]
     return {check.name: check for check in found}
 
 

@@ -1,7 +1,8 @@
 """Inside the box: run a student's cells, then answer calls of the student's functions.
 
-Requests come pickled from the trusted side. Answers go back as JSON with arrays as plain numbers, since a
-pickle from here could run code there. Arrays arrive read-only, so that a write to an argument is seen.
+Requests come pickled from the trusted side. Answers go back as JSON with arrays as plain numbers,
+since a pickle from here could run code there. Arrays arrive read-only, so that a write to an
+argument is seen.
 """
 
 import base64
@@ -39,7 +40,11 @@ def encode(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {"fields": list(value._fields), "values": [encode(v) for v in value]}  # type: ignore[attr-defined]  # the test before it says it is a NamedTuple
     if isinstance(value, list | tuple):
-        return {type(value).__name__ if type(value) in (list, tuple) else "list": [encode(v) for v in value]}
+        return {
+            type(value).__name__ if type(value) in (list, tuple) else "list": [
+                encode(v) for v in value
+            ]
+        }
     return {"other": type(value).__name__}
 
 
@@ -60,11 +65,15 @@ def freeze(value: Any) -> Any:
 
 
 def refuse(names: list[str]) -> None:
-    """Put a refusal in place of the package's own functions of these names, wherever they are bound."""
+    """Put a refusal in place of the package's own functions of these names, wherever they are
+    bound.
+    """
 
     def refusal(name: str) -> Callable[..., Any]:
         def refused(*args: Any, **kwargs: Any) -> Any:
-            raise AssertionError(f"{name} was to be written, and this calls the package's own {name}")
+            raise AssertionError(
+                f"{name} was to be written, and this calls the package's own {name}"
+            )
 
         return refused
 
@@ -80,7 +89,9 @@ def run_cells(cells: list[str]) -> tuple[dict[str, Any], list[str]]:
     namespace: dict[str, Any] = {"__name__": "submission", "display": lambda *args: None}
     problems = []
     for number, source in enumerate(cells):
-        lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n")]
+        lines = [
+            "" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n")
+        ]
         try:
             exec(compile("\n".join(lines), f"<cell {number}>", "exec"), namespace)
         except (Exception, SystemExit) as error:
@@ -104,7 +115,9 @@ def answer(namespace: dict[str, Any], name: str, args: Any, kwargs: Any) -> dict
 
 
 def main() -> None:
-    """First message: the cells and the names to refuse. Then one call a message, until stdin ends."""
+    """First message: the cells and the names to refuse. Then one call a message, until stdin
+    ends.
+    """
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -122,7 +135,9 @@ def main() -> None:
         else:
             name, args, kwargs = rest
             reply = answer(namespace, name, freeze(args), freeze(kwargs))
-        send(sink, json.dumps(reply, default=lambda value: {"other": type(value).__name__}).encode())
+        send(
+            sink, json.dumps(reply, default=lambda value: {"other": type(value).__name__}).encode()
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Runs on real data, one folder a command: each ``command`` module is what ``kfqn`` calls.
 
-==============  ======================================================================================
+==============  ================================================================================
 ``data``        images: scikit-learn's digits, and IDX files such as Fashion-MNIST
 ``models``      networks, for the reference and for torch
 ``plots``       figures of a run
@@ -13,5 +13,5 @@
 ``race``        all optimizers, tuned by one rule
 ``scale``       a step on many GPUs, modelled
 ``book``        what the pages of the book import
-==============  ======================================================================================
+==============  ================================================================================
 """

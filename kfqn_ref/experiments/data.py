@@ -1,7 +1,7 @@
 """Real images: scikit-learn's bundled digits, and Fashion-MNIST from its four IDX files.
 
-The IDX layout is that of the MNIST files: two zero bytes, a type code, the number of axes, each axis as a
-big-endian 32-bit integer, then the numbers.
+The IDX layout is that of the MNIST files: two zero bytes, a type code, the number of axes, each
+axis as a big-endian 32-bit integer, then the numbers.
 """
 
 import gzip
@@ -16,7 +16,8 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FOLDERS = (".", "FashionMNIST/raw", "raw")  # as Debian lays the files out, and as torchvision does
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 SPLITS = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip  # two aligned lines
+          # two aligned lines
+          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip
 HOW_TO_GET = (
     "to get Fashion-MNIST: 'apt-get install dataset-fashion-mnist' on Debian, or "
     "torchvision.datasets.FashionMNIST(DIR, download=True), then --data-dir DIR"
@@ -24,11 +25,15 @@ HOW_TO_GET = (
 
 
 class DataError(ValueError):
-    """A data file is missing, or is not what it must be; the message names it and says how to get it."""
+    """A data file is missing, or is not what it must be; the message names it and says how to get
+    it.
+    """
 
 
 class Split(NamedTuple):
-    """Images ``x`` (N, 1, height, width) in [0, 1] and their classes ``y`` (N,), integers from 0."""
+    """Images ``x`` (N, 1, height, width) in [0, 1] and their classes ``y`` (N,), integers from
+    0.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -56,7 +61,9 @@ class Data(NamedTuple):
 
 
 def load_data(name: str, data_dir: Path | None = None) -> Data:
-    """Load ``digits`` (bundled) or ``fashion-mnist`` (from ``data_dir``, else where Debian installs it)."""
+    """Load ``digits`` (bundled) or ``fashion-mnist`` (from ``data_dir``, else where Debian installs
+    it).
+    """
     if name == "digits" and data_dir is not None:
         raise DataError(f"the digits come with scikit-learn and need no folder, got {data_dir}")
     if name == "digits":
@@ -92,7 +99,9 @@ def _folder(data_dir: Path) -> Path:
     for folder in (data_dir / part for part in FOLDERS):
         if any(_find(folder, name) for name in names):
             return folder
-    where = "does not exist" if not data_dir.exists() else f"has none of the files {names[0]}[.gz], ..."
+    where = (
+        "does not exist" if not data_dir.exists() else f"has none of the files {names[0]}[.gz], ..."
+    )
     raise DataError(f"{data_dir} {where}; {HOW_TO_GET}")
 
 
@@ -101,7 +110,9 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _read_split(folder: Path, split: str) -> Split:
-    images_path, labels_path = (_find(folder, name) or _missing(folder, name) for name in SPLITS[split])
+    images_path, labels_path = (
+        _find(folder, name) or _missing(folder, name) for name in SPLITS[split]
+    )
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28) or len(images) == 0:
         raise DataError(
@@ -140,7 +151,11 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(
             f"{path} is {kind}: its header {shape} needs {wanted} bytes, got {body}; {HOW_TO_GET}"
         )
-    return np.frombuffer(raw, dtype, offset=4 + 4 * axes).reshape(shape).astype(dtype.newbyteorder("="))
+    return (
+        np.frombuffer(raw, dtype, offset=4 + 4 * axes)
+        .reshape(shape)
+        .astype(dtype.newbyteorder("="))
+    )
 
 
 def _read_bytes(path: Path) -> bytes:

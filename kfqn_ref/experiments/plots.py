@@ -12,7 +12,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kfqn_ref.files import write_atomically
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)  # Okabe and Ito
 
 
 def new_figure(panels: int, *, width: float = 5.0, height: float = 3.8) -> tuple[Figure, list[Any]]:
@@ -34,7 +42,9 @@ def plot_run(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
     errors = any(record.get("test_error") is not None for record in history)
     figure, axes = new_figure(2 if errors else 1)
     _lines(axes[0], history, ("train_loss", "test_loss"), "loss")
-    positive = [v for r in history for k in ("train_loss", "test_loss") if (v := r[k]) is not None and v > 0]
+    positive = [
+        v for r in history for k in ("train_loss", "test_loss") if (v := r[k]) is not None and v > 0
+    ]
     if positive:
         log_losses(axes[0])
     if errors:
@@ -56,11 +66,15 @@ def whole_epochs(axis: Any) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _lines(axis: Any, history: Sequence[Mapping[str, Any]], names: Sequence[str], label: str) -> None:
+def _lines(
+    axis: Any, history: Sequence[Mapping[str, Any]], names: Sequence[str], label: str
+) -> None:
     epochs = [record["epoch"] for record in history]
     for name, colour, marker in zip(names, COLOURS, "os", strict=False):
         values = [math.nan if record[name] is None else record[name] for record in history]
-        axis.plot(epochs, values, color=colour, marker=marker, markersize=3, label=name.replace("_", " "))
+        axis.plot(
+            epochs, values, color=colour, marker=marker, markersize=3, label=name.replace("_", " ")
+        )
     whole_epochs(axis)
     axis.set_ylabel(label)
     axis.legend()

@@ -1,6 +1,7 @@
 """The first-order methods a reader compares with: SGD with momentum and Adam.
 
-Same interface as :class:`~kfqn_ref.method.step.KFQN`: ``init``, ``direction``, ``step`` on a frozen state.
+Same interface as :class:`~kfqn_ref.method.step.KFQN`: ``init``, ``direction``, ``step`` on a frozen
+state.
 """
 
 from dataclasses import dataclass, replace
@@ -26,15 +27,20 @@ class MomentState:
 def _first_order_step(
     optimizer: Any, network: Network, params: Blocks, state: Any, x: Array, target: Array
 ) -> Step:
-    """Return the step ``W − lr P`` along the optimizer's direction, which the gradient alone decides."""
+    """Return the step ``W − lr P`` along the optimizer's direction, which the gradient alone
+    decides.
+    """
     first = forward_backward(network, params, x, target)
     P, state = optimizer.direction(params, state, first.grads)
-    return Step(tuple(W - optimizer.lr * p for W, p in zip(params, P, strict=True)), state, first.loss)
+    return Step(
+        tuple(W - optimizer.lr * p for W, p in zip(params, P, strict=True)), state, first.loss
+    )
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with heavy-ball momentum, ``M ← momentum M + g``, as ``torch.optim.SGD``.
+    """Stochastic gradient descent with heavy-ball momentum, ``M ← momentum M + g``, as
+    ``torch.optim.SGD``.
 
     Args:
         lr: step size, not negative.   momentum: in [0, 1).   weight_decay: L2 term, not negative.
@@ -58,7 +64,9 @@ class SGD:
         """Return the state with M = 0."""
         return MomentState(0, tuple(map(np.zeros_like, params)))
 
-    def direction(self, params: Blocks, state: MomentState, grads: Blocks) -> tuple[Blocks, MomentState]:
+    def direction(
+        self, params: Blocks, state: MomentState, grads: Blocks
+    ) -> tuple[Blocks, MomentState]:
         """Return M and the state that holds it."""
         M = tuple(
             self.momentum * m + g + self.weight_decay * W
@@ -66,7 +74,9 @@ class SGD:
         )
         return M, replace(state, k=state.k + 1, M=M)
 
-    def step(self, network: Network, params: Blocks, state: MomentState, x: Array, target: Array) -> Step:
+    def step(
+        self, network: Network, params: Blocks, state: MomentState, x: Array, target: Array
+    ) -> Step:
         """Return parameters, state and loss after one iteration on the mini-batch (x, target)."""
         return _first_order_step(self, network, params, state, x, target)
 
@@ -77,7 +87,8 @@ class Adam:
 
     Args:
         lr: step size, not negative.   betas: decays of the two moments, in [0, 1).
-        eps: added to the root of the second moment, positive.   weight_decay: L2 term, not negative.
+        eps: added to the root of the second moment, positive.
+        weight_decay: L2 term, not negative.
 
     Raises:
         ValueError: a value is outside its range.
@@ -103,17 +114,22 @@ class Adam:
         zeros = tuple(map(np.zeros_like, params))
         return MomentState(0, zeros, zeros)
 
-    def direction(self, params: Blocks, state: MomentState, grads: Blocks) -> tuple[Blocks, MomentState]:
+    def direction(
+        self, params: Blocks, state: MomentState, grads: Blocks
+    ) -> tuple[Blocks, MomentState]:
         """Return ``m̂ / (√v̂ + eps)`` and the state with the new moments."""
         k, (beta1, beta2) = state.k + 1, self.betas
         grads = tuple(g + self.weight_decay * W for g, W in zip(grads, params, strict=True))
         M = tuple(beta1 * m + (1 - beta1) * g for m, g in zip(state.M, grads, strict=True))
         V = tuple(beta2 * v + (1 - beta2) * g * g for v, g in zip(state.V, grads, strict=True))
         P = tuple(
-            m / (1 - beta1**k) / (np.sqrt(v / (1 - beta2**k)) + self.eps) for m, v in zip(M, V, strict=True)
+            m / (1 - beta1**k) / (np.sqrt(v / (1 - beta2**k)) + self.eps)
+            for m, v in zip(M, V, strict=True)
         )
         return P, MomentState(k, M, V)
 
-    def step(self, network: Network, params: Blocks, state: MomentState, x: Array, target: Array) -> Step:
+    def step(
+        self, network: Network, params: Blocks, state: MomentState, x: Array, target: Array
+    ) -> Step:
         """Return parameters, state and loss after one iteration on the mini-batch (x, target)."""
         return _first_order_step(self, network, params, state, x, target)

@@ -1,7 +1,8 @@
-"""KFAC and KFC: the Kronecker-factored Fisher matrix, the neighbour to compare with (book: the neighbours).
+"""KFAC and KFC: the Kronecker-factored Fisher matrix, the neighbour to compare with (book: the
+neighbours).
 
-Same structure ``A ⊗ G`` and the same direction ``G⁻¹ M A⁻¹``; but G is the second moment of ``Dh`` on
-targets drawn from the model, and both factors are formed and inverted.
+Same structure ``A ⊗ G`` and the same direction ``G⁻¹ M A⁻¹``; but G is the second moment of ``Dh``
+on targets drawn from the model, and both factors are formed and inverted.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +18,9 @@ from kfqn_ref.network import Network, backward, forward, gradient
 
 @dataclass(frozen=True)
 class KFACBlock:
-    """Of one block: averaged gradient M (d_g, d_a), averaged factors A (d_a, d_a), G (d_g, d_g), inverses."""
+    """Of one block: averaged gradient M (d_g, d_a), averaged factors A (d_a, d_a), G (d_g, d_g),
+    inverses.
+    """
 
     M: Array
     A: Array
@@ -36,7 +39,8 @@ class KFACState:
 
 @checked
 def fisher_output_factor(Dh: Float[Array, "N T d_g"]) -> Float[Array, "d_g d_g"]:
-    r"""Return KFC's output factor :math:`\tfrac1N \sum_n \tfrac1{|T|} \sum_t Dh_{n,t} Dh_{n,t}^\top`.
+    r"""Return KFC's output factor
+    :math:`\tfrac1N \sum_n \tfrac1{|T|} \sum_t Dh_{n,t} Dh_{n,t}^\top`.
 
     Args:
         Dh: per-sample gradients on targets drawn from the model.
@@ -70,7 +74,8 @@ class KFAC:
         lr: step size, not negative.   damping: λ, positive.
         momentum: decay of the gradient's moving average, in [0, 1).
         weight_decay: L2 term, not negative.
-        factor_decay: decay of the factors' moving average, in [0, 1); it starts from the first mini-batch's.
+        factor_decay: decay of the factors' moving average, in [0, 1); it starts from the first
+            mini-batch's.
         curvature_interval: iterations from one inversion to the next.   seed: of the drawn targets.
 
     Raises:
@@ -94,7 +99,11 @@ class KFAC:
             (0 <= self.momentum < 1, "momentum must be in [0, 1)", self.momentum),
             (self.weight_decay >= 0, "weight_decay must not be negative", self.weight_decay),
             (0 <= self.factor_decay < 1, "factor_decay must be in [0, 1)", self.factor_decay),
-            (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
+            (
+                self.curvature_interval >= 1,
+                "curvature_interval must be at least 1",
+                self.curvature_interval,
+            ),
         )
 
     def init(self, params: Blocks) -> KFACState:
@@ -106,7 +115,9 @@ class KFAC:
         return KFACState(0, tuple(blocks))
 
     def update(self, state: KFACState, records: tuple[Record, ...]) -> KFACState:
-        """Return the state with factors and inverses updated from records on the model's own targets."""
+        """Return the state with factors and inverses updated from records on the model's own
+        targets.
+        """
         keep = self.factor_decay if state.k else 0.0
         blocks = []
         for block, record in zip(state.blocks, records, strict=True):
@@ -116,7 +127,9 @@ class KFAC:
             blocks.append(replace(block, A=A, G=G, H_a=H_a, H_g=H_g))
         return replace(state, blocks=tuple(blocks))
 
-    def direction(self, params: Blocks, state: KFACState, grads: Blocks) -> tuple[Blocks, KFACState]:
+    def direction(
+        self, params: Blocks, state: KFACState, grads: Blocks
+    ) -> tuple[Blocks, KFACState]:
         """Return the directions ``H_g M H_a`` and the state with the new M."""
         P, blocks = [], []
         for W, g, block in zip(params, grads, state.blocks, strict=True):
@@ -125,7 +138,9 @@ class KFAC:
             blocks.append(replace(block, M=M))
         return tuple(P), replace(state, blocks=tuple(blocks))
 
-    def step(self, network: Network, params: Blocks, state: KFACState, x: Array, target: Array) -> Step:
+    def step(
+        self, network: Network, params: Blocks, state: KFACState, x: Array, target: Array
+    ) -> Step:
         """Return parameters, state and loss after one iteration on the mini-batch (x, target)."""
         outputs, caches = forward(network.layers, params, x)
         loss = float(network.loss.value(outputs, target).mean())

@@ -1,7 +1,7 @@
 """The step of ``kfqn_adam``: Adam in Nesterov's form on directions ``U = H_g (∇_W f + τ W) H_a``.
 
-The estimates give the directions, the averaged squares their lengths. However wrong an estimate is, no
-weight moves further in one step than ``α`` times :func:`box`: the step stays in a box.
+The estimates give the directions, the averaged squares their lengths. However wrong an estimate is,
+no weight moves further in one step than ``α`` times :func:`box`: the step stays in a box.
 """
 
 import numpy as np
@@ -45,8 +45,8 @@ def box(t: int, *, beta: float, beta2: float) -> float:
 
     .. math:: |P_{ij}| \le \Big(\sum_j w_j^2 / c_j\Big)^{1/2}
 
-    w and c are the weights in ``M̂`` and in ``V̂``; by Cauchy and Schwarz, attained (but for ε) where every
-    ``U_j`` is a multiple of ``w_j / c_j``.
+    w and c are the weights in ``M̂`` and in ``V̂``; by Cauchy and Schwarz, attained (but for ε)
+    where every ``U_j`` is a multiple of ``w_j / c_j``.
 
     Args:
         t: at least 1.   beta: in [0, 1).   beta2: in (0, 1).

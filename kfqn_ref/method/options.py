@@ -1,6 +1,8 @@
-"""Strategies: what the presets do differently, as values of the fields of ``KFQN`` (book: KF-QN-CNN).
+"""Strategies: what the presets do differently, as values of the fields of ``KFQN`` (book:
+KF-QN-CNN).
 
-How λ is split over the two sides, how the output pair is damped, and what ``H_a`` and ``H_g`` start from.
+How λ is split over the two sides, how the output pair is damped, and what ``H_a`` and ``H_g`` start
+from.
 """
 
 from collections.abc import Callable
@@ -35,7 +37,9 @@ def dd(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[
 
 
 def h0(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
-    """Return the pair damped against ``H_0 = gamma I`` (7.1), and whether Powell's damping acted."""
+    """Return the pair damped against ``H_0 = gamma I`` (7.1), and whether Powell's damping
+    acted.
+    """
     assert isinstance(H, LBFGSInverse), "only L-BFGS has a gamma"
     pair = h0_damp(s, y, gamma=H.gamma, mu1=mu1, lam=lam)
     return pair, bool(s @ y < mu1 * H.gamma * (y @ y))
@@ -52,12 +56,16 @@ def exact_input_start(A: Array, lam: float, memory: int) -> InverseEstimate:
 
 
 def lean_input_start(A: Array, lam: float, memory: int) -> InverseEstimate:
-    """Return L-BFGS from ``gamma I``, 1/gamma being the mean eigenvalue of ``A + lam I``: 2 p d_a numbers."""
+    """Return L-BFGS from ``gamma I``, 1/gamma being the mean eigenvalue of ``A + lam I``: 2 p d_a
+    numbers.
+    """
     return LBFGSInverse.empty(len(A), gamma=1 / (lam + np.trace(A) / len(A)), memory=memory)
 
 
 def lean_input_start_above(d_a: int) -> Callable[[Array, float, int], InverseEstimate]:
-    """Return the start that is lean where ``A`` has more than ``d_a`` rows, and exact where it has not."""
+    """Return the start that is lean where ``A`` has more than ``d_a`` rows, and exact where it has
+    not.
+    """
 
     def start(A: Array, lam: float, memory: int) -> InverseEstimate:
         return (lean_input_start if len(A) > d_a else exact_input_start)(A, lam, memory)

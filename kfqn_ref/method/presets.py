@@ -26,9 +26,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset(name: str, **overrides: Any) -> KFQN:
-    """Return the method of that name, with the given fields of :class:`~kfqn_ref.method.step.KFQN` changed.
+    """Return the method of that name, with the given fields of :class:`~kfqn_ref.method.step.KFQN`
+    changed.
 
-    ======================  ===============================================================================
+    ======================  ====================================================================
     ``kbfgs_2020``          K-BFGS: linear layers, averaged A, double damping (goldfarb2020kbfgs)
     ``kbfgs_l_2020``        K-BFGS(L): the same with L-BFGS for ``H_g``
     ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
@@ -37,7 +38,7 @@ def preset(name: str, **overrides: Any) -> KFQN:
     ``kfqn_adam``           Adam on ``H_g ∇f H_a``, every 10 iterations (derived here, with kingma2015adam)
     ``kbfgs_2022``          ``(√(λ|T|), √(λ/|T|))``, curvature every 10 iterations (ren2022kfqn)
     ``convergent``          the variant with a convergence theorem (derived here): a ``Convergent``
-    ======================  ===============================================================================
+    ======================  ====================================================================
 
     Raises:
         ValueError: there is no such preset, or a value is outside its range.

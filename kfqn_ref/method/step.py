@@ -1,9 +1,9 @@
 """The Kronecker-factored quasi-Newton method: one iteration, readable (book: KF-QN-CNN).
 
-Every block ``W`` has two inverse estimates, ``H_a`` of ``(A + λ_A I)⁻¹``, ``H_g`` of ``(G + λ_G I)⁻¹``, and
-moves along ``H_g M H_a``, M being the averaged gradient. ``H_a`` learns by BFGS with Hessian action,
-``H_g`` by damped BFGS or L-BFGS from the changes that the step made. The presets differ in the values of the
-fields of :class:`KFQN` only.
+Every block ``W`` has two inverse estimates, ``H_a`` of ``(A + λ_A I)⁻¹``, ``H_g`` of
+``(G + λ_G I)⁻¹``, and moves along ``H_g M H_a``, M being the averaged gradient. ``H_a`` learns by
+BFGS with Hessian action, ``H_g`` by damped BFGS or L-BFGS from the changes that the step made. The
+presets differ in the values of the fields of :class:`KFQN` only.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,14 @@ from kfqn_ref._typing import Array, InverseEstimate, Pair, require
 from kfqn_ref.factors import average_pair, input_factor, input_mean, input_pair, output_pair
 from kfqn_ref.layers import Blocks, Conv2d, Record
 from kfqn_ref.method.nadam import scaled
-from kfqn_ref.method.options import dd, dense_output_start, dp_dlm, exact_input_start, no_factor, sqrt_split
+from kfqn_ref.method.options import (
+    dd,
+    dense_output_start,
+    dp_dlm,
+    exact_input_start,
+    no_factor,
+    sqrt_split,
+)
 from kfqn_ref.network import Network, Pass, forward_backward
 
 
@@ -61,7 +68,9 @@ class BlockState:
 
 @dataclass(frozen=True)
 class State:
-    """Iteration number k, the blocks' states, and how many iterations a non-finite gradient skipped."""
+    """Iteration number k, the blocks' states, and how many iterations a non-finite gradient
+    skipped.
+    """
 
     k: int
     blocks: tuple[BlockState, ...]
@@ -82,9 +91,11 @@ class KFQN:
 
     Args:
         lr: step size α, not negative.
-        square_decay: β₂, in [0, 1): ``U = H_g (∇_W f + τ W) H_a`` takes the gradient's place in Adam with
-            Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: the step is ``P = H_g M H_a``.
-        step_decay: b of the step sizes ``α_k = lr (k + 1)^(−b)``, not negative; 0 keeps them constant.
+        square_decay: β₂, in [0, 1): ``U = H_g (∇_W f + τ W) H_a`` takes the gradient's place in
+            Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: the step is
+            ``P = H_g M H_a``.
+        step_decay: b of the step sizes ``α_k = lr (k + 1)^(−b)``, not negative; 0 keeps them
+            constant.
         damping: λ, positive; split into λ_A λ_G = λ.
         momentum: β of the gradient's moving average, in [0, 1).
         weight_decay: τ of the L2 term, not negative; enters the step, never a pair.
@@ -95,12 +106,15 @@ class KFQN:
         eager_steps: so many iterations at the start update the curvature whatever the interval.
         split: ``(λ, |T|)`` to ``(λ_A, λ_G)``.
         damp: damping of the output pair; returns the pair and whether it was changed.
-        first_factor: ``A_0`` from the inputs of the first mini-batch, where there was no warm start.
+        first_factor: ``A_0`` from the inputs of the first mini-batch, where there was no warm
+            start.
         start_H_a: first ``H_a`` from ``A_0``, λ_A and the memory.
-        renew_H_a: every later ``H_a`` from the mini-batch's A, λ_A and memory; None: BFGS by Hessian action.
+        renew_H_a: every later ``H_a`` from the mini-batch's A, λ_A and memory; None: BFGS by
+            Hessian action.
         start_H_g: first ``H_g`` from d_g and the memory.
         averages_A: average A with ``pair_decay``; else use the mini-batch's own, never formed.
-        skip_below: a pair is skipped when ``sᵀy ≤ skip_below ‖s‖² ‖ḡ‖``; 0 asks for ``sᵀy > 0`` only.
+        skip_below: a pair is skipped when ``sᵀy ≤ skip_below ‖s‖² ‖ḡ‖``; 0 asks for ``sᵀy > 0``
+            only.
         linear_only: refuse networks with convolutions.
 
     Raises:
@@ -140,7 +154,11 @@ class KFQN:
             (0 <= self.pair_decay < 1, "pair_decay must be in [0, 1)", self.pair_decay),
             (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
             (self.memory >= 1, "memory must be at least 1", self.memory),
-            (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
+            (
+                self.curvature_interval >= 1,
+                "curvature_interval must be at least 1",
+                self.curvature_interval,
+            ),
             (self.eager_steps >= 0, "eager_steps must not be negative", self.eager_steps),
             (0 <= self.square_decay < 1, "square_decay must be in [0, 1)", self.square_decay),
             (self.skip_below >= 0, "skip_below must not be negative", self.skip_below),
@@ -162,7 +180,8 @@ class KFQN:
     def warm_start(
         self, network: Network, params: Blocks, state: State, batches: Iterable[tuple[Array, Array]]
     ) -> State:
-        """Return the state with ``A_0`` the mean of A over the mini-batches (x, target) at these weights.
+        """Return the state with ``A_0`` the mean of A over the mini-batches (x, target) at these
+        weights.
 
         Raises:
             ValueError: there is no mini-batch, or the method has already started.
@@ -190,11 +209,14 @@ class KFQN:
             lambda_a, lambda_g = self.split(self.damping, T)
             H_a = self.start_H_a(A, lambda_a, self.memory)
             kept = A if self.averages_A else None
-            blocks.append(replace(block, H_a=H_a, A=kept, lambda_a=lambda_a, lambda_g=lambda_g, T=T))
+            blocks.append(
+                replace(block, H_a=H_a, A=kept, lambda_a=lambda_a, lambda_g=lambda_g, T=T)
+            )
         return replace(state, blocks=tuple(blocks))
 
     def direction(self, params: Blocks, state: State, grads: Blocks) -> tuple[Blocks, State]:
-        """Return the directions ``P``, ``H_g M H_a`` unless ``square_decay``, and the state with the new M.
+        """Return the directions ``P``, ``H_g M H_a`` unless ``square_decay``, and the state with
+        the new M.
 
         Args:
             params, grads: blocks (d_g, d_a).   state: after the first mini-batch set ``H_a``.
@@ -205,7 +227,9 @@ class KFQN:
             U = _along(block, g) if self.square_decay else g
             block = replace(block, M=self.momentum * block.M + (1 - self.momentum) * U)
             if self.square_decay:
-                V = (1 - self.square_decay) * U**2 + (0.0 if block.V is None else self.square_decay * block.V)
+                V = (1 - self.square_decay) * U**2 + (
+                    0.0 if block.V is None else self.square_decay * block.V
+                )
                 block, t = replace(block, V=V), state.k + 1 - state.skipped_steps
                 P.append(scaled(block.M, V, U, t, beta=self.momentum, beta2=self.square_decay))
             else:
@@ -230,9 +254,13 @@ class KFQN:
         assert block.H_a is not None, "step and warm_start set H_a first"
         if self.renew_H_a is not None:
             H_a = self.renew_H_a(_trusted(input_factor(a_bar)), block.lambda_a, self.memory)
-            return replace(block, H_a=H_a, counts=replace(block.counts, updates_a=block.counts.updates_a + 1))
+            return replace(
+                block, H_a=H_a, counts=replace(block.counts, updates_a=block.counts.updates_a + 1)
+            )
         A = block.A
-        if A is not None and not keep_A and _all_finite([new := input_factor(a_bar)]):  # it may overflow
+        if (
+            A is not None and not keep_A and _all_finite([new := input_factor(a_bar)])
+        ):  # it may overflow
             A = self.pair_decay * A + (1 - self.pair_decay) * new
         a_mean = input_mean(a_bar)
         pair = input_pair(block.H_a, a_mean, a_bar if A is None else A, lam=block.lambda_a)
@@ -265,7 +293,11 @@ class KFQN:
         """Return the updated estimate, or None where the pair must be skipped."""
         s, y = pair
         sy = s @ y
-        if not (_all_finite(pair) and np.isfinite(sy) and sy > self.skip_below * (s @ s) * np.linalg.norm(g)):
+        if not (
+            _all_finite(pair)
+            and np.isfinite(sy)
+            and sy > self.skip_below * (s @ s) * np.linalg.norm(g)
+        ):
             return None
         H_plus = H.update(s, y)
         return H_plus if np.isfinite(H_plus @ y).all() else None
@@ -273,8 +305,8 @@ class KFQN:
     def step(self, network: Network, params: Blocks, state: State, x: Array, target: Array) -> Step:
         """Return parameters, state and loss after one iteration on the mini-batch (x, target).
 
-        An iteration whose loss or gradient is not finite changes nothing but the counters; in the first,
-        ``H_a`` starts from ``A_0 = 0``, since the inputs cannot be trusted.
+        An iteration whose loss or gradient is not finite changes nothing but the counters; in the
+        first, ``H_a`` starts from ``A_0 = 0``, since the inputs cannot be trusted.
 
         Raises:
             ValueError: shapes do not fit, or the network has a layer that the preset refuses.
@@ -304,7 +336,9 @@ def _along(block: BlockState, X: Array) -> Array:
 
 
 def _trusted(A: Array) -> Array:
-    """Return ``A``, or 0 where it has overflowed, which it may though loss and gradient have not."""
+    """Return ``A``, or 0 where it has overflowed, which it may though loss and gradient have
+    not.
+    """
     return A if _all_finite([A]) else np.zeros_like(A)
 
 

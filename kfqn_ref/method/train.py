@@ -23,8 +23,11 @@ class Optimizer(Protocol):
         ...
 
 
-def minibatches(x: Array, target: Array, batch_size: int, rng: Generator) -> Iterator[tuple[Array, Array]]:
-    """Yield the samples of one epoch in mini-batches, in an order drawn from ``rng``; a rest is left out.
+def minibatches(
+    x: Array, target: Array, batch_size: int, rng: Generator
+) -> Iterator[tuple[Array, Array]]:
+    """Yield the samples of one epoch in mini-batches, in an order drawn from ``rng``; a rest is
+    left out.
 
     Args:
         x, target: N samples each.   batch_size: in [1, N].
@@ -49,7 +52,9 @@ def fit(
     batches: Iterable[tuple[Array, Array]],
     state: Any = None,
 ) -> Iterator[Step]:
-    """Yield the :class:`~kfqn_ref.method.step.Step` of every mini-batch; continue from ``state`` if given."""
+    """Yield the :class:`~kfqn_ref.method.step.Step` of every mini-batch; continue from ``state`` if
+    given.
+    """
     state = optimizer.init(params) if state is None else state
     for x, target in batches:
         step = optimizer.step(network, params, state, x, target)

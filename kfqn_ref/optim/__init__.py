@@ -1,4 +1,6 @@
-"""The torch optimizer: Kronecker-factored quasi-Newton training of linear and convolution layers."""
+"""The torch optimizer: Kronecker-factored quasi-Newton training of linear and convolution
+layers.
+"""
 
 from kfqn_ref.optim.curvature import Counts, Curvature
 from kfqn_ref.optim.optimizer import KFQN

@@ -1,9 +1,10 @@
-"""What a pass through the model leaves for the curvature: inputs, and sums of outputs and of their gradients.
+"""What a pass through the model leaves for the curvature: inputs, and sums of outputs and of their
+gradients.
 
-Forward hooks stand only while a pass is watched. The outputs ``h`` and their gradients are summed where they
-appear and never kept; the inputs ``a`` are kept until the Hessian action has used them. Every call of a
-layer between two backward passes is a micro-batch; two calls before one backward are two uses of the same
-weights, and refused.
+Forward hooks stand only while a pass is watched. The outputs ``h`` and their gradients are summed
+where they appear and never kept; the inputs ``a`` are kept until the Hessian action has used them.
+Every call of a layer between two backward passes is a micro-batch; two calls before one backward
+are two uses of the same weights, and refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,12 +46,16 @@ class Record:
         self.Dh_sums.append(Dh_sum / T if T > 1 else Dh_sum)
 
     def Dh_mean(self, scale: float) -> Tensor:
-        """Return the mean of ``Dh`` in wide arithmetic; ``scale`` is 1 for a mean loss, 1/N for a sum."""
+        """Return the mean of ``Dh`` in wide arithmetic; ``scale`` is 1 for a mean loss, 1/N for a
+        sum.
+        """
         return total(self.Dh_sums) if scale == 1 else total(self.Dh_sums) * scale
 
     def a_mean(self) -> Tensor:
         """Return ``ā̄``, ``(groups, d_a)``."""
-        return total([self.geometry.input_sum(*each) for each in self.batch_sums]) / max(self.rows, 1)
+        return total([self.geometry.input_sum(*each) for each in self.batch_sums]) / max(
+            self.rows, 1
+        )
 
     def input_factor(self) -> Tensor:
         """Return ``A`` of the mini-batch (2.2), ``(groups, d_a, d_a)``."""
@@ -60,7 +65,9 @@ class Record:
         """Return the diagonal of ``A``, ``(groups, d_a)``, from one pass over the squared input."""
         sums = [self.geometry.batch_sum(a.to(self.dtype).square(), self.dtype) for a in self.a]
         calls = zip(sums, self.batch_sums, strict=True)
-        return total([self.geometry.input_sum(each, rows) for each, (_, rows) in calls]) / max(self.N, 1)
+        return total([self.geometry.input_sum(each, rows) for each, (_, rows) in calls]) / max(
+            self.N, 1
+        )
 
     def first_factor(self, input_factor: str) -> Tensor:
         """Return what ``H_a`` starts from: ``A``, or only its diagonal for the lean form."""
@@ -74,7 +81,9 @@ class Record:
 
 
 class _Root(torch.autograd.Function):
-    """The identity whose output needs a gradient: where a pass over frozen weights begins to be followed."""
+    """The identity whose output needs a gradient: where a pass over frozen weights begins to be
+    followed.
+    """
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, anchor: Tensor) -> Tensor:
@@ -117,8 +126,12 @@ class Capture:
             for handle in handles:
                 handle.remove()
 
-    def _called(self, layer: Layer, module: Any, args: tuple, kwargs: dict, h: Tensor) -> Tensor | None:
-        """Record a call, unless it is without gradients or recomputes a part of the backward pass."""
+    def _called(
+        self, layer: Layer, module: Any, args: tuple, kwargs: dict, h: Tensor
+    ) -> Tensor | None:
+        """Record a call, unless it is without gradients or recomputes a part of the backward
+        pass.
+        """
         if not torch.is_grad_enabled():
             return None
         rooted = h if h.requires_grad else _Root.apply(h, h.new_zeros((), requires_grad=True))

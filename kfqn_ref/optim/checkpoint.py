@@ -19,12 +19,15 @@ MUST_AGREE = ("preset", "input_factor", "memory", "layers", "others")
 def identity(
     model: nn.Module, method: Method, layers: Sequence[Layer], group_sizes: list[int]
 ) -> dict[str, Any]:
-    """Return what a checkpoint must agree on; ``group_sizes`` counts the parameters of every group."""
+    """Return what a checkpoint must agree on; ``group_sizes`` counts the parameters of every
+    group.
+    """
     covered = {p for layer in layers for p in layer.parameters}
     return {
         "version": VERSION,
         "preset": method.preset.name,
-        "input_factor": method.input_factor + (f" above {method.lean_above}" if method.lean_above else ""),
+        "input_factor": method.input_factor
+        + (f" above {method.lean_above}" if method.lean_above else ""),
         "memory": method.memory,
         "layers": [layer.fingerprint for layer in layers],
         "others": [[n, list(p.shape)] for n, p in model.named_parameters() if p not in covered],
@@ -40,7 +43,8 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
 
     Raises:
         TypeError: it is not a dictionary.
-        ValueError: it is not one of KFQN, has another version, or belongs to another model or preset.
+        ValueError: it is not one of KFQN, has another version, or belongs to another model or
+            preset.
     """
     if not isinstance(saved, dict):
         raise TypeError(f"a checkpoint must be a dictionary, got {type(saved).__name__}")
@@ -61,7 +65,9 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
         )
     for key in MUST_AGREE:
         if theirs[key] != own[key]:
-            raise ValueError(f"{key} of the checkpoint must be {_first_difference(own[key], theirs[key])}")
+            raise ValueError(
+                f"{key} of the checkpoint must be {_first_difference(own[key], theirs[key])}"
+            )
     sizes, mine = [len(g["params"]) for g in saved["param_groups"]], own["groups"]
     if sizes != mine:
         raise ValueError(f"the parameter groups must have {mine} parameters, got {sizes}")

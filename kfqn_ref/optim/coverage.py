@@ -17,8 +17,8 @@ def covered_layers(model: nn.Module, preset: Preset, exclude: Collection[str]) -
     """Return the layers that get the method; warn once of the parameters that take the plain step.
 
     Raises:
-        ValueError: no layer is covered, a name in ``exclude`` is unknown, the preset refuses a layer, or the
-            weights of a layer belong to another module too.
+        ValueError: no layer is covered, a name in ``exclude`` is unknown, the preset refuses a
+            layer, or the weights of a layer belong to another module too.
     """
     unknown = sorted(set(exclude) - {name for name, _ in model.named_modules()})
     if unknown:
@@ -29,7 +29,9 @@ def covered_layers(model: nn.Module, preset: Preset, exclude: Collection[str]) -
         if geometry is not None and isinstance(module._parameters.get("weight"), nn.Parameter):
             layers.append(Layer(name, module, geometry))
     if not layers:
-        raise ValueError("the model must have a Linear or Conv layer that is not excluded, got none")
+        raise ValueError(
+            "the model must have a Linear or Conv layer that is not excluded, got none"
+        )
     _refuse(model, layers, preset)
     _warn(model, layers, preset)
     return layers
@@ -38,8 +40,12 @@ def covered_layers(model: nn.Module, preset: Preset, exclude: Collection[str]) -
 def _refuse(model: nn.Module, layers: Sequence[Layer], preset: Preset) -> None:
     for layer in layers:
         if preset.linear_only and isinstance(layer.module, CONVOLUTIONS):
-            raise ValueError(f"{preset.name} takes linear layers only, got {layer.name!r}; use kfqn_cnn")
-    owners = Counter(p for module in model.modules() for p in module._parameters.values() if p is not None)
+            raise ValueError(
+                f"{preset.name} takes linear layers only, got {layer.name!r}; use kfqn_cnn"
+            )
+    owners = Counter(
+        p for module in model.modules() for p in module._parameters.values() if p is not None
+    )
     for layer in layers:
         if any(owners[p] > 1 for p in layer.parameters):
             raise ValueError(
@@ -48,7 +54,9 @@ def _refuse(model: nn.Module, layers: Sequence[Layer], preset: Preset) -> None:
             )
     devices = {p.device for layer in layers for p in layer.parameters}
     if len(devices) > 1:
-        raise ValueError(f"all covered layers must be on one device, got {sorted(map(str, devices))}")
+        raise ValueError(
+            f"all covered layers must be on one device, got {sorted(map(str, devices))}"
+        )
 
 
 def _warn(model: nn.Module, layers: Sequence[Layer], preset: Preset) -> None:

@@ -23,8 +23,10 @@ class Curvature:
     """What the method knows of one layer.
 
     Args:
-        H_a: estimate of ``(A + λ_A I)⁻¹``, (d_a, d_a); (groups, d_a, d_a) for a grouped convolution.
-        H_g: estimate of ``(G + λ_G I)⁻¹``, (d_g, d_g); (groups, d_g, d_g) for a grouped convolution.
+        H_a: estimate of ``(A + λ_A I)⁻¹``, (d_a, d_a); (groups, d_a, d_a) for a grouped
+            convolution.
+        H_g: estimate of ``(G + λ_G I)⁻¹``, (d_g, d_g); (groups, d_g, d_g) for a grouped
+            convolution.
         lambda_a, lambda_g: damping of the two sides.
         T: number of output locations at the first mini-batch.
         counts: what happened to the pairs.

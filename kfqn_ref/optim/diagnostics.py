@@ -12,12 +12,19 @@ from kfqn_ref.optim.kernels import dot
 from kfqn_ref.optim.update import Pairs
 
 
-def of_layer(state: Mapping[str, Any], pairs: Pairs | None, *, eigenvalues: bool) -> dict[str, Tensor]:
-    """Return the numbers of one layer that has started, still on the device; the worst of its groups."""
+def of_layer(
+    state: Mapping[str, Any], pairs: Pairs | None, *, eigenvalues: bool
+) -> dict[str, Tensor]:
+    """Return the numbers of one layer that has started, still on the device; the worst of its
+    groups.
+    """
     numbers = dict(zip(Counts._fields, state["counts"].sum(-1), strict=True))
     if pairs is not None and pairs.compared:
         vectors = {"s_a": pairs.s_a, "s_g": pairs.s, "y_g": pairs.y}
-        numbers |= {f"norm_{name}": torch.linalg.vector_norm(v, dim=-1).amax() for name, v in vectors.items()}
+        numbers |= {
+            f"norm_{name}": torch.linalg.vector_norm(v, dim=-1).amax()
+            for name, v in vectors.items()
+        }
         numbers |= {"theta": pairs.theta.amin(), "sy_g": dot(*pairs.damped).amin()}
         if not pairs.renewed:
             y_a = pairs.As + state["lambda_a"] * pairs.s_a
@@ -43,5 +50,7 @@ def _spectrum(side: str, H: Tensor) -> dict[str, Tensor]:
 
 def on_host(numbers: dict[str, Tensor]) -> dict[str, float]:
     """Return the numbers, read from the device at once."""
-    values = torch.stack([x.to(torch.float64) for x in numbers.values()]).tolist() if numbers else []
+    values = (
+        torch.stack([x.to(torch.float64) for x in numbers.values()]).tolist() if numbers else []
+    )
     return dict(zip(numbers, values, strict=True))

@@ -1,9 +1,10 @@
-"""Data parallelism: what R ranks must agree on besides the gradient, reduced in one flat bucket a time.
+"""Data parallelism: what R ranks must agree on besides the gradient, reduced in one flat bucket a
+time.
 
-The pairs are linear in what the ranks see: ``ā̄``, ``A s``, ``s`` and ``y`` are vectors of a layer whose means
-over the ranks are those of the whole batch, if all ranks have equally many samples. So O(d) numbers a layer
-travel, twice a curvature update, where methods that build A and G must reduce O(d²). Nothing here has run on
-a GPU, or by any backend but gloo.
+The pairs are linear in what the ranks see: ``ā̄``, ``A s``, ``s`` and ``y`` are vectors of a layer
+whose means over the ranks are those of the whole batch, if all ranks have equally many samples. So
+O(d) numbers a layer travel, twice a curvature update, where methods that build A and G must reduce
+O(d²). Nothing here has run on a GPU, or by any backend but gloo.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,8 @@ class Reducer:
     """Means over the ranks that train one model; with one process it does nothing.
 
     Args:
-        model: the model given to the optimizer; wrapped in DistributedDataParallel, its ranks work together.
+        model: the model given to the optimizer; wrapped in DistributedDataParallel, its ranks work
+            together.
 
     Attributes:
         bytes: the size of all buckets so far that this rank took part in.
@@ -48,7 +50,8 @@ class Reducer:
     def mean_(self, tensors: Sequence[Tensor], *, to: int | None = None) -> None:
         """Replace every tensor by its mean over the ranks, in place, in one collective.
 
-        With ``to`` the mean is left on that rank alone; what the others hold afterwards means nothing.
+        With ``to`` the mean is left on that rank alone; what the others hold afterwards means
+        nothing.
         """
         if self.wrapper is None or not tensors:
             return
@@ -63,11 +66,15 @@ class Reducer:
             t.copy_(part.view(t.shape))
 
     def from_owners_(self, buckets: Mapping[int, Tensor]) -> None:
-        """Replace every bucket by that of the rank it is named after; the broadcasts run side by side."""
+        """Replace every bucket by that of the rank it is named after; the broadcasts run side by
+        side.
+        """
         assert self.wrapper is not None
         group = self.wrapper.process_group
         self.bytes += sum(bucket.numel() * bucket.element_size() for bucket in buckets.values())
-        works = [dist.broadcast(b, group_src=r, group=group, async_op=True) for r, b in buckets.items()]
+        works = [
+            dist.broadcast(b, group_src=r, group=group, async_op=True) for r, b in buckets.items()
+        ]
         for work in works:
             work.wait()  # type: ignore[union-attr]  # every rank is in the group
 

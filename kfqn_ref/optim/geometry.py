@@ -1,8 +1,9 @@
-"""What the method needs to know of a layer: its rows, and sums over samples and locations, by kind of layer.
+"""What the method needs to know of a layer: its rows, and sums over samples and locations, by kind
+of layer.
 
-A layer is ``groups`` independent maps ``h_t = W ā_t`` side by side. Every vector is ``(groups, d)``. A
-product with the input factor stores no patches: it is a convolution with one output channel a group, and its
-weight gradient; a CPU does the same by shifts.
+A layer is ``groups`` independent maps ``h_t = W ā_t`` side by side. Every vector is
+``(groups, d)``. A product with the input factor stores no patches: it is a convolution with one
+output channel a group, and its weight gradient; a CPU does the same by shifts.
 """
 
 import itertools
@@ -16,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEWEST_CHANNELS = 4
-"""From so many input channels a group on, a CPU multiplies all channels at once before it shifts."""
+"""From so many input channels a group on, a CPU multiplies all channels at once before it
+shifts.
+"""
 
 PATCH_FLOATS = 1 << 24
 """Patches are formed in slices of at most this many numbers."""
@@ -45,7 +48,9 @@ class Geometry(Protocol):
         ...
 
     def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
-        """Return the sum of ``ā`` over ``rows`` pairs of a sample and a location, ``(groups, d_a)``."""
+        """Return the sum of ``ā`` over ``rows`` pairs of a sample and a location,
+        ``(groups, d_a)``.
+        """
         ...
 
     def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
@@ -58,7 +63,9 @@ class Geometry(Protocol):
 
 
 def wide_sum(x: Tensor) -> Tensor:
-    """Return the sum over the first axis in float64: ``y`` of (5.2) is a small difference of two sums."""
+    """Return the sum over the first axis in float64: ``y`` of (5.2) is a small difference of two
+    sums.
+    """
     return x.sum(0, dtype=wide(x))
 
 
@@ -139,7 +146,9 @@ class ConvGeometry:
         return self._batched(a).sum(0, keepdim=True, dtype=dtype)
 
     def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
-        windows = self._windows(self._padded(batch_sum))  # the patches of a sum are the sum of the patches
+        windows = self._windows(
+            self._padded(batch_sum)
+        )  # the patches of a sum are the sum of the patches
         locations = range(3, 3 + len(self.kernel))
         columns = windows.sum((0, *locations)).reshape(self.groups, -1)
         return F.pad(columns, (0, 1), value=rows) if self.bias else columns
@@ -158,14 +167,18 @@ class ConvGeometry:
         return self._action_by_shifts(a, v) if few else self._action_by_offsets(a, v)
 
     def _action_by_convolutions(self, a: Tensor, v: Tensor) -> Tensor:
-        """Return the sum of ``ā (āᵀ v)`` of a padded input: a one-channel convolution and its gradient."""
+        """Return the sum of ``ā (āᵀ v)`` of a padded input: a one-channel convolution and its
+        gradient.
+        """
         weight, bias = self._as_kernel(v)
         zeros = (0,) * len(self.kernel)
         conv = (self.stride, self.padding, self.dilation, False, zeros, self.groups)
         return self._weight_gradient(a, torch.convolution(a, weight, bias, *conv))
 
     def _action_by_shifts(self, a: Tensor, v: Tensor) -> Tensor:
-        """Return the sum of ``ā (āᵀ v)`` of a padded input: shifts of every channel, which are few."""
+        """Return the sum of ``ā (āᵀ v)`` of a padded input: shifts of every channel, which are
+        few.
+        """
         kernel, bias = self._as_kernel(v)
         axes = (0, *range(2, 2 + len(self.kernel)))
         channels = a.unflatten(1, (self.groups, self.channels)).unbind(2)
@@ -176,18 +189,27 @@ class ConvGeometry:
             for k, (there, here) in enumerate(shifts):
                 u[(..., *there)].addcmul_(x[(..., *here)], w[:, k])
         u = u if bias is None else u + bias.reshape(-1, *(1 for _ in self.kernel))
-        columns = [(x[(..., *here)] * u[(..., *there)]).sum(axes) for x in channels for there, here in shifts]
+        columns = [
+            (x[(..., *here)] * u[(..., *there)]).sum(axes)
+            for x in channels
+            for there, here in shifts
+        ]
         return torch.stack(columns if bias is None else [*columns, u.sum(axes)], 1)
 
     def _action_by_offsets(self, a: Tensor, v: Tensor) -> Tensor:
-        """Return the sum of ``ā (āᵀ v)`` of a padded input: a matrix product for all offsets, and shifts.
+        """Return the sum of ``ā (āᵀ v)`` of a padded input: a matrix product for all offsets, and
+        shifts.
 
         A CPU's convolution with one output channel computes sixteen.
         """
         kernel, bias = self._as_kernel(v)
         weight = kernel.flatten(2).mT  # (groups, offsets, channels)
-        rows = a.flatten(2).unflatten(1, (self.groups, self.channels))  # (N, groups, channels, places)
-        z = (weight @ rows).unflatten(-1, a.shape[2:])  # what each offset adds to u, at the place it reads
+        rows = a.flatten(2).unflatten(
+            1, (self.groups, self.channels)
+        )  # (N, groups, channels, places)
+        z = (weight @ rows).unflatten(
+            -1, a.shape[2:]
+        )  # what each offset adds to u, at the place it reads
         u = z.new_zeros(len(a), self.groups, *self._locations(a.shape[2:]))
         U = torch.zeros_like(z)
         shifts = self._shifts(a.shape[2:])
@@ -197,15 +219,23 @@ class ConvGeometry:
         for k, (there, here) in enumerate(shifts):
             U[(slice(None), slice(None), k, *here)] = u[(..., *there)]
         columns = (U.flatten(3) @ rows.mT).sum(0).mT.reshape(self.groups, -1)
-        return columns if bias is None else torch.cat((columns, u.sum((0, *range(2, u.ndim)))[:, None]), 1)
+        return (
+            columns
+            if bias is None
+            else torch.cat((columns, u.sum((0, *range(2, u.ndim)))[:, None]), 1)
+        )
 
     def _as_kernel(self, v: Tensor) -> tuple[Tensor, Tensor | None]:
         weight, bias = (v[:, :-1], v[:, -1]) if self.bias else (v, None)
         return weight.reshape(self.groups, self.channels, *self.kernel), bias
 
     def _shifts(self, sizes: tuple[int, ...]) -> tuple[tuple[Slices, Slices], ...]:
-        """Return, per offset of the kernel, the locations it serves and the places of the input it reads."""
-        return _shifts(sizes, self._locations(sizes), self.kernel, self.stride, self.padding, self.dilation)
+        """Return, per offset of the kernel, the locations it serves and the places of the input it
+        reads.
+        """
+        return _shifts(
+            sizes, self._locations(sizes), self.kernel, self.stride, self.padding, self.dilation
+        )
 
     def _batched(self, x: Tensor) -> Tensor:
         return x if x.ndim == len(self.kernel) + 2 else x[None]
@@ -221,20 +251,33 @@ class ConvGeometry:
     def _weight_gradient(self, a: Tensor, u: Tensor) -> Tensor:
         """Return the sum of ``u ā``, ``(groups, d_a)``; ``u`` is ``(N, groups, *locations)``."""
         weight = a.new_empty(self.groups, self.channels, *self.kernel)  # only its shape is read
-        geometry = (self.stride, self.padding, self.dilation, False, (0,) * len(self.kernel), self.groups)
+        geometry = (
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            (0,) * len(self.kernel),
+            self.groups,
+        )
         sizes, wanted = ([self.groups] if self.bias else None), [False, True, self.bias]
-        _, columns, ones = torch.ops.aten.convolution_backward(u, a, weight, sizes, *geometry, wanted)
+        _, columns, ones = torch.ops.aten.convolution_backward(
+            u, a, weight, sizes, *geometry, wanted
+        )
         columns = columns.reshape(self.groups, -1)
         return torch.cat((columns, ones[:, None]), 1) if self.bias else columns
 
     def _slices(self, a: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Yield the patches of a padded input, of so many samples at a time as ``PATCH_FLOATS`` allows."""
+        """Yield the patches of a padded input, of so many samples at a time as ``PATCH_FLOATS``
+        allows.
+        """
         step = max(1, PATCH_FLOATS // (self.groups * self.d_a * prod(self._locations(a.shape[2:]))))
         for part in a.split(step):
             yield self._patches(part.to(dtype))
 
     def _patches(self, a: Tensor) -> Tensor:
-        """Return every patch, ``(groups, d_a, N T)``, rows in the order of ``weight.reshape(C_out, -1)``."""
+        """Return every patch, ``(groups, d_a, N T)``, rows in the order of
+        ``weight.reshape(C_out, -1)``.
+        """
         axes = len(self.kernel)
         places, kernel = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)
         rows = self._windows(a).permute(1, 2, *kernel, 0, *places)
@@ -245,10 +288,14 @@ class ConvGeometry:
         return patches
 
     def _windows(self, a: Tensor) -> Tensor:
-        """Return a view of every window of the input, ``(N, groups, channels, *locations, *kernel)``."""
+        """Return a view of every window of the input,
+        ``(N, groups, channels, *locations, *kernel)``.
+        """
         if any(self.padding):
             a = F.pad(a, [p for p in reversed(self.padding) for _ in range(2)])
-        for i, (k, stride, dilation) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
+        for i, (k, stride, dilation) in enumerate(
+            zip(self.kernel, self.stride, self.dilation, strict=True)
+        ):
             a = a.unfold(2 + i, dilation * (k - 1) + 1, stride)[..., ::dilation]
         return a.unflatten(1, (self.groups, self.channels))
 
@@ -256,7 +303,8 @@ class ConvGeometry:
 @lru_cache
 def _shifts(*geometry: tuple[int, ...]) -> tuple[tuple[Slices, Slices], ...]:
     axes = [
-        [_served(n, T, s, d * i - p) for i in range(k)] for n, T, k, s, p, d in zip(*geometry, strict=True)
+        [_served(n, T, s, d * i - p) for i in range(k)]
+        for n, T, k, s, p, d in zip(*geometry, strict=True)
     ]
     served = (zip(*offset, strict=True) for offset in itertools.product(*axes))
     return tuple((there, here) for there, here in served)
@@ -274,7 +322,9 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def geometry_of(module: nn.Module) -> Geometry | None:
-    """Return the geometry of a supported module, ``None`` for every other kind (subclasses included)."""
+    """Return the geometry of a supported module, ``None`` for every other kind (subclasses
+    included).
+    """
     if type(module) is nn.Linear:
         return LinearGeometry(module)
     if type(module) in CONVOLUTIONS:

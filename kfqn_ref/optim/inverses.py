@@ -1,7 +1,8 @@
-"""The two forms of an inverse estimate, thin views on tensors of the optimizer's state; and several at once.
+"""The two forms of an inverse estimate, thin views on tensors of the optimizer's state; and several
+at once.
 
-``left(X)`` is ``H X`` for ``X`` ``(groups, d, columns)``, ``right(X)`` is ``X H``; ``apply`` takes vectors
-``(groups, d)``.
+``left(X)`` is ``H X`` for ``X`` ``(groups, d, columns)``, ``right(X)`` is ``X H``; ``apply`` takes
+vectors ``(groups, d)``.
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,8 @@ class DenseInverse:
 
 
 class LBFGSInverse:
-    """The last ``p`` pairs from ``gamma I``; its matrix is at hand where that is the cheaper way to multiply.
+    """The last ``p`` pairs from ``gamma I``; its matrix is at hand where that is the cheaper way to
+    multiply.
 
     A product with ``n`` columns costs ``4 p d n`` by the pairs and ``d² n`` by the matrix, which is
     therefore kept when ``d <= 2 p``. Source: goldfarb2020kbfgs, nocedal2006.
@@ -77,7 +79,12 @@ class LBFGSInverse:
         """Return the estimate ``gamma I``; ``gamma`` is ``(groups,)``."""
         groups, new = len(gamma), gamma.new_zeros
         S, Y = new(groups, memory, d), new(groups, memory, d)
-        tensors = {"S": S, "Y": Y, "R": new(groups, memory, memory), "gamma": gamma[:, None, None].clone()}
+        tensors = {
+            "S": S,
+            "Y": Y,
+            "R": new(groups, memory, memory),
+            "gamma": gamma[:, None, None].clone(),
+        }
         if d <= 2 * memory:
             tensors["H"] = tensors["gamma"] * torch.eye(d, dtype=gamma.dtype, device=gamma.device)
         return cls(tensors)
@@ -101,7 +108,9 @@ class LBFGSInverse:
 
     def dense(self) -> Tensor:
         S = self.tensors["S"]
-        return self._by_pairs(torch.eye(S.shape[-1], dtype=S.dtype, device=S.device).expand(len(S), -1, -1))
+        return self._by_pairs(
+            torch.eye(S.shape[-1], dtype=S.dtype, device=S.device).expand(len(S), -1, -1)
+        )
 
     def _by_pairs(self, X: Tensor) -> Tensor:
         t = self.tensors

@@ -1,4 +1,6 @@
-"""One iteration: the order in which passes, means, step and updates follow each other. No formula."""
+"""One iteration: the order in which passes, means, step and updates follow each other. No
+formula.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,11 +24,13 @@ Closure = Callable[[], Any]
 
 
 class Iteration:
-    """Iteration ``k`` of an optimizer on the mini-batch of ``closure``; its methods come in this order.
+    """Iteration ``k`` of an optimizer on the mini-batch of ``closure``; its methods come in this
+    order.
 
     Attributes:
         updates: whether the curvature is updated.
-        ok: mask without axes: loss and gradients are finite.   pairs: what the curvature pairs are made of.
+        ok: mask without axes: loss and gradients are finite.
+        pairs: what the curvature pairs are made of.
     """
 
     ok: Tensor
@@ -61,11 +65,15 @@ class Iteration:
         return loss
 
     def move_(self) -> None:
-        """Average the gradients, move all parameters that have one, and let the inputs act and go."""
+        """Average the gradients, move all parameters that have one, and let the inputs act and
+        go.
+        """
         with plain_arithmetic(self.layers):
             owned: list[tuple[Move, Layer]] = []
             for group in self.opt.param_groups:
-                move = Move(group, self._alpha(group), self.scale, self.ok, self.method.preset.square_decay)
+                move = Move(
+                    group, self._alpha(group), self.scale, self.ok, self.method.preset.square_decay
+                )
                 for p in group["params"]:
                     self._move_one_(move, p, owned)
             if self.ownership.active:
@@ -109,7 +117,9 @@ class Iteration:
         return torch.tensor(loss, dtype=layer.dtype, device=layer.weight.device)
 
     def _move_one_(self, move: Move, p: nn.Parameter, owned: list[tuple[Move, Layer]]) -> None:
-        """Move one parameter, or note its layer in ``owned``; the bias of a layer goes with its weight."""
+        """Move one parameter, or note its layer in ``owned``; the bias of a layer goes with its
+        weight.
+        """
         layer = self.opt.layer_of.get(p)
         if p.grad is None:
             return
@@ -130,7 +140,9 @@ class Iteration:
 
 
 def start(opt: "KFQN", record: Record, A: Tensor, ok: Tensor) -> None:
-    """Let a layer begin, where it is kept, from the mean of the ranks' ``A``; damping is its group's."""
+    """Let a layer begin, where it is kept, from the mean of the ranks' ``A``; damping is its
+    group's.
+    """
     layer, weight = record.layer, record.layer.weight
     opt.started.add(layer)
     opt.reducer.mean_([A], to=opt.ownership.owner.get(layer))

@@ -1,7 +1,7 @@
 """Vectors of several layers as rows of one tensor, so that one kernel serves all these layers.
 
-A layer's vectors are ``(groups, d)``. Joined they are ``(sum of groups, largest d)``, with zeros behind the
-shorter ones: inner products, norms and sums of vectors do not see them.
+A layer's vectors are ``(groups, d)``. Joined they are ``(sum of groups, largest d)``, with zeros
+behind the shorter ones: inner products, norms and sums of vectors do not see them.
 """
 
 from collections.abc import Hashable, Sequence
@@ -11,11 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_NUMBERS = 1 << 16
-"""Layers of unlike widths are joined while their vectors, padded, are at most so many numbers (256 KiB)."""
+"""Layers of unlike widths are joined while their vectors, padded, are at most so many numbers (256
+KiB).
+"""
 
 
 def join(vectors: Sequence[Tensor]) -> Tensor:
-    """Return the vectors of several layers in one new tensor, made by one kernel where groups allow it."""
+    """Return the vectors of several layers in one new tensor, made by one kernel where groups allow
+    it.
+    """
     width = max(v.shape[-1] for v in vectors)
     zeros = vectors[0].new_zeros(width)
     pieces: list[Tensor] = []
@@ -41,7 +45,8 @@ def split(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def joinable(vectors: Sequence[Tensor], kinds: Sequence[Hashable]) -> list[list[int]]:
-    """Return the positions of the vectors that may be joined: of one kind, dtype and device, not too unlike.
+    """Return the positions of the vectors that may be joined: of one kind, dtype and device, not
+    too unlike.
 
     Narrow vectors of many groups would be mostly padding beside a wide one.
     """

@@ -1,9 +1,10 @@
-"""The in-place kernels: the formulas of the method, batched over a layer's groups and masked on the device.
+"""The in-place kernels: the formulas of the method, batched over a layer's groups and masked on the
+device.
 
-Shapes: a vector is ``(groups, d)``, a matrix ``(groups, d, d)``, a scalar or a mask ``(groups,)``; the
-groups may be those of several layers, joined as ``rows`` does it. A function whose name ends in ``_``
-writes into its arguments and never rebinds them. Nothing here reads a tensor back to the host: a decision is
-a mask, and what is masked out is replaced before it can reach an estimate.
+Shapes: a vector is ``(groups, d)``, a matrix ``(groups, d, d)``, a scalar or a mask ``(groups,)``;
+the groups may be those of several layers, joined as ``rows`` does it. A function whose name ends in
+``_`` writes into its arguments and never rebinds them. Nothing here reads a tensor back to the
+host: a decision is a mask, and what is masked out is replaced before it can reach an estimate.
 """
 
 from collections.abc import Sequence
@@ -56,7 +57,8 @@ def lm_damp_(s: Tensor, y: Tensor, *, lam: Tensor | float) -> None:
 
 
 def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return :math:`s^\top y`, and ``v`` with :math:`H^+ = H + s v^\top + v s^\top`: (3.1) in rank-two form.
+    r"""Return :math:`s^\top y`, and ``v`` with :math:`H^+ = H + s v^\top + v s^\top`: (3.1) in
+    rank-two form.
 
     .. math:: v = \tfrac{\rho}{2} (1 + \rho\, y^\top H y)\, s - \rho H y, \qquad \rho = 1 / s^\top y
 
@@ -69,14 +71,17 @@ def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
     return sy[:, 0], v
 
 
-def bfgs_inverse_update_(Hs: Sequence[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
-    r"""Update every ``H`` in place so that ``H y = s``; return the mask of the groups that were updated.
+def bfgs_inverse_update_(
+    Hs: Sequence[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor
+) -> Tensor:
+    r"""Update every ``H`` in place so that ``H y = s``; return the mask of the groups that were
+    updated.
 
-    A group is left as it is unless ``accept``, :math:`s^\top y > 0` and the change of ``H`` is finite.
-    ``Hs`` are the matrices of one layer or of several; ``s``, ``y`` and ``Hy``, the old ``H`` times ``y``,
-    are the joined vectors of these layers. Two passes over the rows of an ``H``: one matrix product of inner
-    size two goes through ``H`` tile by tile, which is slower on a CPU once ``H`` has left the cache. Source:
-    nocedal2006; (3.1).
+    A group is left as it is unless ``accept``, :math:`s^\top y > 0` and the change of ``H`` is
+    finite. ``Hs`` are the matrices of one layer or of several; ``s``, ``y`` and ``Hy``, the old
+    ``H`` times ``y``, are the joined vectors of these layers. Two passes over the rows of an ``H``:
+    one matrix product of inner size two goes through ``H`` tile by tile, which is slower on a CPU
+    once ``H`` has left the cache. Source: nocedal2006; (3.1).
     """
     sy, v = bfgs_rank_two(s, y, Hy)
     sv = torch.stack((s, v), 1)
@@ -89,10 +94,11 @@ def bfgs_inverse_update_(Hs: Sequence[Tensor], s: Tensor, y: Tensor, Hy: Tensor,
 
 
 def lbfgs_push_(S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
-    r"""Store the pair as the newest row, let the oldest fall out; return the mask of the groups that took it.
+    r"""Store the pair as the newest row, let the oldest fall out; return the mask of the groups
+    that took it.
 
-    ``S``, ``Y`` are ``(groups, p, d)`` with the newest pair last, empty rows zero; ``R`` is ``(groups, p,
-    p)``, upper triangular, :math:`R_{ij} = s_i^\top y_j`. Source: nocedal2006.
+    ``S``, ``Y`` are ``(groups, p, d)`` with the newest pair last, empty rows zero; ``R`` is
+    ``(groups, p, p)``, upper triangular, :math:`R_{ij} = s_i^\top y_j`. Source: nocedal2006.
     """
     sy = dot(s, y)
     accept = accept & (sy > 0) & (sy < torch.inf)
@@ -109,10 +115,10 @@ def lbfgs_push_(S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor, accept: T
 def lbfgs_apply(S: Tensor, Y: Tensor, R: Tensor, q: Tensor, *, gamma: Tensor | float) -> Tensor:
     r"""Return ``H q`` for ``q`` ``(groups, d, columns)``: the two-loop recursion as two solves.
 
-    The first loop solves :math:`R \alpha = S q`; with :math:`r = \gamma (q - Y^\top \alpha)` the second
-    solves :math:`R^\top \delta = D \alpha - Y r`, where ``D`` is the diagonal of ``R``; :math:`H q = r +
-    S^\top \delta`. An empty row is zero and drops out. Source: nocedal2006, byrd1994compact; the two solves
-    are derived here.
+    The first loop solves :math:`R \alpha = S q`; with :math:`r = \gamma (q - Y^\top \alpha)` the
+    second solves :math:`R^\top \delta = D \alpha - Y r`, where ``D`` is the diagonal of ``R``;
+    :math:`H q = r + S^\top \delta`. An empty row is zero and drops out. Source: nocedal2006,
+    byrd1994compact; the two solves are derived here.
     """
     D = R.diagonal(dim1=-2, dim2=-1)
     R = R + torch.diag_embed(torch.where(D == 0, 1.0, 0.0))
@@ -136,23 +142,30 @@ def damped_inverse(A: Tensor, lam: float, accept: Tensor) -> Tensor:
     A = torch.where((accept & finite)[:, None, None], A, 0.0)
     shift = lam * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     factor, _ = torch.linalg.cholesky_ex(A + shift)
-    return torch.cholesky_inverse(factor).contiguous()  # LAPACK's columns would slow every update in place
+    return torch.cholesky_inverse(
+        factor
+    ).contiguous()  # LAPACK's columns would slow every update in place
 
 
 def momentum_(M: Tensor, g: Tensor, W: Tensor, *, beta: float, tau: float, ok: Tensor) -> None:
-    r"""Move ``M`` to :math:`\beta M + (1 - \beta)(g + \tau W)` if ``ok``. Source: goldfarb2020kbfgs."""
+    r"""Move ``M`` to :math:`\beta M + (1 - \beta)(g + \tau W)` if ``ok``. Source:
+    goldfarb2020kbfgs.
+    """
     average_(M, g.add(W, alpha=tau) if tau else g, beta, ok)
 
 
-def scaled_(M: Tensor, V: Tensor, t: Tensor, U: Tensor, *, beta: float, beta2: float, ok: Tensor) -> Tensor:
-    r"""Average ``U`` in ``M`` and its squares in ``V`` if ``ok``; return Adam's step in Nesterov's form.
+def scaled_(
+    M: Tensor, V: Tensor, t: Tensor, U: Tensor, *, beta: float, beta2: float, ok: Tensor
+) -> Tensor:
+    r"""Average ``U`` in ``M`` and its squares in ``V`` if ``ok``; return Adam's step in Nesterov's
+    form.
 
     .. math:: P = \hat M / (\sqrt{\hat V} + \epsilon), \qquad
         \hat M = \frac{\beta M}{1 - \beta^{t+1}} + \frac{(1 - \beta) U}{1 - \beta^t}, \qquad
         \hat V = \frac{V}{1 - \beta_2^t}
 
-    ``t`` counts the sound iterations. ``M``, ``V`` and ``U`` have one shape. Source: kingma2015adam,
-    dozat2016nadam.
+    ``t`` counts the sound iterations. ``M``, ``V`` and ``U`` have one shape. Source:
+    kingma2015adam, dozat2016nadam.
     """
     U, weight = torch.where(ok, U, 0.0), ok.to(M.dtype)
     M.lerp_(U, weight * (1 - beta))
@@ -171,4 +184,6 @@ def descend_(W: Tensor, P: Tensor, alpha: Tensor) -> None:
 def all_finite(values: Sequence[Tensor]) -> Tensor:
     """Return whether every entry of every value is finite, a mask without axes."""
     largest = torch._foreach_max(torch._foreach_abs([v.detach() for v in values]))  # type: ignore[reportPrivateImportUsage]  # torch.optim's own way
-    return torch.isfinite(torch.stack(largest)).all()  # of several dtypes: in the one that holds them all
+    return torch.isfinite(
+        torch.stack(largest)
+    ).all()  # of several dtypes: in the one that holds them all

@@ -9,7 +9,9 @@ from kfqn_ref.optim.geometry import Geometry, wide
 
 
 def whole(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which averages are kept: float32 for half precision, whose squares underflow."""
+    """Return the dtype in which averages are kept: float32 for half precision, whose squares
+    underflow.
+    """
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
@@ -17,7 +19,9 @@ class Layer:
     """A linear or convolution layer of the model.
 
     Args:
-        name: its name in the model.   module: the module.   geometry: how it sums over samples and locations.
+        name: its name in the model.
+        module: the module.
+        geometry: how it sums over samples and locations.
     """
 
     def __init__(self, name: str, module: nn.Module, geometry: Geometry) -> None:
@@ -31,7 +35,8 @@ class Layer:
     @property
     def bias(self) -> nn.Parameter | None:
         """The bias parameter, if there is one."""
-        return self.module.bias  # type: ignore[return-value]  # every covered module has the attribute
+        # every covered module has the attribute
+        return self.module.bias  # type: ignore[return-value]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -54,7 +59,9 @@ class Layer:
         return [self.name, type(self.module).__name__, list(self.shape), self.geometry.bias]
 
     def split(self, matrix: Tensor) -> list[Tensor]:
-        """Return a matrix in parts shaped like the parameters: views, if the matrix is contiguous."""
+        """Return a matrix in parts shaped like the parameters: views, if the matrix is
+        contiguous.
+        """
         if not self.geometry.bias:
             return [matrix.reshape(self.weight.shape)]
         return [matrix[..., :-1].reshape(self.weight.shape), matrix[..., -1].reshape(-1)]

@@ -11,7 +11,9 @@ from kfqn_ref.optim.layer import Layer, whole
 from kfqn_ref.optim.update import Pairs, direction
 
 
-def begun(state: MutableMapping[Any, Tensor], name: Hashable, first: Callable[[], Tensor]) -> Tensor:
+def begun(
+    state: MutableMapping[Any, Tensor], name: Hashable, first: Callable[[], Tensor]
+) -> Tensor:
     """Return what ``state`` keeps under a name, and let it begin with ``first()``."""
     if name not in state:
         state[name] = first()
@@ -24,7 +26,8 @@ class Move:
     Args:
         group: the parameter group's options.   alpha: step size, before the mask.
         scale: factor that makes gradients those of a mean loss.   ok: mask of a sound iteration.
-        square_decay: of the preset; 0: ``M`` averages gradients, else ``M`` and ``V`` average directions.
+        square_decay: of the preset; 0: ``M`` averages gradients, else ``M`` and ``V`` average
+            directions.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class Move:
         self.alphas: dict[torch.dtype, Tensor] = {}  # the masked step size
 
     def plain_(self, p: nn.Parameter, state: dict[str, Any]) -> None:
-        """Move a parameter that no layer covers by the momentum step, or by Adam's with ``square_decay``."""
+        """Move a parameter that no layer covers by the momentum step, or by Adam's with
+        ``square_decay``.
+        """
         if self.square_decay:
             g = torch.zeros_like(p, dtype=whole(p.dtype))
             begun(state, "M", lambda: torch.zeros_like(g))
@@ -55,7 +60,8 @@ class Move:
     def direction_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> Tensor:
         """Average the gradient of a covered layer, and return its ``P = H_g M H_a``.
 
-        With ``square_decay`` what is averaged is ``U = H_g (∇_W f + τ W) H_a``, and ``P`` is scaled.
+        With ``square_decay`` what is averaged is ``U = H_g (∇_W f + τ W) H_a``, and ``P`` is
+        scaled.
         """
         M = begun(state, "M", lambda: layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
         if not self.square_decay:
@@ -74,7 +80,9 @@ class Move:
         t = begun(state, "t", lambda: torch.zeros((), dtype=torch.int64, device=U.device))
         return scaled_(state["M"], V, t, U, beta=self.beta, beta2=self.square_decay, ok=self.ok)
 
-    def _average_(self, parameters: Sequence[nn.Parameter], Ms: Sequence[Tensor], beta: float) -> None:
+    def _average_(
+        self, parameters: Sequence[nn.Parameter], Ms: Sequence[Tensor], beta: float
+    ) -> None:
         for p, M in zip(parameters, Ms, strict=True):
             if p.grad is not None:
                 g = p.grad if self.scale == 1 else p.grad * self.scale

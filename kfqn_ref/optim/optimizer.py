@@ -1,4 +1,6 @@
-"""The optimizer: options, errors, checkpoints. An iteration has its own module; here is no formula."""
+"""The optimizer: options, errors, checkpoints. An iteration has its own module; here is no
+formula.
+"""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -22,19 +24,19 @@ from kfqn_ref.optim.warm_start import mean_factors
 class KFQN(torch.optim.Optimizer):
     r"""Kronecker-factored quasi-Newton training of linear and convolution layers.
 
-    A layer's weights, as a matrix ``W`` with the bias as its last column, move along :math:`H_g M H_a`,
-    where ``M`` is the moving average of the gradient and the two factors are BFGS or L-BFGS estimates of
-    damped inverse Kronecker factors of the Hessian. All other parameters take the momentum step
-    (``kfqn_adam``: Adam's).
+    A layer's weights, as a matrix ``W`` with the bias as its last column, move along
+    :math:`H_g M H_a`, where ``M`` is the moving average of the gradient and the two factors are
+    BFGS or L-BFGS estimates of damped inverse Kronecker factors of the Hessian. All other
+    parameters take the momentum step (``kfqn_adam``: Adam's).
 
-    ``loss = opt.step(closure)``; the closure clears the gradients, runs the model on one mini-batch, calls
-    ``backward`` and returns the loss. Every ``curvature_interval`` iterations it is called a second time, at
-    the new weights, with the same random state and frozen weights: it must use the same mini-batch, and
-    there the gradients are ``None``.
+    ``loss = opt.step(closure)``; the closure clears the gradients, runs the model on one
+    mini-batch, calls ``backward`` and returns the loss. Every ``curvature_interval`` iterations it
+    is called a second time, at the new weights, with the same random state and frozen weights: it
+    must use the same mini-batch, and there the gradients are ``None``.
 
     Args:
-        model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered. Wrapped in
-            DistributedDataParallel, the ranks must have equally many samples each.
+        model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered.
+            Wrapped in DistributedDataParallel, the ranks must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
             ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
             ``H_g ∇f H_a``), ``kbfgs_2022``, ``convergent``
@@ -45,25 +47,31 @@ class KFQN(torch.optim.Optimizer):
         pair_decay: decay of the averaged output pair, in [0, 1).
         mu1: threshold of Powell's damping, in (0, 1).
         memory: pairs that L-BFGS keeps, at least 1.
-        curvature_interval: iterations from one curvature update to the next; ``None`` is the preset's.
+        curvature_interval: iterations from one curvature update to the next; ``None`` is the
+            preset's.
         loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples.
-        input_factor: ``"dense"``, or ``"lbfgs"``, the lean form: ``H_a`` as the last ``memory`` pairs.
-        lean_above: the lean form is for layers with more than so many inputs ``d_a``; the rest stay dense.
+        input_factor: ``"dense"``, or ``"lbfgs"``, the lean form: ``H_a`` as the last ``memory``
+            pairs.
+        lean_above: the lean form is for layers with more than so many inputs ``d_a``; the rest stay
+            dense.
         decoupled: take weight decay out of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``.
         exclude: names of modules whose parameters are to be among those others.
-        groups: dictionaries with ``params`` and any of lr, damping, momentum, weight_decay, decoupled,
-            step_decay; all other parameters form a last group with the values above.
+        groups: dictionaries with ``params`` and any of lr, damping, momentum, weight_decay,
+            decoupled, step_decay; all other parameters form a last group with the values above.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``; ``None`` is the preset's.
         gamma: ``H_g`` starts as ``gamma I``; positive.
-        factor_ownership: under DistributedDataParallel each layer's state lives on one rank, which hands its
-            direction to the others; not for the presets of 2020. ``state_dict`` is then for all ranks to
-            call, and whole on rank 0; ``curvature`` and ``diagnostics`` show the layers of the rank.
-        compile: fuse the updates of the factors by ``torch.compile``, which takes its time at the first one.
+        factor_ownership: under DistributedDataParallel each layer's state lives on one rank, which
+            hands its direction to the others; not for the presets of 2020. ``state_dict`` is then
+            for all ranks to call, and whole on rank 0; ``curvature`` and ``diagnostics`` show the
+            layers of the rank.
+        compile: fuse the updates of the factors by ``torch.compile``, which takes its time at the
+            first one.
 
     Raises:
         TypeError: ``model`` is not a module.
-        ValueError: a value is outside its range, no layer is covered, a covered weight is shared, the preset
-            refuses a layer, weight and bias of a layer are in different groups, or there is no compiler.
+        ValueError: a value is outside its range, no layer is covered, a covered weight is shared,
+            the preset refuses a layer, weight and bias of a layer are in different groups, or there
+            is no compiler.
 
     Source: ren2021kfqn, goldfarb2020kbfgs, ren2022kfqn.
     """
@@ -99,7 +107,15 @@ class KFQN(torch.optim.Optimizer):
         chosen = PRESETS[preset]
         interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
         self.method = Method(
-            chosen, pair_decay, mu1, memory, interval, loss_reduction, input_factor, gamma, lean_above
+            chosen,
+            pair_decay,
+            mu1,
+            memory,
+            interval,
+            loss_reduction,
+            input_factor,
+            gamma,
+            lean_above,
         )
         self.reducer, self.model = Reducer(model), without_wrapper(model)
         refuse_sharded(self.model)
@@ -122,7 +138,9 @@ class KFQN(torch.optim.Optimizer):
         check_groups(self.layers, self.group_of)
         self._latest: dict[Layer, Pairs] = {}
         self._k = 0
-        self._skipped_steps = torch.zeros((), dtype=torch.int64, device=self.layers[0].weight.device)
+        self._skipped_steps = torch.zeros(
+            (), dtype=torch.int64, device=self.layers[0].weight.device
+        )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group after checking its values.
@@ -141,8 +159,8 @@ class KFQN(torch.optim.Optimizer):
 
         Raises:
             TypeError: there is no closure.
-            ValueError: the closure did not call ``backward`` or did not return the loss, or used a layer
-                twice before a backward pass. The weights and the state are then as they were.
+            ValueError: the closure did not call ``backward`` or did not return the loss, or used a
+                layer twice before a backward pass. The weights and the state are then as they were.
         """
         if not callable(closure):
             raise TypeError(f"step needs a closure, got {type(closure).__name__}")
@@ -156,8 +174,11 @@ class KFQN(torch.optim.Optimizer):
             self._latest |= iteration.pairs
         return loss
 
-    def warm_start(self, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None) -> None:
-        """Begin from the mean of ``A`` over forward passes at the present weights, before iteration 0.
+    def warm_start(
+        self, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Begin from the mean of ``A`` over forward passes at the present weights, before iteration
+        0.
 
         Buffers and the random state are left as they were. Each rank gives its own shards.
 
@@ -181,7 +202,8 @@ class KFQN(torch.optim.Optimizer):
         """Return what the method knows of one layer, as dense matrices and numbers on the host.
 
         Raises:
-            ValueError: the module is not covered, no iteration has reached it yet, or another rank owns it.
+            ValueError: the module is not covered, no iteration has reached it yet, or another rank
+                owns it.
         """
         layer = next((layer for layer in self.layers if layer.module is module), None)
         if layer is None:
@@ -199,7 +221,8 @@ class KFQN(torch.optim.Optimizer):
         A line of JSON as it is; for TensorBoard, one scalar a name. Reads the device.
 
         Args:
-            eigenvalues: also extreme eigenvalues and asymmetry of ``H_a`` and ``H_g``: O(d³) a layer.
+            eigenvalues: also extreme eigenvalues and asymmetry of ``H_a`` and ``H_g``: O(d³) a
+                layer.
         """
         numbers: dict[str, Tensor] = {"skipped_steps": self._skipped_steps}
         for layer in self.layers:
@@ -215,10 +238,12 @@ class KFQN(torch.optim.Optimizer):
         return int(self._skipped_steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a run needs to go on: plain types and tensors, loadable with ``weights_only=True``.
+        """Return what a run needs to go on: plain types and tensors, loadable with
+        ``weights_only=True``.
 
-        Under factor ownership all ranks must call it; rank 0 returns the whole, the others a part that
-        ``load_state_dict`` refuses. What rank 0 returns loads anywhere, with ownership or without.
+        Under factor ownership all ranks must call it; rank 0 returns the whole, the others a part
+        that ``load_state_dict`` refuses. What rank 0 returns loads anywhere, with ownership or
+        without.
         """
         saved = super().state_dict()
         saved["kfqn"] = {**self._identity(), "k": self._k, "skipped_steps": self._skipped_steps}
@@ -230,7 +255,8 @@ class KFQN(torch.optim.Optimizer):
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state, bit for bit; one that does not fit is refused before anything is touched.
+        """Go on from a saved state, bit for bit; one that does not fit is refused before anything
+        is touched.
 
         Raises:
             TypeError: not a dictionary.

@@ -15,7 +15,8 @@ def check_group(group: dict[str, Any], preset: Preset) -> None:
     """Refuse a parameter group with a value outside its range.
 
     Raises:
-        ValueError: there is one; for ``convergent`` the message names the assumption that it breaks.
+        ValueError: there is one; for ``convergent`` the message names the assumption that it
+            breaks.
     """
     below = preset.damping_below
     rules = (
@@ -31,7 +32,9 @@ def check_group(group: dict[str, Any], preset: Preset) -> None:
 
 
 def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
-    """Return the rules (holds, what must hold, key) of the convergence theorem, with the assumption."""
+    """Return the rules (holds, what must hold, key) of the convergence theorem, with the
+    assumption.
+    """
     return (
         (group["lr"] > 0, "lr must be positive (AS.4: alpha_k > 0)", "lr"),
         (group["damping"] > 0, "damping must be positive (AS.5: λ_A, λ_G > 0)", "damping"),
@@ -40,13 +43,23 @@ def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
             "step_decay b must be in (1/2, 1) (AS.4: sum alpha_k diverges, sum alpha_k² does not)",
             "step_decay",
         ),
-        (group["momentum"] == 0, "momentum must be 0 (AS.2: an unbiased gradient times H_k)", "momentum"),
-        (not group["decoupled"], "decoupled must be False (AS.2: the decay is part of f)", "decoupled"),
+        (
+            group["momentum"] == 0,
+            "momentum must be 0 (AS.2: an unbiased gradient times H_k)",
+            "momentum",
+        ),
+        (
+            not group["decoupled"],
+            "decoupled must be False (AS.2: the decay is part of f)",
+            "decoupled",
+        ),
     )
 
 
 def complete_groups(model: nn.Module, groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the groups, with all parameters of the model that are in none of them as a last group."""
+    """Return the groups, with all parameters of the model that are in none of them as a last
+    group.
+    """
     complete = [{**group, "params": list(group["params"])} for group in groups]
     taken = {p for group in complete for p in group["params"]}
     rest = [p for p in model.parameters() if p not in taken]
@@ -61,7 +74,9 @@ def check_groups(layers: Sequence[Layer], group_of: dict[nn.Parameter, int]) -> 
     """
     for layer in layers:
         if len({group_of[p] for p in layer.parameters}) > 1:
-            raise ValueError(f"weight and bias must be in one parameter group, but not so in {layer.name!r}")
+            raise ValueError(
+                f"weight and bias must be in one parameter group, but not so in {layer.name!r}"
+            )
 
 
 def can_compile(device: torch.device) -> bool:
@@ -83,4 +98,6 @@ def check_compile(compile: bool, device: torch.device) -> None:
         ValueError: there is none.
     """
     if compile and not can_compile(device):
-        raise ValueError(f"compile=True needs one of the C++ compilers {compilers()}, got none in PATH")
+        raise ValueError(
+            f"compile=True needs one of the C++ compilers {compilers()}, got none in PATH"
+        )

@@ -1,11 +1,13 @@
-"""Factor ownership: each rank keeps, updates and applies ``H_a`` and ``H_g`` of its own layers only.
+"""Factor ownership: each rank keeps, updates and applies ``H_a`` and ``H_g`` of its own layers
+only.
 
-A layer's owner computes ``P = H_g M H_a`` and hands it on, one broadcast an owner; all ranks then take the
-same step. So a rank's state shrinks with the number of ranks. The price is one message of the size of the
-gradient. Source: pauloski2021kaisa (there for KFAC, as MEM-OPT).
+A layer's owner computes ``P = H_g M H_a`` and hands it on, one broadcast an owner; all ranks then
+take the same step. So a rank's state shrinks with the number of ranks. The price is one message of
+the size of the gradient. Source: pauloski2021kaisa (there for KFAC, as MEM-OPT).
 
-Why broadcasts: of ``n`` numbers each rank receives those it lacks, ``n`` at most, however unevenly they are
-owned. An all-reduce of a buffer padded with zeros moves ``2 n``; an all-gather pads shares to the largest.
+Why broadcasts: of ``n`` numbers each rank receives those it lacks, ``n`` at most, however unevenly
+they are owned. An all-reduce of a buffer padded with zeros moves ``2 n``; an all-gather pads shares
+to the largest.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,14 +28,19 @@ class Ownership:
     """Which rank keeps the factors of which layer; without ownership every rank keeps all.
 
     Args:
-        reducer: the ranks.   layers: all covered layers.   wanted: whether layers have owners at all.
+        reducer: the ranks.
+        layers: all covered layers.
+        wanted: whether layers have owners at all.
         preset: the method.
 
     Raises:
-        ValueError: there are no ranks to share among, or the preset keeps a matrix ``A`` on every rank.
+        ValueError: there are no ranks to share among, or the preset keeps a matrix ``A`` on every
+            rank.
     """
 
-    def __init__(self, reducer: Reducer, layers: Sequence[Layer], wanted: bool, preset: Preset) -> None:
+    def __init__(
+        self, reducer: Reducer, layers: Sequence[Layer], wanted: bool, preset: Preset
+    ) -> None:
         if wanted and not reducer.active:
             raise ValueError(
                 "factor_ownership needs a model in DistributedDataParallel, got one without ranks"
@@ -53,7 +60,9 @@ class Ownership:
         return bool(self.owner)
 
     def keeps(self, layer: Layer | None) -> bool:
-        """Return whether this rank keeps the state of the layer; what no layer covers, every rank keeps."""
+        """Return whether this rank keeps the state of the layer; what no layer covers, every rank
+        keeps.
+        """
         return layer is None or self.owner.get(layer, self.reducer.rank) == self.reducer.rank
 
     def refuse_foreign(self, layer: Layer) -> None:
@@ -67,12 +76,15 @@ class Ownership:
                 f"{layer.name!r} must be asked for on rank {self.owner[layer]}, got {self.reducer.rank}"
             )
 
-    def share(self, owned: Mapping[Layer, list[Tensor]], shapes: Mapping[Layer, list[Sequence[int]]]) -> dict:
+    def share(
+        self, owned: Mapping[Layer, list[Tensor]], shapes: Mapping[Layer, list[Sequence[int]]]
+    ) -> dict:
         """Return every layer's tensors, as its owner has them.
 
         Args:
             owned: the tensors of the layers that this rank keeps.
-            shapes: the shapes of the tensors of all layers that have any, in the same order on all ranks.
+            shapes: the shapes of the tensors of all layers that have any, in the same order on all
+                ranks.
         """
         shared, buckets = {}, {}
         for rank in sorted({self.owner[layer] for layer in shapes}):
@@ -118,7 +130,9 @@ def _shape_of_s_a(pair: Pairs | None) -> list[Sequence[int]]:
 
 
 def cost(shape: tuple[int, int, int]) -> int:
-    """Return the multiply-adds of ``H_g M H_a`` and the entries of both factors; ``(groups, d_g, d_a)``."""
+    """Return the multiply-adds of ``H_g M H_a`` and the entries of both factors;
+    ``(groups, d_g, d_a)``.
+    """
     groups, d_g, d_a = shape
     return groups * (d_g * d_g * d_a + d_g * d_a * d_a + d_g * d_g + d_a * d_a)
 

@@ -1,4 +1,6 @@
-"""The presets: what the published variants do differently, as values of the fields of one frozen class."""
+"""The presets: what the published variants do differently, as values of the fields of one frozen
+class.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ def dp_dlm_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
 
 
 def h0_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
-    """Powell's damping against ``H_0 = gamma I`` of an L-BFGS ``H``, then Levenberg-Marquardt's; (7.1).
+    """Powell's damping against ``H_0 = gamma I`` of an L-BFGS ``H``, then Levenberg-Marquardt's;
+    (7.1).
 
     Source: derived here, in the framework of wang2017sqn.
     """
@@ -34,7 +37,9 @@ def h0_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
 
 
 def dd_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
-    """Double damping: Powell's, then Powell's with the identity, mu2 = λ_G. Source: goldfarb2020kbfgs."""
+    """Double damping: Powell's, then Powell's with the identity, mu2 = λ_G. Source:
+    goldfarb2020kbfgs.
+    """
     theta = powell_damp_(s, y, H.apply(y), mu1=mu1)
     return torch.minimum(theta, identity_damp_(s, y, mu2=lam[:, 0]))
 
@@ -57,9 +62,9 @@ def dense_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
 def lean_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
     """Start from ``gamma I``, 1/gamma the mean eigenvalue of ``A + λ_A I``; ``A`` is its diagonal.
 
-    Of all multiples of the identity this one has the trace of the inverse it stands for; it costs one pass
-    over the input, and the pairs of (5.1) then correct it along ``ā̄``, where the spectrum of ``A`` lies far
-    above its mean. Source: derived here.
+    Of all multiples of the identity this one has the trace of the inverse it stands for; it costs
+    one pass over the input, and the pairs of (5.1) then correct it along ``ā̄``, where the spectrum
+    of ``A`` lies far above its mean. Source: derived here.
     """
     mean = A.mean(-1)
     mean = torch.where(accept & torch.isfinite(mean), mean, 0.0)
@@ -68,7 +73,9 @@ def lean_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
 
 def dense_output(gamma: Tensor, d: int, memory: int) -> Inverse:
     """Start from ``gamma I`` as a matrix; ``gamma`` is ``(groups,)``. Source: goldfarb2020kbfgs."""
-    return DenseInverse.start(gamma[:, None, None] * torch.eye(d, dtype=gamma.dtype, device=gamma.device))
+    return DenseInverse.start(
+        gamma[:, None, None] * torch.eye(d, dtype=gamma.dtype, device=gamma.device)
+    )
 
 
 def lbfgs_output(gamma: Tensor, d: int, memory: int) -> Inverse:
@@ -90,14 +97,15 @@ class Preset:
         linear_only: convolutions are refused.
         curvature_interval: iterations from one curvature update to the next, unless the user says.
         eager_steps: so many iterations at the start update the curvature whatever the interval.
-        square_decay: β₂, in [0, 1): the step is ``U = H_g (∇_W f + τ W) H_a`` in place of the gradient in
-            Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: it is ``P = H_g M H_a``.
+        square_decay: β₂, in [0, 1): the step is ``U = H_g (∇_W f + τ W) H_a`` in place of the
+            gradient in Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: it is
+            ``P = H_g M H_a``.
         damping_below: λ must be below this.
         lr, damping: step size and λ, unless the user says.
         momentum: decay of the gradient's moving average, unless the user says.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``, unless the user says.
-        convergent: a step may use earlier mini-batches only, and ``H_a``, where dense, is the latest one's
-            ``(A + λ_A I)⁻¹``; values that the theorem does not cover are refused.
+        convergent: a step may use earlier mini-batches only, and ``H_a``, where dense, is the
+            latest one's ``(A + λ_A I)⁻¹``; values that the theorem does not cover are refused.
     """
 
     name: str
@@ -122,7 +130,13 @@ class Preset:
             raise ValueError(f"square_decay must be in [0, 1), got {self.square_decay}")
 
 
-_YEAR_2020 = {"damp": dd_, "averages_A": True, "skip_below": 1e-4, "linear_only": True, "damping_below": 1.0}
+_YEAR_2020 = {
+    "damp": dd_,
+    "averages_A": True,
+    "skip_below": 1e-4,
+    "linear_only": True,
+    "damping_below": 1.0,
+}
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset

@@ -1,4 +1,6 @@
-"""The second pass: the same closure at the new weights, on the same random numbers, leaving no trace."""
+"""The second pass: the same closure at the new weights, on the same random numbers, leaving no
+trace.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +12,17 @@ from torch import Tensor, nn
 class Replay:
     """Remembers the random state at the first pass, and lets one run a pass again from it.
 
-    The generators of the CPU and of the CUDA devices that hold the model are those that are remembered.
+    The generators of the CPU and of the CUDA devices that hold the model are those that are
+    remembered.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        devices = {p.device for p in model.parameters() if p.is_cuda} if torch.cuda.is_available() else set()
+        devices = (
+            {p.device for p in model.parameters() if p.is_cuda}
+            if torch.cuda.is_available()
+            else set()
+        )
         self.random = torch.get_rng_state()
         self.cuda_random = {device: torch.cuda.get_rng_state(device) for device in devices}
 
@@ -27,10 +34,11 @@ class Replay:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Run inside with the remembered random state and frozen weights; put buffers, gradients back after.
+        """Run inside with the remembered random state and frozen weights; put buffers, gradients
+        back after.
 
-        Frozen weights cost no weight gradients; the pass begins to be differentiated at the first watched
-        layer.
+        Frozen weights cost no weight gradients; the pass begins to be differentiated at the first
+        watched layer.
         """
         parameters = list(self.model.parameters())
         kept = [(p, p.requires_grad, p.grad) for p in parameters]

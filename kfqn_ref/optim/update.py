@@ -1,9 +1,11 @@
-"""What the layers do in an iteration: start, direction, input pair, output pair; the formulas are kernels.
+"""What the layers do in an iteration: start, direction, input pair, output pair; the formulas are
+kernels.
 
-Start, direction and Hessian action are of one layer; the updates take several layers, their vectors joined.
-``state`` is what the optimizer keeps for the layer's weight: ``M`` ``(groups, d_g, d_a)``, the tensors of
-``H_a`` and ``H_g``, ``s_g`` and ``y_g`` ``(groups, d_g)``, ``A`` where a moving average is kept, λ_A, λ_G,
-``T``, and ``counts`` ``(5, groups)``. ``ok`` is a mask without axes: the iteration is sound.
+Start, direction and Hessian action are of one layer; the updates take several layers, their vectors
+joined. ``state`` is what the optimizer keeps for the layer's weight: ``M`` ``(groups, d_g, d_a)``,
+the tensors of ``H_a`` and ``H_g``, ``s_g`` and ``y_g`` ``(groups, d_g)``, ``A`` where a moving
+average is kept, λ_A, λ_G, ``T``, and ``counts`` ``(5, groups)``. ``ok`` is a mask without axes: the
+iteration is sound.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,8 @@ UPDATES_A, SKIPPED_A, UPDATES_G, DAMPED_G, SKIPPED_G = range(5)
 
 @dataclass(frozen=True)
 class Method:
-    """What is common to all layers: the preset and the hyper-parameters that no parameter group changes.
+    """What is common to all layers: the preset and the hyper-parameters that no parameter group
+    changes.
 
     Raises:
         ValueError: a value is outside its range.
@@ -51,7 +54,11 @@ class Method:
             (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
             (0 < self.gamma < float("inf"), f"gamma must be positive{named}", self.gamma),
             (self.memory >= 1, f"memory must be at least 1{named}", self.memory),
-            (self.curvature_interval >= 1, "curvature_interval must be at least 1", self.curvature_interval),
+            (
+                self.curvature_interval >= 1,
+                "curvature_interval must be at least 1",
+                self.curvature_interval,
+            ),
             (
                 self.loss_reduction in ("mean", "sum"),
                 "loss_reduction must be 'mean' or 'sum'",
@@ -79,7 +86,9 @@ class Method:
                 raise ValueError(f"{rule}, got {got!r}")
 
     def form_of(self, layer: Layer) -> str:
-        """Return ``input_factor`` for a layer of more than ``lean_above`` inputs, else ``"dense"``."""
+        """Return ``input_factor`` for a layer of more than ``lean_above`` inputs, else
+        ``"dense"``.
+        """
         return self.input_factor if layer.shape[2] > self.lean_above else "dense"
 
     @property
@@ -88,7 +97,9 @@ class Method:
         return self.preset.convergent and self.input_factor == "dense"
 
 
-def start_(state: State, record: Record, method: Method, damping: float, A: Tensor, ok: Tensor) -> None:
+def start_(
+    state: State, record: Record, method: Method, damping: float, A: Tensor, ok: Tensor
+) -> None:
     """Set λ_A, λ_G, T and the first ``H_a`` and ``H_g``; with ``A = 0`` where not ``ok``."""
     groups, d_g, _ = record.layer.shape
     lambda_a, lambda_g = method.preset.split(damping, record.T)
@@ -103,7 +114,8 @@ def start_(state: State, record: Record, method: Method, damping: float, A: Tens
 
 @dataclass
 class Pairs:
-    """What one layer gathers for its two curvature pairs in the course of an iteration, ``(groups, d)`` each.
+    """What one layer gathers for its two curvature pairs in the course of an iteration,
+    ``(groups, d)`` each.
 
     Args:
         record: what the first pass left.
@@ -111,7 +123,8 @@ class Pairs:
         s_a: ``H_a ā̄``.   As: ``A s_a``, or the matrix ``A`` where ``H_a`` is to be exact.
         s, y: changes of the means of ``h`` and ``Dh`` (5.2).   g: mean of ``Dh`` of the first pass.
         theta, damped: weight that damping gave to ``s``, and the damped pair.
-        compared: whether the second pass has reached the layer, so that there are ``s``, ``y`` and ``g``.
+        compared: whether the second pass has reached the layer, so that there are ``s``, ``y`` and
+            ``g``.
         renewed: whether ``H_a`` is made exact, so that there is no input pair.
     """
 
@@ -180,7 +193,9 @@ def compare(pairs: Sequence[Pairs], seconds: Sequence[Record], scale: float) -> 
 
 
 def update_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor) -> None:
-    """Update both factors of several layers: one function, for ``torch.compile`` to fuse its kernels."""
+    """Update both factors of several layers: one function, for ``torch.compile`` to fuse its
+    kernels.
+    """
     inputs, outputs = range(len(states)), [i for i, pair in enumerate(pairs) if pair.compared]
     for some in _together(inputs, [pair.a_mean for pair in pairs], [x["H_a"] for x in states]):
         update_input_([states[i] for i in some], [pairs[i] for i in some], method, ok)
@@ -188,13 +203,17 @@ def update_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok:
         update_output_([states[i] for i in some], [pairs[i] for i in some], method, ok)
 
 
-def _together(among: Sequence[int], like: Sequence[Tensor], Hs: Sequence[Tensors]) -> list[list[int]]:
+def _together(
+    among: Sequence[int], like: Sequence[Tensor], Hs: Sequence[Tensors]
+) -> list[list[int]]:
     """Return which layers ``among`` all are updated by the same kernels."""
     joined = joinable([like[i] for i in among], [is_lean(Hs[i]) for i in among])
     return [[among[j] for j in some] for some in joined]
 
 
-def update_input_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor) -> None:
+def update_input_(
+    states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor
+) -> None:
     """Update every ``H_a`` from its pair (5.1), or make it exact."""
     if method.renews_H_a:
         return _renew_(states, pairs, ok)
@@ -213,7 +232,9 @@ def _renew_(states: Sequence[State], pairs: Sequence[Pairs], ok: Tensor) -> None
         _count([state], UPDATES_A, ok.expand(len(H)))
 
 
-def update_output_(states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor) -> None:
+def update_output_(
+    states: Sequence[State], pairs: Sequence[Pairs], method: Method, ok: Tensor
+) -> None:
     """Average every output pair (5.3), damp it, and update ``H_g``."""
     H_g = Stack([state["H_g"] for state in states], [state["s_g"] for state in states])
     new = [join([pair.s for pair in pairs]), join([pair.y for pair in pairs])]
@@ -235,11 +256,15 @@ def update_output_(states: Sequence[State], pairs: Sequence[Pairs], method: Meth
 
 def _column(states: Sequence[State], name: str, like: Sequence[Tensor]) -> Tensor:
     """Return a number of each layer, one a row of the joined vectors, ``(groups, 1)``."""
-    return torch.cat([v.new_full((len(v), 1), state[name]) for state, v in zip(states, like, strict=True)])
+    return torch.cat(
+        [v.new_full((len(v), 1), state[name]) for state, v in zip(states, like, strict=True)]
+    )
 
 
 def _curved(s: Tensor, y: Tensor, g: Tensor, preset: Preset, among: Tensor) -> Tensor:
-    """Return where, ``among`` the groups, ``sᵀy > skip_below ‖s‖² ‖ḡ‖``; the update itself asks for > 0."""
+    """Return where, ``among`` the groups, ``sᵀy > skip_below ‖s‖² ‖ḡ‖``; the update itself asks for
+    > 0.
+    """
     if not preset.skip_below:
         return among
     return among & (dot(s, y) > preset.skip_below * dot(s, s) * torch.linalg.vector_norm(g, dim=-1))

@@ -14,9 +14,14 @@ from kfqn_ref.optim.update import Method
 
 
 def mean_factors(
-    model: nn.Module, layers: Sequence[Layer], method: Method, batches: Iterable[Any], forward: Callable
+    model: nn.Module,
+    layers: Sequence[Layer],
+    method: Method,
+    batches: Iterable[Any],
+    forward: Callable,
 ) -> list[tuple[Record, Tensor]]:
-    """Return a record of each layer, and the mean of its ``A``, or of its diagonal for the lean form.
+    """Return a record of each layer, and the mean of its ``A``, or of its diagonal for the lean
+    form.
 
     Buffers and the random state are left as they were.
 

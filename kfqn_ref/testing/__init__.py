@@ -1,10 +1,10 @@
 """The laws of the method as checks, for this implementation and for any other.
 
-``run_checks(implementation)`` puts a module, class, object, dict or file through them; ``kfqn check`` does so
-from the command line, ``parametrize_with_checks`` under pytest. A check states one theorem; hypothesis
-searches for the smallest counterexample.
+``run_checks(implementation)`` puts a module, class, object, dict or file through them;
+``kfqn check`` does so from the command line, ``parametrize_with_checks`` under pytest. A check
+states one theorem; hypothesis searches for the smallest counterexample.
 
-==================  ==================================================================================
+==================  ============================================================================
 ``law``             what a check is
 ``tolerances``      how much rounding each equation may show, derived
 ``strategies``      valid inputs of every kind, as read-only readable numbers
@@ -16,7 +16,7 @@ searches for the smallest counterexample.
 ``kill_matrix``     which check rejects which mutant
 ``adapters``        other people's implementations, made to answer to the names
 ``oracles``         slow derivations that the laws of layers and steps are checked against
-==================  ==================================================================================
+==================  ============================================================================
 """
 
 from kfqn_ref.testing.implementation import Implementation, UnusableImplementation

@@ -1,9 +1,10 @@
-"""Cases in bulk: the strategies of the checks, drawn by NumPy's generator in the place of hypothesis.
+"""Cases in bulk: the strategies of the checks, drawn by NumPy's generator in the place of
+hypothesis.
 
-Hypothesis keeps every choice, so as to shrink it; for a hundred thousand cases that costs more than the laws.
-Here the same strategies draw from :class:`Draws`, which only answers: same ranges, same weights, same kinds
-of cases (the tests measure their frequencies), nothing kept. What fails is sought again by hypothesis, and
-shrunk.
+Hypothesis keeps every choice, so as to shrink it; for a hundred thousand cases that costs more than
+the laws. Here the same strategies draw from :class:`Draws`, which only answers: same ranges, same
+weights, same kinds of cases (the tests measure their frequencies), nothing kept. What fails is
+sought again by hypothesis, and shrunk.
 """
 
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ class Rejected(Exception):
 class Draws:
     """What a strategy asks for while it draws: integers, booleans and draws of other strategies.
 
-    It answers the part of hypothesis' ``ConjectureData`` that the strategies of the checks use; one that asks
-    for more is an AttributeError.
+    It answers the part of hypothesis' ``ConjectureData`` that the strategies of the checks use; one
+    that asks for more is an AttributeError.
     """
 
     provider = SimpleNamespace(avoid_realization=False)
@@ -36,12 +37,15 @@ class Draws:
 
     def draw(self, strategy: SearchStrategy[Any], *_: Any, **__: Any) -> Any:
         """A value of ``strategy``."""
-        return strategy.do_draw(self)  # type: ignore[reportArgumentType]  # it stands in for ConjectureData
+        # it stands in for ConjectureData
+        return strategy.do_draw(self)  # type: ignore[reportArgumentType]
 
     def draw_integer(
         self, min_value: int, max_value: int, *, weights: dict[int, float] | None = None, **_: Any
     ) -> int:
-        """Uniform between the bounds, both included; first, by ``weights``, one of the named integers."""
+        """Uniform between the bounds, both included; first, by ``weights``, one of the named
+        integers.
+        """
         if weights:
             at = np.searchsorted(np.cumsum([*weights.values()]), self.rng.random(), side="right")
             if at < len(weights):
@@ -72,7 +76,8 @@ def cases(strategy: SearchStrategy[Any], seed: int) -> Iterator[Any]:
     draws = Draws(np.random.default_rng(seed))
     while True:
         try:
-            with BuildContext(draws, wrapped_test=None):  # type: ignore[reportArgumentType]  # as in draw
+            # as in draw
+            with BuildContext(draws, wrapped_test=None):  # type: ignore[reportArgumentType]
                 case = draws.draw(strategy)
         except Rejected:
             continue

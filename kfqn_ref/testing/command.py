@@ -16,7 +16,9 @@ from kfqn_ref.testing.runner import Effort, all_checks, run_checks
 def command(
     target: Annotated[
         str,
-        typer.Argument(help="FILE.py or module:Object that defines some of the functions by their names."),
+        typer.Argument(
+            help="FILE.py or module:Object that defines some of the functions by their names."
+        ),
     ],
     errors: Annotated[bool, typer.Option("--errors", help="Check the error contract too.")] = False,
     examples: Annotated[int, typer.Option(min=1, help="Examples a law.")] = 100,
@@ -26,8 +28,12 @@ def command(
     only: Annotated[
         str, typer.Option(help="Only the checks whose names begin so, as bfgs or damping.powell.")
     ] = "",
-    json: Annotated[Path | None, typer.Option(help="Write the report as JSON.", dir_okay=False)] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report as a page.", dir_okay=False)] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the report as JSON.", dir_okay=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the report as a page.", dir_okay=False)
+    ] = None,
 ) -> None:
     """Check an implementation of the method against its laws.
 

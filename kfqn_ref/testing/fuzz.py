@@ -1,7 +1,9 @@
-"""``make fuzz``: random networks, data and options on reference and torch, until a time budget is used up.
+"""``make fuzz``: random networks, data and options on reference and torch, until a time budget is
+used up.
 
-Every law of a pass and of an optimizer step is tried on both implementations with new seeds, round after
-round. A failure is made small and written as a test file, which from then on is part of the suite.
+Every law of a pass and of an optimizer step is tried on both implementations with new seeds, round
+after round. A failure is made small and written as a test file, which from then on is part of the
+suite.
 """
 
 import hashlib
@@ -57,17 +59,22 @@ def literal(value: Any) -> str:
 def save(out: Path, check: str, target: str, case: Case, error: Exception) -> Path:
     """Write the case as a test file; its name follows from its content."""
     source = literal(dict(case)).replace("nan", "np.nan").replace("inf", "np.inf")
-    name = check.replace(".", "_") + "_" + hashlib.sha256(f"{target}{source}".encode()).hexdigest()[:8]
+    name = (
+        check.replace(".", "_") + "_" + hashlib.sha256(f"{target}{source}".encode()).hexdigest()[:8]
+    )
     path = out / f"test_{name}.py"
     out.mkdir(parents=True, exist_ok=True)
     message = f"{type(error).__name__}: {error}"
     path.write_text(
-        TEMPLATE.format(check=check, target=target, case=source, message=message, name=name), encoding="utf-8"
+        TEMPLATE.format(check=check, target=target, case=source, message=message, name=name),
+        encoding="utf-8",
     )
     return path
 
 
-def fuzz(seconds: float, out: Path, *, first_seed: int = 0, targets: Any = TARGETS) -> tuple[int, list[Path]]:
+def fuzz(
+    seconds: float, out: Path, *, first_seed: int = 0, targets: Any = TARGETS
+) -> tuple[int, list[Path]]:
     """Try the laws with new seeds until the time is used up.
 
     Returns:
@@ -102,7 +109,9 @@ def command(
         int, typer.Option(help="First seed; a later run with another one tries other cases.")
     ] = 0,
 ) -> None:
-    """Try random networks on reference and torch; exit code 1 and a test file where a law is broken."""
+    """Try random networks on reference and torch; exit code 1 and a test file where a law is
+    broken.
+    """
     console = Console(highlight=False)
     tried, files = fuzz(seconds, out, first_seed=seed)
     console.print(f"{tried} cases tried, {len(files)} laws broken")

@@ -1,8 +1,8 @@
 """The boundary between the checks and whatever is put through them.
 
-An implementation is anything with some of the names of :data:`NAMES`: a module, a class, an object, a dict,
-or a path to a ``.py`` file. Checks speak NumPy float64; :class:`Implementation` converts on the way in and
-out, and sees to it that every argument comes back as it went in.
+An implementation is anything with some of the names of :data:`NAMES`: a module, a class, an object,
+a dict, or a path to a ``.py`` file. Checks speak NumPy float64; :class:`Implementation` converts on
+the way in and out, and sees to it that every argument comes back as it went in.
 """
 
 import importlib
@@ -98,7 +98,8 @@ class Implementation:
         except ValueError as error:
             if "read-only" in str(error):  # NumPy's words for a write to an argument
                 raise Violation(name, "a write to an argument", "no write", "", size=np.inf, tolerance=0.0,
-                                law=UNCHANGED) from error  # fmt: skip  # one violation a line reads best
+                                # one violation a line reads best
+                                law=UNCHANGED) from error  # fmt: skip
             raise
         for index, (before, after) in enumerate(zip(args, handed, strict=True)):
             if isinstance(before, np.ndarray):
@@ -122,20 +123,36 @@ def outward(value: Any) -> Any:
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     if isinstance(value, tuple):
-        return type(value)(*map(outward, value)) if hasattr(value, "_fields") else tuple(map(outward, value))
+        return (
+            type(value)(*map(outward, value))
+            if hasattr(value, "_fields")
+            else tuple(map(outward, value))
+        )
     if isinstance(value, np.ndarray) and value.dtype == complex:
         return value
-    if isinstance(value, list) and not all(isinstance(entry, list | int | float) for entry in value):
+    if isinstance(value, list) and not all(
+        isinstance(entry, list | int | float) for entry in value
+    ):
         return [outward(entry) for entry in value]
-    numeric = isinstance(value, np.ndarray | list | int | float | np.number) or hasattr(value, "__array__")
+    numeric = isinstance(value, np.ndarray | list | int | float | np.number) or hasattr(
+        value, "__array__"
+    )
     return np.asarray(value, dtype=np.float64) if numeric else value
 
 
 def _unchanged(name: str, before: np.ndarray, after: np.ndarray) -> None:
-    rounded = before.astype(np.float32) if not np.array_equal(before, after, equal_nan=True) else before
+    rounded = (
+        before.astype(np.float32) if not np.array_equal(before, after, equal_nan=True) else before
+    )
     if not np.array_equal(rounded, after, equal_nan=True):
         raise Violation(
-            name, after, "as it was", before, size=_distance(before, after), tolerance=0.0, law=UNCHANGED
+            name,
+            after,
+            "as it was",
+            before,
+            size=_distance(before, after),
+            tolerance=0.0,
+            law=UNCHANGED,
         )
 
 
@@ -144,11 +161,11 @@ def _distance(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def load(target: Any) -> Implementation:
-    """Return the implementation behind a module, class, object, dict, ``module:Object`` or path of a ``.py``
-    file.
+    """Return the implementation behind a module, class, object, dict, ``module:Object`` or path of
+    a ``.py`` file.
 
-    An object may say what it takes: ``to_native``, a function of an array, and ``precision``, "float32" or
-    "float64".
+    An object may say what it takes: ``to_native``, a function of an array, and ``precision``,
+    "float32" or "float64".
 
     Raises:
         UnusableImplementation: it cannot be imported, or none of its names is known.
@@ -156,14 +173,22 @@ def load(target: Any) -> Implementation:
     if isinstance(target, Implementation):
         return target
     label = (
-        str(target) if isinstance(target, str | Path) else getattr(target, "__name__", type(target).__name__)
+        str(target)
+        if isinstance(target, str | Path)
+        else getattr(target, "__name__", type(target).__name__)
     )
     if isinstance(target, str | Path):
         target = _import(str(target))
-    names = target if isinstance(target, Mapping) else {name: getattr(target, name, None) for name in NAMES}
+    names = (
+        target
+        if isinstance(target, Mapping)
+        else {name: getattr(target, name, None) for name in NAMES}
+    )
     options = target.get if isinstance(target, Mapping) else lambda key: getattr(target, key, None)
     precision = FLOAT32 if options("precision") in ("float32", FLOAT32) else FLOAT64
-    implementation = Implementation(names, to_native=options("to_native"), precision=precision, label=label)
+    implementation = Implementation(
+        names, to_native=options("to_native"), precision=precision, label=label
+    )
     if not implementation.functions:
         raise UnusableImplementation(
             f"{label} must define at least one of {', '.join(NAMES)}; it defines none"
@@ -177,9 +202,17 @@ def _import(target: str) -> Any:
             return _import_file(Path(target))
         module, _, name = target.partition(":")
         found = importlib.import_module(module)
-        return getattr(found, name)() if _is_class(found, name) else getattr(found, name) if name else found
+        return (
+            getattr(found, name)()
+            if _is_class(found, name)
+            else getattr(found, name)
+            if name
+            else found
+        )
     except (Exception, SystemExit) as error:  # whatever the foreign code raises, it cannot be used
-        raise UnusableImplementation(f"{target} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise UnusableImplementation(
+            f"{target} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _is_class(module: ModuleType, name: str) -> bool:

@@ -1,5 +1,5 @@
-"""The kill matrix: which check rejects which mutant, computed, as JSON, and as a guess at a stranger's
-mistake.
+"""The kill matrix: which check rejects which mutant, computed, as JSON, and as a guess at a
+stranger's mistake.
 """
 
 import json
@@ -19,7 +19,9 @@ STORED = "kill_matrix.json"
 
 @dataclass(frozen=True)
 class KillMatrix:
-    """For every mutant: what it is, the function it replaces, and the names of the checks that reject it."""
+    """For every mutant: what it is, the function it replaces, and the names of the checks that
+    reject it.
+    """
 
     mistakes: dict[str, str]
     replaces: dict[str, str]
@@ -43,7 +45,11 @@ class KillMatrix:
         rows = (
             f"  {json.dumps(name)}: "
             + json.dumps(
-                {"mistake": self.mistakes[name], "replaces": self.replaces[name], "killed_by": killers},
+                {
+                    "mistake": self.mistakes[name],
+                    "replaces": self.replaces[name],
+                    "killed_by": killers,
+                },
                 ensure_ascii=False,
             )
             for name, killers in self.kills.items()
@@ -64,7 +70,10 @@ class KillMatrix:
 
 
 def compute(
-    names: Iterable[str] | None = None, *, examples: int = 60, progress: Callable[[str], None] | None = None
+    names: Iterable[str] | None = None,
+    *,
+    examples: int = 60,
+    progress: Callable[[str], None] | None = None,
 ) -> KillMatrix:
     """Put every mutant through every check that uses the function it replaces."""
     from kfqn_ref.testing.mutants import MUTANTS
@@ -77,7 +86,9 @@ def compute(
         relevant = [check for check in checks if mutant.replaces in check.requires]
         effort = Effort(examples, shrink=False)
         outcomes = [run_check(check, implementation, effort) for check in relevant]
-        kills[mutant.name] = tuple(result.check.name for result in outcomes if result.outcome == "failed")
+        kills[mutant.name] = tuple(
+            result.check.name for result in outcomes if result.outcome == "failed"
+        )
         if progress is not None:
             progress(mutant.name)
     mistakes = {mutant.name: mutant.mistake for mutant in chosen}
@@ -103,7 +114,9 @@ def diagnose(report: Report, matrix: KillMatrix | None = None) -> Report:
     return replace(report, results=tuple(results))
 
 
-def _diagnosed(result: CheckResult, matrix: KillMatrix, tried: set[str], failed: set[str]) -> CheckResult:
+def _diagnosed(
+    result: CheckResult, matrix: KillMatrix, tried: set[str], failed: set[str]
+) -> CheckResult:
     if result.failure is None:
         return result
     requires = set(result.check.requires)
@@ -129,7 +142,10 @@ def _same_answer(result: CheckResult, name: str) -> bool:
     try:
         result.check(MUTANTS[name].implementation(), result.failure.case)
     except Violation as violation:
-        return (violation.left, readable(violation.lhs)) == (result.failure.left, result.failure.lhs)
+        return (violation.left, readable(violation.lhs)) == (
+            result.failure.left,
+            result.failure.lhs,
+        )
     except Exception:  # a mutant may fail in any way; then it does not look like this failure
         return False
     return False
@@ -145,23 +161,34 @@ def shares(check: str, function: str) -> bool:
 def as_rows(matrix: KillMatrix) -> list[dict[str, Any]]:
     """One row a mutant, for tables."""
     return [
-        {"mutant": name, "mistake": matrix.mistakes[name], "killed by": len(killers), "first": killers[:1]}
+        {
+            "mutant": name,
+            "mistake": matrix.mistakes[name],
+            "killed by": len(killers),
+            "first": killers[:1],
+        }
         for name, killers in matrix.kills.items()
     ]
 
 
 def write(names: Sequence[str] = (), *, examples: int = 200) -> KillMatrix:
-    """Compute the rows of these mutants, of all by default, and write the matrix to where :func:`stored`
-    reads it.
+    """Compute the rows of these mutants, of all by default, and write the matrix to where
+    :func:`stored` reads it.
     """
     from rich.progress import track
 
     from kfqn_ref.testing.mutants import MUTANTS
 
     old = stored() if names else None
-    chosen = [name for name in MUTANTS if not names or name in names or (old and name not in old.kills)]
-    rows = {name: compute([name], examples=examples) for name in track(chosen, description="mutants")}
-    kept = {name: old.kills[name] for name in MUTANTS if old and name in old.kills and name not in rows}
+    chosen = [
+        name for name in MUTANTS if not names or name in names or (old and name not in old.kills)
+    ]
+    rows = {
+        name: compute([name], examples=examples) for name in track(chosen, description="mutants")
+    }
+    kept = {
+        name: old.kills[name] for name in MUTANTS if old and name in old.kills and name not in rows
+    }
     matrix = KillMatrix(
         {name: mutant.mistake for name, mutant in MUTANTS.items()},
         {name: mutant.replaces for name, mutant in MUTANTS.items()},

@@ -1,8 +1,9 @@
 """A check: one law, stated as a plain function of one implementation.
 
-The body of a check calls the implementation and states the law with :func:`equal`, :func:`at_most` or
-:func:`holds`. The ``law`` decorator adds the law in words, its formula, the names it needs and the strategy
-that draws its arguments.
+The body of a check calls the implementation and states the law with :func:`equal`, :func:`at_most`
+or
+:func:`holds`. The ``law`` decorator adds the law in words, its formula, the names it needs and the
+strategy that draws its arguments.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +19,20 @@ Case = Mapping[str, Any]
 
 
 class Violation(AssertionError):
-    """One law, broken: what was on each side of the equation, by how much, and how much was allowed."""
+    """One law, broken: what was on each side of the equation, by how much, and how much was
+    allowed.
+    """
 
     def __init__(
-        self, left: str, lhs: Any, right: str, rhs: Any, *, size: float, tolerance: float, law: str = ""
+        self,
+        left: str,
+        lhs: Any,
+        right: str,
+        rhs: Any,
+        *,
+        size: float,
+        tolerance: float,
+        law: str = "",
     ):
         super().__init__(f"{left} against {right}: off by {size:.3g}, allowed {tolerance:.3g}")
         self.left, self.lhs, self.right, self.rhs = left, lhs, right, rhs
@@ -30,7 +41,9 @@ class Violation(AssertionError):
 
 @dataclass(frozen=True)
 class Check:
-    """One law with everything a reader of its failure needs; call it with an implementation and one case."""
+    """One law with everything a reader of its failure needs; call it with an implementation and one
+    case.
+    """
 
     name: str
     words: str
@@ -60,13 +73,17 @@ def law(
     group: str = "laws",
     cost: int = 1,
 ) -> Callable[[Callable[..., None]], Check]:
-    """Make a check of the decorated function and list it in :data:`REGISTRY` under ``chapter.function``."""
+    """Make a check of the decorated function and list it in :data:`REGISTRY` under
+    ``chapter.function``.
+    """
 
     def register(statement: Callable[..., None]) -> Check:
         name = f"{chapter}.{statement.__name__}"
         if name in REGISTRY:
             raise ValueError(f"two checks are named {name}")
-        check = Check(name, words, formula, chapter, tuple(requires.split()), given, statement, group, cost)
+        check = Check(
+            name, words, formula, chapter, tuple(requires.split()), given, statement, group, cost
+        )
         REGISTRY[name] = check
         return check
 
@@ -74,7 +91,9 @@ def law(
 
 
 def equal(left: str, lhs: Any, right: str, rhs: Any, tolerance: float) -> None:
-    """State ``lhs = rhs`` up to ``tolerance`` in the Euclidean (Frobenius) norm; NaN never is equal."""
+    """State ``lhs = rhs`` up to ``tolerance`` in the Euclidean (Frobenius) norm; NaN never is
+    equal.
+    """
     lhs, rhs = np.asarray(lhs, dtype=float), np.asarray(rhs, dtype=float)
     if lhs.shape != rhs.shape:
         shapes = f"{left} of shape {lhs.shape}", f"{right} of shape {rhs.shape}"

@@ -1,7 +1,9 @@
-"""Slow, independent derivations: explicit loops for what layers see, complex steps for every derivative.
+"""Slow, independent derivations: explicit loops for what layers see, complex steps for every
+derivative.
 
-Nothing here calls the reference's forward or backward pass: layers and losses are read as descriptions only.
-The derivative of f along e is Im f(x + iεe)/ε, exact to rounding because nothing is subtracted (squire1998).
+Nothing here calls the reference's forward or backward pass: layers and losses are read as
+descriptions only. The derivative of f along e is Im f(x + iεe)/ε, exact to rounding because nothing
+is subtracted (squire1998).
 """
 
 from collections.abc import Iterator
@@ -20,11 +22,18 @@ def two(size: int | tuple[int, int]) -> tuple[int, int]:
 def windows(
     shape: tuple[int, int], kernel: Any, stride: Any, padding: Any = 0, dilation: Any = 1
 ) -> Iterator[Any]:
-    """For every output location the list of (kernel entry, row, column) that lie inside the image."""
-    (H, W), (kh, kw), (sh, sw), (ph, pw), (dh, dw) = shape, *map(two, (kernel, stride, padding, dilation))
+    """For every output location the list of (kernel entry, row, column) that lie inside the
+    image.
+    """
+    (H, W), (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
+        shape,
+        *map(two, (kernel, stride, padding, dilation)),
+    )
     for top in range(-ph, H + ph - dh * (kh - 1), sh):
         for left in range(-pw, W + pw - dw * (kw - 1), sw):
-            reads = [(i * kw + j, top + i * dh, left + j * dw) for i in range(kh) for j in range(kw)]
+            reads = [
+                (i * kw + j, top + i * dh, left + j * dw) for i in range(kh) for j in range(kw)
+            ]
             yield [read for read in reads if 0 <= read[1] < H and 0 <= read[2] < W]
 
 
@@ -51,7 +60,8 @@ def bars(layer: Any, x: np.ndarray) -> list[np.ndarray]:
     else:
         parts = np.split(x, layer.groups, axis=1)
         found = [
-            patches(part, layer.kernel_size, layer.stride, layer.padding, layer.dilation) for part in parts
+            patches(part, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+            for part in parts
         ]
     if layer.bias:
         found = [np.concatenate([a, np.ones((*a.shape[:2], 1))], axis=2) for a in found]
@@ -78,7 +88,9 @@ def _pooled(layer: Any, x: np.ndarray) -> np.ndarray:
         else:
             top = np.real(values).argmax(axis=2)
             cells.append(np.take_along_axis(values, top[..., None], axis=2)[..., 0])
-    return np.stack(cells, axis=2).reshape(*x.shape[:2], *_grid(x.shape[2:], layer.kernel_size, stride))
+    return np.stack(cells, axis=2).reshape(
+        *x.shape[:2], *_grid(x.shape[2:], layer.kernel_size, stride)
+    )
 
 
 def _grid(
@@ -115,7 +127,9 @@ def _plain(layer: Any, x: np.ndarray) -> np.ndarray:
 def run(
     layers: Any, params: Any, x: np.ndarray, shift: dict[int, np.ndarray] | None = None
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Outputs, and ā and h of every block; ``shift[block]`` (N, T, d_g) is added to that block's h."""
+    """Outputs, and ā and h of every block; ``shift[block]`` (N, T, d_g) is added to that block's
+    h.
+    """
     found_bars, found_h = [], []
     for layer in layers:
         if not layer.block_shapes:
@@ -143,7 +157,9 @@ def losses(loss: Any, z: np.ndarray, target: np.ndarray) -> np.ndarray:
             return (np.log(1 + np.exp(z)) - target * z).reshape(len(z), -1).sum(axis=1)
 
 
-def weight_gradients(network: Any, params: Any, x: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
+def weight_gradients(
+    network: Any, params: Any, x: np.ndarray, target: np.ndarray
+) -> list[np.ndarray]:
     """∇_W f of every block, one complex step an entry."""
     gradients = []
     for block, W in enumerate(params):
@@ -151,16 +167,22 @@ def weight_gradients(network: Any, params: Any, x: np.ndarray, target: np.ndarra
         for index in np.ndindex(*W.shape):
             moved = [np.array(V, dtype=complex) for V in params]
             moved[block][index] += 1j * _EPS
-            g[index] = losses(network.loss, run(network.layers, moved, x)[0], target).mean().imag / _EPS
+            g[index] = (
+                losses(network.loss, run(network.layers, moved, x)[0], target).mean().imag / _EPS
+            )
         gradients.append(g)
     return gradients
 
 
 def output_gradients(
-    network: Any, params: Any, x: np.ndarray, target: np.ndarray, shift: dict[int, np.ndarray] | None = None
+    network: Any,
+    params: Any,
+    x: np.ndarray,
+    target: np.ndarray,
+    shift: dict[int, np.ndarray] | None = None,
 ) -> list[np.ndarray]:
-    """Dh of every block, (N, T, d_g): the per-sample loss's derivative along each entry of h, all steps as
-    one batch.
+    """Dh of every block, (N, T, d_g): the per-sample loss's derivative along each entry of h, all
+    steps as one batch.
 
     ``shift[block]`` is added to that block's h first.
     """

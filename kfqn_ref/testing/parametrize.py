@@ -2,8 +2,8 @@
 
 .. code-block:: python
 
-    @parametrize_with_checks(my_module, expected_failures={"bfgs.idempotence": "keeps a scaled copy of H"})
-    def test_laws(check):
+    @parametrize_with_checks(my_module, expected_failures={"bfgs.idempotence": "keeps a scaled copy
+    of H"}) def test_laws(check):
         check()
 """
 
@@ -26,7 +26,8 @@ def parametrize_with_checks(
     expected_failures: Mapping[str, str] | None = None,
     effort: Effort | None = None,
 ) -> pytest.MarkDecorator:
-    """Return the mark that runs a test once for every check that applies, under the check's own name.
+    """Return the mark that runs a test once for every check that applies, under the check's own
+    name.
 
     Args:
         implementation: whatever :func:`kfqn_ref.testing.run_checks` takes.
@@ -42,7 +43,9 @@ def parametrize_with_checks(
     checks = [check for check in all_checks(errors=errors) if loaded.provides(check.requires)]
     unknown = set(expected) - {check.name for check in checks}
     if unknown:
-        raise ValueError(f"expected failures must name checks that apply, got {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"expected failures must name checks that apply, got {', '.join(sorted(unknown))}"
+        )
     parameters = [
         pytest.param(
             _test_of(check, loaded, effort or Effort()),

@@ -1,8 +1,8 @@
-"""What the checks say of other people's implementations, as data: ``python -m kfqn_ref.testing.peers --out
-DIR``.
+"""What the checks say of other people's implementations, as data:
+``python -m kfqn_ref.testing.peers --out DIR``.
 
-One JSON report an adapter, and a table of all in ``README.md``. ASDL needs the extra ``peers``; what is not
-installed is left out.
+One JSON report an adapter, and a table of all in ``README.md``. ASDL needs the extra ``peers``;
+what is not installed is left out.
 """
 
 from pathlib import Path
@@ -39,18 +39,22 @@ def table(reports: dict[str, Report], examples: int) -> str:
     ]
     for name, report in reports.items():
         counts = report.counts()
-        lines.append(f"| {name} | {counts['passed']} | {counts['failed']} | {counts['not provided']} |")
+        lines.append(
+            f"| {name} | {counts['passed']} | {counts['failed']} | {counts['not provided']} |"
+        )
     for name, report in reports.items():
         lines += ["", f"## {name}: broken laws"] if report.failed else []
         for result in report.failed:
             assert result.failure is not None, "a failed check has a failure"
-            case = ", ".join(f"{key} = {text}" for key, text in result.failure.counterexample.items())
-            looks = "; ".join(result.failure.looks_like) or "nothing in the list of mutants"
-            got = (
-                f"{result.failure.left} = {result.failure.lhs}, {result.failure.right} = {result.failure.rhs}"
+            case = ", ".join(
+                f"{key} = {text}" for key, text in result.failure.counterexample.items()
             )
+            looks = "; ".join(result.failure.looks_like) or "nothing in the list of mutants"
+            got = f"{result.failure.left} = {result.failure.lhs}, {result.failure.right} = {result.failure.rhs}"
             lines += ["", f"* **{result.check.name}** {result.check.words}", ""]
-            lines += [f"  `{' '.join(case.split())}`: `{' '.join(got.split())}`. Looks like: {looks}."]
+            lines += [
+                f"  `{' '.join(case.split())}`: `{' '.join(got.split())}`. Looks like: {looks}."
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -36,16 +36,24 @@ CHAPTERS = {
 
 
 def readable(value: Any) -> str:
-    """Numbers as a person would write them: shortest digits, small arrays in full, big ones shortened."""
+    """Numbers as a person would write them: shortest digits, small arrays in full, big ones
+    shortened.
+    """
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return ", ".join(f"{name} = {readable(v)}" for name, v in zip(value._fields, value, strict=True))  # type: ignore[attr-defined]  # the test above says it is a NamedTuple
+        names = getattr(value, "_fields")  # noqa: B009  # pyright does not know that it is a NamedTuple
+        return ", ".join(f"{name} = {readable(v)}" for name, v in zip(names, value, strict=True))
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(readable, value)) + "]"
     if isinstance(value, np.ndarray) and value.size == 1:
         return f"{value.item():.9g}" if value.ndim == 0 else f"[{value.item():.9g}]"
     if isinstance(value, np.ndarray):
         return np.array2string(
-            value, precision=9, suppress_small=False, threshold=60, separator=", ", floatmode="maxprec"
+            value,
+            precision=9,
+            suppress_small=False,
+            threshold=60,
+            separator=", ",
+            floatmode="maxprec",
         )
     return f"{float(value):.9g}" if isinstance(value, float | np.floating) else str(value)
 
@@ -93,7 +101,12 @@ class CheckResult:
     def to_json(self) -> dict[str, Any]:
         """The result as plain data; infinite sizes become None."""
         check = self.check
-        entry = {"check": check.name, "outcome": self.outcome, "examples": self.examples, "law": check.words}
+        entry = {
+            "check": check.name,
+            "outcome": self.outcome,
+            "examples": self.examples,
+            "law": check.words,
+        }
         topic, page = CHAPTERS[check.chapter]
         entry |= {"formula": check.formula, "chapter": topic, "page": page}
         if self.failure is not None:
@@ -124,13 +137,17 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Number of checks by outcome."""
         outcomes = [result.outcome for result in self.results]
-        return {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "not provided")}
+        return {
+            outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "not provided")
+        }
 
     def to_json(self) -> str:
         """The whole report as JSON."""
         head = {"implementation": self.label, "precision": self.precision, "counts": self.counts()}
         results = [result.to_json() for result in self.results]
-        return json.dumps(head | {"results": results}, indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(
+            head | {"results": results}, indent=1, ensure_ascii=False, allow_nan=False
+        )
 
 
 _COLOURS = {"passed": "green", "failed": "bold red", "not provided": "dim"}
@@ -141,12 +158,15 @@ def print_result(console: Console, result: CheckResult) -> None:
     colour = _COLOURS[result.outcome]
     line = f"[{colour}]{result.outcome:<13}[/] {result.check.name}"
     console.print(
-        line + (f" [dim]({result.examples} examples)[/]" if result.examples else ""), highlight=False
+        line + (f" [dim]({result.examples} examples)[/]" if result.examples else ""),
+        highlight=False,
     )
     if result.failure is not None:
         for label, text in explain(result):
             body = text.replace("\n", "\n" + " " * 19)
-            console.print(f"    [bold]{label:<14}[/] {escape(body)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"    [bold]{label:<14}[/] {escape(body)}", highlight=False, soft_wrap=True
+            )
 
 
 def explain(result: CheckResult) -> Sequence[tuple[str, str]]:

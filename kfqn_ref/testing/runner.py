@@ -1,4 +1,6 @@
-"""Put an implementation through the checks: hypothesis looks for a counterexample and makes it small."""
+"""Put an implementation through the checks: hypothesis looks for a counterexample and makes it
+small.
+"""
 
 import traceback
 from collections.abc import Callable, Iterable
@@ -18,8 +20,8 @@ __all__ = ["Effort", "all_checks", "run_check", "run_checks"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: examples a law, a seed or none (then the same examples every time), whether to
-    shrink.
+    """How hard to look: examples a law, a seed or none (then the same examples every time), whether
+    to shrink.
     """
 
     examples: int = 100
@@ -44,10 +46,11 @@ def run_checks(
     """Put an implementation through the checks.
 
     Args:
-        implementation: a module, class, object, dict, ``module:Object`` or path of a ``.py`` file with
-            some of the names of :data:`kfqn_ref.testing.implementation.NAMES`.
+        implementation: a module, class, object, dict, ``module:Object`` or path of a ``.py`` file
+            with some of the names of :data:`kfqn_ref.testing.implementation.NAMES`.
         checks: all by default.
-        errors: also those of the error contract, which a function without input validation does not pass.
+        errors: also those of the error contract, which a function without input validation does not
+            pass.
         effort: examples a law.
         progress: called with each result as it comes.
 
@@ -65,7 +68,9 @@ def run_checks(
 
 @dataclass(frozen=True)
 class Search:
-    """What a search saw: how many cases it tried, and the smallest that broke the law, with its error."""
+    """What a search saw: how many cases it tried, and the smallest that broke the law, with its
+    error.
+    """
 
     tried: int
     case: Case | None = None
@@ -110,7 +115,9 @@ def run_check(check: Check, implementation: Implementation, effort: Effort) -> C
 
 
 # A foreign function may be slow; the strategies have their own tests.
-_EVERY_HEALTH_CHECK: Any = list(HealthCheck)  # its iteration leaves out the deprecated ones, unknown to types
+_EVERY_HEALTH_CHECK: Any = list(
+    HealthCheck
+)  # its iteration leaves out the deprecated ones, unknown to types
 
 
 def _search(
@@ -133,7 +140,9 @@ def _search(
 
 
 def failure_of(case: Case, error: Exception) -> Failure:
-    """What a case and the error that it raised teach: a broken law, or a call that raised on valid input."""
+    """What a case and the error that it raised teach: a broken law, or a call that raised on valid
+    input.
+    """
     if isinstance(error, Violation):
         return Failure.of_violation(case, error)
     last = traceback.extract_tb(error.__traceback__)[-1]

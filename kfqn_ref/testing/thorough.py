@@ -1,10 +1,11 @@
 """Every law on a hundred thousand cases: ``python -m kfqn_ref.testing.thorough --out DIR``.
 
-The cases come in bulk (:mod:`kfqn_ref.testing.bulk`). ``DIR/thorough.json`` is written after every law, and a
-law that it holds with as many examples is not run again: a run that was stopped goes on where it was.
-The laws are shared out to ``--workers`` processes; seconds are processor time, whatever their number.
-After a change to a law or to the code begin in an empty ``DIR``: rows are told apart by versions and seed.
-``DIR/thorough.md`` is the table of it. Exit code 1: a law is broken.
+The cases come in bulk (:mod:`kfqn_ref.testing.bulk`). ``DIR/thorough.json`` is written after every
+law, and a law that it holds with as many examples is not run again: a run that was stopped goes on
+where it was. The laws are shared out to ``--workers`` processes; seconds are processor time,
+whatever their number. After a change to a law or to the code begin in an empty ``DIR``: rows are
+told apart by versions and seed. ``DIR/thorough.md`` is the table of it. Exit code 1: a law is
+broken.
 """
 
 import json
@@ -34,14 +35,17 @@ Row = dict[str, Any]
 
 
 def tally(check: Check, implementation: Implementation, examples: int, seed: int) -> CheckResult:
-    """State one law for so many cases, or up to the first that breaks it, which hypothesis then makes small.
+    """State one law for so many cases, or up to the first that breaks it, which hypothesis then
+    makes small.
 
     Where hypothesis finds no counterexample of its own, the case is given as it was drawn.
     """
     if not implementation.provides(check.requires):
         return CheckResult(check, "not provided", 0, None)
     with np.errstate(all="ignore"):  # as in the runner: a NaN fails the law
-        for k, case in enumerate(islice(cases(check.given(implementation.precision), seed), examples)):
+        for k, case in enumerate(
+            islice(cases(check.given(implementation.precision), seed), examples)
+        ):
             try:
                 check(implementation, case)
             except Exception as error:
@@ -57,7 +61,9 @@ def versions() -> dict[str, str]:
 
 
 def table(data: dict[str, Any], title: str = "Every law on many cases") -> str:
-    """The report in Markdown: totals, then one line a row (a law, or whatever ``data["of"]`` names)."""
+    """The report in Markdown: totals, then one line a row (a law, or whatever ``data["of"]``
+    names).
+    """
     rows: dict[str, Row] = data["laws"]
     what, total = data.get("of", "law"), sum(row["examples"] for row in rows.values())
     minutes = sum(row["seconds"] for row in rows.values()) / 60
@@ -69,7 +75,10 @@ def table(data: dict[str, Any], title: str = "Every law on many cases") -> str:
         f"Computed by `{data['command']}`, the last of its runs; a row says its cases.",
     ]
     lines += [f"{counts}; broken: {', '.join(broken) or 'none'}.", ""]
-    lines += ["With " + ", ".join(f"{name} {text}" for name, text in data["versions"].items()) + ".", ""]
+    lines += [
+        "With " + ", ".join(f"{name} {text}" for name, text in data["versions"].items()) + ".",
+        "",
+    ]
     lines += [f"| {what} | cases | seconds | result |", "|---|---|---|---|"]
     lines += [
         f"| {name} | {row['examples']:,} | {row['seconds']:.0f} | {row['outcome']} |"
@@ -81,13 +90,18 @@ def table(data: dict[str, Any], title: str = "Every law on many cases") -> str:
 def write(out: Path, name: str, data: dict[str, Any], title: str) -> None:
     """Write the report as JSON, one law a line, and as Markdown."""
     head = json.dumps({key: value for key, value in data.items() if key != "laws"})[:-1]
-    rows = (f" {json.dumps(law)}: {json.dumps(row, ensure_ascii=False)}" for law, row in data["laws"].items())
+    rows = (
+        f" {json.dumps(law)}: {json.dumps(row, ensure_ascii=False)}"
+        for law, row in data["laws"].items()
+    )
     text = head + ', "laws": {\n' + ",\n".join(rows) + "\n}}\n"
     write_atomically(out / f"{name}.json", text.encode())
     write_atomically(out / f"{name}.md", table(data, title).encode())
 
 
-def timed(check: Check, implementation: Implementation, examples: int, seed: int) -> tuple[CheckResult, Row]:
+def timed(
+    check: Check, implementation: Implementation, examples: int, seed: int
+) -> tuple[CheckResult, Row]:
     """A law's result, and its row of the report; seconds are processor time."""
     start = time.process_time()
     result = tally(check, implementation, examples, seed)
@@ -108,7 +122,9 @@ def _on_networks(check: Check) -> bool:
 def command(
     out: Annotated[Path, typer.Option(help="Directory for the report.", file_okay=False)],
     examples: Annotated[int, typer.Option(min=1, help="Examples a law.")] = 100_000,
-    networks: Annotated[int, typer.Option(min=1, help="Examples a law of networks and runs.")] = 5_000,
+    networks: Annotated[
+        int, typer.Option(min=1, help="Examples a law of networks and runs.")
+    ] = 5_000,
     only: Annotated[str, typer.Option(help="Only the checks whose names begin so.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the cases.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -123,7 +139,9 @@ def command(
     ask += f" --examples {examples} --networks {networks} --seed {seed}"
     head, broken = {"command": ask, "versions": versions(), "seed": seed}, 0
     wanted = {c.name: networks if _on_networks(c) else examples for c in all_checks(errors=True)}
-    missing = {name for name, many in wanted.items() if rows.get(name, {}).get("examples", 0) < many}
+    missing = {
+        name for name, many in wanted.items() if rows.get(name, {}).get("examples", 0) < many
+    }
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         names = [name for name in wanted if name in missing and name.startswith(only)]
         jobs = {pool.submit(_in_worker, name, wanted[name], seed): REGISTRY[name] for name in names}

@@ -1,13 +1,13 @@
 r"""Every tolerance of the suite, derived from the unit roundoff and the conditioning of the case.
 
 The model is the standard one: a computed :math:`a \circ b` is :math:`(a \circ b)(1 + \delta)` with
-:math:`|\delta| \le u`, so an inner product of length n has an error of at most :math:`n u \|a\| \|b\|` (first
-order), a matrix product ``n u |A||B|``, and a solve with (or an inverse of) a symmetric positive definite
-matrix a relative error of ``n u cond``. Each function below adds these bounds along the formula that its
-docstring shows. ``OPERATIONS`` is the only constant: no formula of the suite chains more than sixteen such
-operations, and the factor counts them all at the size of the largest. Nothing here is fitted to results: the
-tests of this module show both that correct code stays below the bounds and that a change of ten times the
-bound is seen.
+:math:`|\delta| \le u`, so an inner product of length n has an error of at most
+:math:`n u \|a\| \|b\|` (first order), a matrix product ``n u |A||B|``, and a solve with (or an
+inverse of) a symmetric positive definite matrix a relative error of ``n u cond``. Each function
+below adds these bounds along the formula that its docstring shows. ``OPERATIONS`` is the only
+constant: no formula of the suite chains more than sixteen such operations, and the factor counts
+them all at the size of the largest. Nothing here is fitted to results: the tests of this module
+show both that correct code stays below the bounds and that a change of ten times the bound is seen.
 
 Source: derived here, from the rounding model of nocedal2006 (appendix A).
 """
@@ -20,8 +20,8 @@ OPERATIONS = 16.0
 
 
 class Precision(NamedTuple):
-    """Arithmetic that an implementation uses: its unit roundoff and the largest condition number to ask of
-    it.
+    """Arithmetic that an implementation uses: its unit roundoff and the largest condition number to
+    ask of it.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Precision(NamedTuple):
 
     @property
     def max_cond(self) -> float:
-        """The condition number at which the worst correct form, inverting B, loses its last digit: cond³ u =
-        1.
+        """The condition number at which the worst correct form, inverting B, loses its last digit:
+        cond³ u = 1.
         """
         return self.u ** (-1 / 3)
 
@@ -50,8 +50,8 @@ def cond(H: np.ndarray) -> float:
 
 
 def cosine(s: np.ndarray, y: np.ndarray) -> float:
-    """``κ = ‖s‖‖y‖ / |sᵀy|``, the condition number of the inner product and the norm of I − ρ s yᵀ less
-    one.
+    """``κ = ‖s‖‖y‖ / |sᵀy|``, the condition number of the inner product and the norm of I − ρ s yᵀ
+    less one.
     """
     return norm(s) * norm(y) / abs(float(s @ y))
 
@@ -68,9 +68,11 @@ def product(u: float, *factors: np.ndarray) -> float:
 
 
 def singular(u: float, H: np.ndarray) -> bool:
-    """Whether ``H`` is singular to working precision: an implementation that factorises it may refuse it.
+    """Whether ``H`` is singular to working precision: an implementation that factorises it may
+    refuse it.
 
-    A relative error of n u in ``H`` moves eigenvalues by up to n u ‖H‖, past 0 where n u cond(H) ≥ 1.
+    A relative error of n u in ``H`` moves eigenvalues by up to n u ‖H‖, past 0 where n u cond(H) ≥
+    1.
     """
     return bool(len(H) * u * cond(H) >= 1)
 
@@ -78,9 +80,10 @@ def singular(u: float, H: np.ndarray) -> bool:
 def powell(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
     r"""Error of s̃ in (4.1).
 
-    With q = yᵀHy, δq ≤ n u ‖H‖‖y‖² and δ(sᵀy) ≤ n u ‖s‖‖y‖. Where damping acts, q − sᵀy ≥ (1 − mu1) q and
-    θ = (1 − mu1) q/(q − sᵀy) ≤ 1 has δθ ≤ δq/q + (δq + δ(sᵀy))/(q − sᵀy), which is at most
-    n u (2‖H‖‖y‖² + ‖s‖‖y‖)/(min(1 − mu1, 1) q). s̃ mixes s and Hy with weight θ; θ = 1 joins continuously.
+    With q = yᵀHy, δq ≤ n u ‖H‖‖y‖² and δ(sᵀy) ≤ n u ‖s‖‖y‖. Where damping acts, q − sᵀy ≥ (1 − mu1)
+    q and θ = (1 − mu1) q/(q − sᵀy) ≤ 1 has δθ ≤ δq/q + (δq + δ(sᵀy))/(q − sᵀy), which is at most n
+    u (2‖H‖‖y‖² + ‖s‖‖y‖)/(min(1 − mu1, 1) q). s̃ mixes s and Hy with weight θ; θ = 1 joins
+    continuously.
     """
     Hy = H @ y
     q = float(y @ Hy)
@@ -94,11 +97,12 @@ def identity(u: float, s: np.ndarray, y: np.ndarray) -> float:
 
 
 def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
-    r"""Error of H⁺ in (3.1), by the product form, the rank-two form or the inverse of the updated B.
+    r"""Error of H⁺ in (3.1), by the product form, the rank-two form or the inverse of the updated
+    B.
 
     Product and rank-two form: every term is at most (1 + κ)²‖H‖ + ‖s‖²/sᵀy, and ρ = 1/sᵀy adds the
-    relative error n u κ. Through B: δB ≤ n u cond(H)‖B‖; B s sᵀB/(sᵀBs) ≤ ‖B‖ has the relative error
-    n u cond(H)² in each of its three inner products; yyᵀ/sᵀy has n u κ; and δH⁺ = H⁺ δB⁺ H⁺.
+    relative error n u κ. Through B: δB ≤ n u cond(H)‖B‖; B s sᵀB/(sᵀBs) ≤ ‖B‖ has the relative
+    error n u cond(H)² in each of its three inner products; yyᵀ/sᵀy has n u κ; and δH⁺ = H⁺ δB⁺ H⁺.
     """
     n, kappa, sy = len(s), cosine(s, y), abs(float(s @ y))
     terms = (1 + kappa) ** 2 * norm(H) + norm(s) ** 2 / sy
@@ -110,11 +114,11 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
 
 
 def update_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, ds: float, dy: float) -> float:
-    """Change of H⁺ when s changes by at most ds and y by at most dy, to first order; infinite where that
-    says nothing.
+    """Change of H⁺ when s changes by at most ds and y by at most dy, to first order; infinite where
+    that says nothing.
 
-    With r = ds/‖s‖ + dy/‖y‖: δρ/ρ ≤ κ r and ‖δ(I − ρ s yᵀ)‖ ≤ κ(1 + κ) r, so δH⁺ ≤ 2(1 + κ) r (κ²‖H‖ +
-    ‖s‖²/sᵀy).
+    With r = ds/‖s‖ + dy/‖y‖: δρ/ρ ≤ κ r and ‖δ(I − ρ s yᵀ)‖ ≤ κ(1 + κ) r, so δH⁺ ≤ 2(1 + κ) r
+    (κ²‖H‖ + ‖s‖²/sᵀy).
     """
     kappa = cosine(s, y)
     r = ds / norm(s) + dy / norm(y)
@@ -122,10 +126,13 @@ def update_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, ds: float, dy: fl
     return np.inf if kappa * r > 0.1 else 2 * (1 + kappa) * r * terms
 
 
-def powell_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, ds: float, dy: float) -> float:
+def powell_change(
+    H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, ds: float, dy: float
+) -> float:
     """Change of s̃ in (4.1) when s changes by at most ds and y by at most dy, to first order.
 
-    With q = yᵀHy: δq ≤ 2‖Hy‖ dy, δ(sᵀy) ≤ ‖y‖ ds + ‖s‖ dy and δθ ≤ δq/q + (δq + δ(sᵀy))/((1 − mu1) q).
+    With q = yᵀHy: δq ≤ 2‖Hy‖ dy, δ(sᵀy) ≤ ‖y‖ ds + ‖s‖ dy and δθ ≤ δq/q + (δq + δ(sᵀy))/((1 − mu1)
+    q).
     """
     Hy = H @ y
     q, dq, dsy = float(y @ Hy), 2 * norm(Hy) * dy, norm(y) * ds + norm(s) * dy
@@ -134,8 +141,8 @@ def powell_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, ds: f
 
 
 def direct_update(u: float, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
-    """Error of B⁺: :func:`inverse_update` with (B, y, s) for (H, s, y), as the two updates are dual, plus
-    its own terms.
+    """Error of B⁺: :func:`inverse_update` with (B, y, s) for (H, s, y), as the two updates are
+    dual, plus its own terms.
 
     sᵀBs ≥ ‖s‖²‖B‖/cond(B), so the subtracted term has the relative error n u cond(B).
     """
@@ -147,8 +154,8 @@ def lbfgs(u: float, S: np.ndarray, Y: np.ndarray, gamma: float) -> float:
     r"""Error of the L-BFGS matrix, by recursion or by the compact form.
 
     Recursion (3.1): the error e grows as e⁺ = (1 + κ)² e + n u (1 + κ)((1 + κ)²‖H‖ + ‖s‖²/sᵀy).
-    Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u cond(R),
-    in terms of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
+    Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u
+    cond(R), in terms of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
     """
     error, size = 0.0, gamma
     for s, y in zip(S, Y, strict=True):

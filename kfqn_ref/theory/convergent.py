@@ -1,11 +1,12 @@
 """The variant with a convergence theorem, and its eigenvalue constants (book: convergence).
 
 Against KF-QN-CNN(L): no momentum, step sizes ``α_k = lr (k + 1)^(−b)``, Powell's damping against
-``H_0 = gamma I`` (7.1), and an ``H_a`` that is exact or L-BFGS. A step uses only what earlier mini-batches
-left, so that given the past its direction is an unbiased estimate of ``H ∇f``; ``H_a`` starts as ``λ_A⁻¹ I``,
-or from a warm start.
+``H_0 = gamma I`` (7.1), and an ``H_a`` that is exact or L-BFGS. A step uses only what earlier
+mini-batches left, so that given the past its direction is an unbiased estimate of ``H ∇f``; ``H_a``
+starts as ``λ_A⁻¹ I``, or from a warm start.
 
-Mini-batches must be drawn independently of each other, every sample with the same chance: then AS.2 holds.
+Mini-batches must be drawn independently of each other, every sample with the same chance: then AS.2
+holds.
 """
 
 from collections.abc import Callable
@@ -17,17 +18,26 @@ import numpy as np
 
 from kfqn_ref._typing import Array, InverseEstimate, Pair, require
 from kfqn_ref.layers import Layer, Sigmoid, Tanh
-from kfqn_ref.method.options import exact_input_start, h0, lbfgs_output_start, lean_input_start, no_factor
+from kfqn_ref.method.options import (
+    exact_input_start,
+    h0,
+    lbfgs_output_start,
+    lean_input_start,
+    no_factor,
+)
 from kfqn_ref.method.step import KFQN
 from kfqn_ref.network import Network
 
 LEAN_INPUT = {"start_H_a": lean_input_start, "renew_H_a": None}
-"""Fields of :class:`Convergent` that make ``H_a`` L-BFGS on the pairs (5.1) instead of an exact inverse."""
+"""Fields of :class:`Convergent` that make ``H_a`` L-BFGS on the pairs (5.1) instead of an exact
+inverse.
+"""
 
 
 @dataclass(frozen=True)
 class Convergent(KFQN):
-    """KF-QN-CNN(L) as the convergence theorem needs it; ``H_a`` exact, or L-BFGS with ``**LEAN_INPUT``.
+    """KF-QN-CNN(L) as the convergence theorem needs it; ``H_a`` exact, or L-BFGS with
+    ``**LEAN_INPUT``.
 
     Args:
         lr: c of ``α_k = c (k + 1)^(−b)``, positive; the theorem wants ``c <= 1 / (L κ_hi)``.
@@ -58,11 +68,31 @@ class Convergent(KFQN):
                 "step_decay b must be in (1/2, 1) (AS.4: sum alpha_k diverges, sum alpha_k² does not)",
                 self.step_decay,
             ),
-            (0 < self.gamma < np.inf, "gamma must be positive (AS.5: H_0 = gamma I, definite)", self.gamma),
-            (0 < self.damping < np.inf, "damping must be positive (AS.5: λ_A, λ_G > 0)", self.damping),
-            (self.memory >= 1, "memory must be at least 1 (AS.5: H_g keeps p >= 1 pairs)", self.memory),
-            (self.square_decay == 0, "square_decay must be 0 (AS.2: as momentum)", self.square_decay),
-            (self.momentum == 0, "momentum must be 0 (AS.2: an unbiased gradient times H_k)", self.momentum),
+            (
+                0 < self.gamma < np.inf,
+                "gamma must be positive (AS.5: H_0 = gamma I, definite)",
+                self.gamma,
+            ),
+            (
+                0 < self.damping < np.inf,
+                "damping must be positive (AS.5: λ_A, λ_G > 0)",
+                self.damping,
+            ),
+            (
+                self.memory >= 1,
+                "memory must be at least 1 (AS.5: H_g keeps p >= 1 pairs)",
+                self.memory,
+            ),
+            (
+                self.square_decay == 0,
+                "square_decay must be 0 (AS.2: as momentum)",
+                self.square_decay,
+            ),
+            (
+                self.momentum == 0,
+                "momentum must be 0 (AS.2: an unbiased gradient times H_k)",
+                self.momentum,
+            ),
             (
                 self.renew_H_a is not None or self.start_H_a is lean_input_start,
                 "H_a must be exact or L-BFGS (AS.5: at most p pairs from a multiple of I)",
@@ -140,7 +170,9 @@ def input_bounds(method: KFQN, R_a: float, lam: float, d: int) -> Bounds:
 
 
 class LayerConstants(NamedTuple):
-    """The constants of a block: ``R_a`` of AS.3, ``M_g``, bounds of ``H_a``, of ``H_g``, of their product."""
+    """The constants of a block: ``R_a`` of AS.3, ``M_g``, bounds of ``H_a``, of ``H_g``, of their
+    product.
+    """
 
     T: int
     lambda_a: float
@@ -160,15 +192,16 @@ class Constants(NamedTuple):
 
 
 def constants(method: Convergent, network: Network, x: Array) -> Constants:
-    """Return every eigenvalue constant of the method on mini-batches of the data ``x``, at any weights.
+    """Return every eigenvalue constant of the method on mini-batches of the data ``x``, at any
+    weights.
 
     Args:
         method: its damping, mu1, gamma, memory, and kind of ``H_a``.
         network: the layers.   x: all the inputs that mini-batches are drawn from, (N, …).
 
     Raises:
-        ValueError: AS.3 fails: the input of a layer has no bound that holds at all weights; the message says
-            of which layer, and why.
+        ValueError: AS.3 fails: the input of a layer has no bound that holds at all weights; the
+            message says of which layer, and why.
     """
     layers = []
     for (d_g, d_a), (R_a, T) in zip(network.block_shapes, input_radii(network, x), strict=True):
@@ -184,9 +217,9 @@ def constants(method: Convergent, network: Network, x: Array) -> Constants:
 def input_radii(network: Network, x: Array) -> list[tuple[float, int]]:
     """Return (R_a, T) of every block: ``‖Σ_t ā_t ā_tᵀ‖ <= R_a`` for every sample, at any weights.
 
-    The first layer with weights sees the data: there the norm is computed. A later one sees an activation of
-    outputs that the weights can make as large as they like: there the largest input that a bounded activation
-    can give stands for all.
+    The first layer with weights sees the data: there the norm is computed. A later one sees an
+    activation of outputs that the weights can make as large as they like: there the largest input
+    that a bounded activation can give stands for all.
 
     Raises:
         ValueError: as :func:`constants`.
@@ -203,14 +236,18 @@ def input_radii(network: Network, x: Array) -> list[tuple[float, int]]:
         x, found = _largest_signal(layer, x)
         radii += found
         if found:
-            unbounded = f"no Tanh or Sigmoid bounds the outputs of layer {index}, {layer}, before it"
+            unbounded = (
+                f"no Tanh or Sigmoid bounds the outputs of layer {index}, {layer}, before it"
+            )
         elif radii and isinstance(layer, Tanh | Sigmoid):
             x, unbounded = np.ones((1, *x.shape[1:])), ""
     return radii
 
 
 def _largest_signal(layer: Layer, x: Array) -> tuple[Array, list[tuple[float, int]]]:
-    """Return the layer's output for zero weights, and (R_a, T) of its blocks for the inputs ``x``."""
+    """Return the layer's output for zero weights, and (R_a, T) of its blocks for the inputs
+    ``x``.
+    """
     zeros = tuple(np.zeros(shape) for shape in layer.block_shapes)
     out, cache = layer.forward(zeros, x)
     _, records = layer.backward(zeros, cache, np.zeros_like(out))

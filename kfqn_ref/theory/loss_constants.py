@@ -1,8 +1,9 @@
-"""L, σ² and f_low of the theorem, computed where a bound for all weights can be derived (book: convergence).
+"""L, σ² and f_low of the theorem, computed where a bound for all weights can be derived (book:
+convergence).
 
-Two families have one: softmax regression, which is convex, and one layer with a bounded activation under a
-squared loss, which is not. With weights in two layers or more the second derivatives of the loss grow with
-the weights: there is no global L, and none is invented.
+Two families have one: softmax regression, which is convex, and one layer with a bounded activation
+under a squared loss, which is not. With weights in two layers or more the second derivatives of the
+loss grow with the weights: there is no global L, and none is invented.
 """
 
 from typing import NamedTuple
@@ -51,8 +52,8 @@ def smoothness(network: Network, x: Array, target: Array) -> Smoothness:
     """Return L, σ² and f_low of the mean loss over the data (x, target).
 
     Args:
-        network: [layers without weights], one Linear or Conv2d with one group, then nothing and softmax
-            cross-entropy, or Tanh or Sigmoid, [AvgPool2d], [Flatten] and squared loss.
+        network: [layers without weights], one Linear or Conv2d with one group, then nothing and
+            softmax cross-entropy, or Tanh or Sigmoid, [AvgPool2d], [Flatten] and squared loss.
         x, target: all the samples that mini-batches are drawn from.
 
     Raises:
@@ -82,14 +83,15 @@ def softmax_regression(a_bar: Array) -> Smoothness:
 
     .. math:: L = \tfrac12 \lambda_{\max}(A), \qquad \sigma^2 = 2 \operatorname{mean}_n \|\bar a_n\|^2
 
-    The Hessian is ``mean (diag p − p pᵀ) ⊗ ā āᵀ``, and ``diag p − p pᵀ ⪯ I/2``; a sample's gradient is
-    ``(p − e) āᵀ`` with ``‖p − e‖² <= 2``.
+    The Hessian is ``mean (diag p − p pᵀ) ⊗ ā āᵀ``, and ``diag p − p pᵀ ⪯ I/2``; a sample's gradient
+    is ``(p − e) āᵀ`` with ``‖p − e‖² <= 2``.
     """
     return Smoothness(_largest_eigenvalue(a_bar) / 2, 2 * float(sample_norms(a_bar).mean()), 0.0)
 
 
 def squared_loss(a_bar: Array, target: Array, phi: Activation, K: int) -> Smoothness:
-    r"""Return the constants of the mean over F outputs of (mean over a window of K of φ(h) − target)².
+    r"""Return the constants of the mean over F outputs of (mean over a window of K of φ(h) −
+    target)².
 
     .. math::
         L = \tfrac{2}{F K} \max_u (\varphi'^2 + E |\varphi''|)\, \lambda_{\max}(A), \qquad
@@ -133,7 +135,9 @@ def _activation(tail: tuple[Layer, ...]) -> tuple[Activation, int]:
 
 
 def _largest(p: Polynomial, phi: Activation) -> float:
-    """Return the maximum of a polynomial on the range of u: at an end or where its derivative vanishes."""
+    """Return the maximum of a polynomial on the range of u: at an end or where its derivative
+    vanishes.
+    """
     roots = p.deriv().roots()
     inside = roots.real[(abs(roots.imag) < 1e-9) & (phi.lo < roots.real) & (roots.real < phi.hi)]
     return max(float(p(u)) for u in (phi.lo, phi.hi, *inside))

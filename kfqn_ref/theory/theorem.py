@@ -1,4 +1,6 @@
-"""The theorem in numbers: the one-step inequality, the bound of the running mean (book: convergence)."""
+"""The theorem in numbers: the one-step inequality, the bound of the running mean (book:
+convergence).
+"""
 
 from dataclasses import dataclass
 
@@ -25,7 +27,8 @@ def largest_step(L: float, kappa: Bounds) -> float:
 
 
 def sampling_variance(sigma2: float, m: int, population: int | None = None) -> float:
-    r"""Return the bound of ``E‖g − ∇f‖²`` for the mean g of m sample gradients, every sample equally likely.
+    r"""Return the bound of ``E‖g − ∇f‖²`` for the mean g of m sample gradients, every sample
+    equally likely.
 
     .. math:: \sigma^2 / m \ \text{with replacement}, \qquad
         \frac{\sigma^2}{m} \frac{D - m}{D - 1} \ \text{without, from a population of } D
@@ -34,7 +37,9 @@ def sampling_variance(sigma2: float, m: int, population: int | None = None) -> f
         ValueError: m is not in [1, D]: AS.2 needs a sample.
     """
     if not 1 <= m <= (m if population is None else population):
-        raise ValueError(f"m must be in [1, {population}] (AS.2: a mini-batch is a sample), got {m}")
+        raise ValueError(
+            f"m must be in [1, {population}] (AS.2: a mini-batch is a sample), got {m}"
+        )
     if population is None or m == 1:
         return sigma2 / m
     return sigma2 / m * (population - m) / (population - 1)
@@ -86,7 +91,8 @@ class Rate:
         r"""Return the bound of ``E f(θ_{k+1})`` given θ_k, for ``α <= 1 / (L κ_hi)``.
 
         .. math::
-            f - \tfrac12 \alpha \kappa_{lo} \|\nabla f\|^2 + \tfrac{L \kappa_{hi}^2 \sigma^2}{2 m} \alpha^2
+            f - \tfrac12 \alpha \kappa_{lo} \|\nabla f\|^2 + \tfrac{L \kappa_{hi}^2 \sigma^2}{2 m}
+            \alpha^2
         """
         return f - alpha * self.kappa.lo * grad2 / 2 + self.noise * alpha**2
 
@@ -101,13 +107,17 @@ class Rate:
         return 2 / (self.kappa.lo * self.c) * N ** (self.b - 1) * spent
 
     def running_mean_by_parts(self, N: Array) -> Array:
-        r"""Return the weaker bound that summation by parts gives, the form of wang2017sqn's framework.
+        r"""Return the weaker bound that summation by parts gives, the form of wang2017sqn's
+        framework.
 
         .. math:: \frac{2 (M_f - f_{low})}{\kappa_{lo} c} N^{b-1}
             + \frac{L \kappa_{hi}^2 \sigma^2 c}{(1 - b) m \kappa_{lo}} (N^{-b} - b N^{-1})
 
-        with ``M_f = f(θ_1) + ½ L κ_hi² c² (σ²/m) ζ(2b)``, a bound of every ``E f(θ_k)``, proved, not assumed.
+        with ``M_f = f(θ_1) + ½ L κ_hi² c² (σ²/m) ζ(2b)``, a bound of every ``E f(θ_k)``, proved,
+        not assumed.
         """
         M_f = self.gap + self.noise * self.c**2 * zeta(2 * self.b)
         first = 2 * M_f / (self.kappa.lo * self.c) * N ** (self.b - 1)
-        return first + 2 * self.noise * self.c / self.kappa.lo * (N**-self.b - self.b / N) / (1 - self.b)
+        return first + 2 * self.noise * self.c / self.kappa.lo * (N**-self.b - self.b / N) / (
+            1 - self.b
+        )

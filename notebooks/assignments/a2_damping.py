@@ -155,9 +155,15 @@ laws(globals(), "damping.dp_dlm_step_bound", "damping.dp_dlm_gradient_bound")
 laws(globals(), "damping.dp_dlm_metric_bound", "damping.dp_dlm_update_bound")
 ### BEGIN HIDDEN TESTS
 untampered()
-laws(globals(), "damping.dp_dlm_step_bound", "damping.dp_dlm_gradient_bound", seed=31016, examples=80)
-laws(globals(), "damping.dp_dlm_metric_bound", "damping.dp_dlm_update_bound", seed=31016, examples=80)
-laws(globals(), "damping.dp_dlm_composition", seed=31016)  # bounds alone are kept by many a wrong pair
+laws(
+    globals(), "damping.dp_dlm_step_bound", "damping.dp_dlm_gradient_bound", seed=31016, examples=80
+)
+laws(
+    globals(), "damping.dp_dlm_metric_bound", "damping.dp_dlm_update_bound", seed=31016, examples=80
+)
+laws(
+    globals(), "damping.dp_dlm_composition", seed=31016
+)  # bounds alone are kept by many a wrong pair
 ### END HIDDEN TESTS
 
 # %% [markdown]

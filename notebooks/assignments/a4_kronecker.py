@@ -49,7 +49,10 @@ def im2col(x, kernel_size, *, stride, padding, dilation):
     ### BEGIN SOLUTION
     N, C, H, W = x.shape
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel_size, stride, padding, dilation
-    rows, columns = (H + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (W + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    rows, columns = (
+        (H + 2 * ph - dh * (kh - 1) - 1) // sh + 1,
+        (W + 2 * pw - dw * (kw - 1) - 1) // sw + 1,
+    )
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     patches = np.empty((N, rows, columns, C, kh, kw))
     for i in range(kh):

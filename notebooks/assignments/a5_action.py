@@ -72,15 +72,25 @@ laws(globals(), "factors.action_formula", seed=64011, examples=80)
 def conv_hessian_action(conv, a, v):
     """Return A v, (d_a,), from the input a (N, C, H, W) of the layer, without patches."""
     ### BEGIN SOLUTION
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+    )
     N, C, H, W = a.shape
-    rows, columns = (H + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (W + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    rows, columns = (
+        (H + 2 * ph - dh * (kh - 1) - 1) // sh + 1,
+        (W + 2 * pw - dw * (kw - 1) - 1) // sw + 1,
+    )
     padded = np.pad(a, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     kernel = v[: C * kh * kw].reshape(C, kh, kw)
 
     def shifted(i, j):
         top, left = i * dh, j * dw
-        return padded[:, :, top : top + sh * (rows - 1) + 1 : sh, left : left + sw * (columns - 1) + 1 : sw]
+        return padded[
+            :, :, top : top + sh * (rows - 1) + 1 : sh, left : left + sw * (columns - 1) + 1 : sw
+        ]
 
     u = np.full((N, rows, columns), v[-1] if conv.bias else 0.0)
     for i in range(kh):

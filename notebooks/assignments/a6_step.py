@@ -32,7 +32,14 @@
 # %% nbgrader={"grade_id": "setup", "locked": true}
 import numpy as np
 
-from kfqn_ref import Pair, bfgs_inverse_update, dp_dlm_damp, forward_backward, input_mean, input_pair
+from kfqn_ref import (
+    Pair,
+    bfgs_inverse_update,
+    dp_dlm_damp,
+    forward_backward,
+    input_mean,
+    input_pair,
+)
 from kfqn_ref.course.lesson import laws, untampered
 from kfqn_ref.course.tasks import Block
 
@@ -102,14 +109,19 @@ def kfqn_step(network, params, blocks, x, target, *, lr, damping, momentum, pair
     ### BEGIN SOLUTION
     lam = np.sqrt(damping)
     first = forward_backward(network, params, x, target)
-    M = [momentum * block.M + (1 - momentum) * g for block, g in zip(blocks, first.grads, strict=True)]
+    M = [
+        momentum * block.M + (1 - momentum) * g
+        for block, g in zip(blocks, first.grads, strict=True)
+    ]
     new = tuple(W - lr * b.H_g @ m @ b.H_a for W, m, b in zip(params, M, blocks, strict=True))
     second = forward_backward(network, new, x, target)
     after = []
     for block, m, before, behind in zip(blocks, M, first.records, second.records, strict=True):
         s, y = input_pair(block.H_a, input_mean(before.a_bar), before.a_bar, lam=lam)
         H_a = bfgs_inverse_update(block.H_a, s, y) if s @ y > 0 else block.H_a
-        s_g, y_g = average_pair(Pair(block.s_g, block.y_g), output_pair(before, behind), decay=pair_decay)
+        s_g, y_g = average_pair(
+            Pair(block.s_g, block.y_g), output_pair(before, behind), decay=pair_decay
+        )
         H_g = block.H_g
         if y_g @ H_g @ y_g > 0:
             s, y = dp_dlm_damp(H_g, s_g, y_g, lam=lam)

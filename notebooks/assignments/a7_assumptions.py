@@ -68,15 +68,23 @@ def assumption_errors(a_bar, Hh):
         / N
     )
     sud = (
-        total(np.kron(np.outer(a_bar[n, t], a_bar[n, t]), Hh[n, t, :, t]) for n in range(N) for t in range(T))
+        total(
+            np.kron(np.outer(a_bar[n, t], a_bar[n, t]), Hh[n, t, :, t])
+            for n in range(N)
+            for t in range(T)
+        )
         / N
     )
-    A_t = [np.mean([np.outer(a_bar[n, t], a_bar[n, t]) for n in range(N)], axis=0) for t in range(T)]
+    A_t = [
+        np.mean([np.outer(a_bar[n, t], a_bar[n, t]) for n in range(N)], axis=0) for t in range(T)
+    ]
     G_t = [np.mean([Hh[n, t, :, t] for n in range(N)], axis=0) for t in range(T)]
     iad = total(np.kron(A, G) for A, G in zip(A_t, G_t, strict=True))
     both = np.kron(sum(A_t), sum(G_t) / T)
     steps = {"SUD": sud - exact, "IAD": iad - sud, "SH": both - iad, "total": both - exact}
-    return {name: float(np.linalg.norm(step) / np.linalg.norm(exact)) for name, step in steps.items()}
+    return {
+        name: float(np.linalg.norm(step) / np.linalg.norm(exact)) for name, step in steps.items()
+    }
     ### END SOLUTION
 
 
@@ -171,7 +179,8 @@ found = {}
 for padding in (0, 1):
     side = 2 + 2 * padding
     network = Network(
-        (Conv2d(1, 2, 3, padding=padding), Tanh(), Flatten(), Linear(2 * side**2, 10)), SoftmaxCrossEntropy()
+        (Conv2d(1, 2, 3, padding=padding), Tanh(), Flatten(), Linear(2 * side**2, 10)),
+        SoftmaxCrossEntropy(),
     )
     rows = []
     for seed in range(5):

@@ -1,4 +1,6 @@
-"""Cells that students might write: right answers in several styles, mistakes, and attempts on the box."""
+"""Cells that students might write: right answers in several styles, mistakes, and attempts on the
+box.
+"""
 
 from pathlib import Path
 
@@ -180,12 +182,16 @@ def outside(course: Path) -> list[Path]:
 
 def writes(course: Path) -> str:
     """Attempts to write outside the box, by every way there is."""
-    inside = [folder for folder in outside(course) if folder != Path("/tmp")]  # the box has a /tmp of its own
+    inside = [
+        folder for folder in outside(course) if folder != Path("/tmp")
+    ]  # the box has a /tmp of its own
     targets = [f"pathlib.Path({str(folder / SENTINEL)!r}).write_text('x')" for folder in inside]
     targets.append(f"pathlib.Path(sys.prefix, {SENTINEL!r}).write_text('x')")
     targets.append(f"os.remove({str(course / 'gradebook.db')!r})")
     targets.append("os.setuid(0)")
-    targets.append("subprocess.run(['mount', '-t', 'tmpfs', 'x', '/usr'], check=True, capture_output=True)")
+    targets.append(
+        "subprocess.run(['mount', '-t', 'tmpfs', 'x', '/usr'], check=True, capture_output=True)"
+    )
     targets.append("pathlib.Path('/tmp/big').write_bytes(bytes(200 * 2**20))")
     inside_box = f"open('/tmp/{SENTINEL}', 'w').close()\n"
     return inside_box + attempts(*targets)

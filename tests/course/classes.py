@@ -28,7 +28,9 @@ class Graded:
     pages: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def grade_all(root: Path, samples: Iterable[Sample], say: Callable[[Record], None] | None = None) -> Graded:
+def grade_all(
+    root: Path, samples: Iterable[Sample], say: Callable[[Record], None] | None = None
+) -> Graded:
     """Release, hand in, grade and write the pages."""
     samples, graded = list(samples), Graded(Classroom(root))
     for name in sorted({sample.assignment for sample in samples}):
@@ -47,7 +49,10 @@ def grade_all(root: Path, samples: Iterable[Sample], say: Callable[[Record], Non
 def plain(page: Path) -> str:
     """The words of a page, without its marks, on one line."""
     text = re.sub(
-        r"<style.*?</style>|<script.*?</script>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL
+        r"<style.*?</style>|<script.*?</script>",
+        "",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
     )
     return " ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split())
 

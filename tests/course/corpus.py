@@ -1,7 +1,8 @@
-"""Submissions made to be graded: right in several styles, each typical mistake, broken, hostile, dishonest.
+"""Submissions made to be graded: right in several styles, each typical mistake, broken, hostile,
+dishonest.
 
-Every one says what it must score and, where it is wrong, words that its feedback must contain. Hostile ones
-print a line ``ATTEMPT what : outcome`` for everything they try.
+Every one says what it must score and, where it is wrong, words that its feedback must contain.
+Hostile ones print a line ``ATTEMPT what : outcome`` for everything they try.
 """
 
 import json
@@ -23,7 +24,9 @@ NOT_INVARIANT = tuple(name for name in USES_UPDATE if name != "invariance")
 NOT_DEFINITE = tuple(name for name in USES_UPDATE if name != "definite")
 
 
-def bfgs(student: str, body: str, told: str = "", lost: tuple[str, ...] = (), **more: Any) -> Sample:
+def bfgs(
+    student: str, body: str, told: str = "", lost: tuple[str, ...] = (), **more: Any
+) -> Sample:
     """A submission of assignment 1 with another update."""
     cells = {"bfgs_inverse_update": body} | more.pop("cells", {})
     return Sample(student, "a1_bfgs", points("a1_bfgs", *lost), told, cells, **more)
@@ -34,7 +37,9 @@ def wrong(student: str, **more: Any) -> Sample:
     return bfgs(student, answers.WITHOUT_STEP, "the term ρ s sᵀ is missing", NOT_INVARIANT, **more)
 
 
-def slip(student: str, assignment: str, lost: str, told: str, name: str, old: str, new: str) -> Sample:
+def slip(
+    student: str, assignment: str, lost: str, told: str, name: str, old: str, new: str
+) -> Sample:
     """The master's answers with one piece changed: what it loses, and what its feedback says."""
     score = points(assignment, *lost.split())
     return Sample(student, assignment, score, told, changed(assignment, name, old, new))
@@ -77,7 +82,11 @@ def emptied(notebook: Any) -> Any:
 
 def julia(notebook: Any) -> Any:
     """A kernel that is not there."""
-    notebook.metadata["kernelspec"] = {"name": "julia-1.9", "display_name": "Julia", "language": "julia"}
+    notebook.metadata["kernelspec"] = {
+        "name": "julia-1.9",
+        "display_name": "Julia",
+        "language": "julia",
+    }
     return notebook
 
 
@@ -175,9 +184,20 @@ def broken() -> list[Sample]:
         Sample("hogs", "a1_bfgs", 0, "the memory limit of", own=answers.HOGS),
         Sample("bomb", "a1_bfgs", 0, "the memory limit of", own=answers.BOMB),
         Sample("exit", "a1_bfgs", 0, "ended the Python process", own="import os\nos._exit(0)\n"),
-        Sample("corrupt", "a1_bfgs", 0, "the file is not a notebook", write=truncated, state="corrupt"),
-        Sample("renamed", "a1_bfgs", 0, "must be named a1_bfgs.ipynb", write=renamed, state="wrong name"),
-        Sample("linked", "a1_bfgs", 0, "is a link and not a file", write=linked, state="wrong name"),
+        Sample(
+            "corrupt", "a1_bfgs", 0, "the file is not a notebook", write=truncated, state="corrupt"
+        ),
+        Sample(
+            "renamed",
+            "a1_bfgs",
+            0,
+            "must be named a1_bfgs.ipynb",
+            write=renamed,
+            state="wrong name",
+        ),
+        Sample(
+            "linked", "a1_bfgs", 0, "is a link and not a file", write=linked, state="wrong name"
+        ),
         Sample("absent", "a1_bfgs", 0, "nothing was handed in", write=nothing, state="missing"),
     ]
 
@@ -189,7 +209,9 @@ def dishonest() -> list[Sample]:
     return [
         wrong("edited-tests", change=edited),
         wrong("deleted-tests", change=deleted),
-        bfgs("no-allclose", step, "np.allclose does not tell 0 from 1", ALL, own=answers.NO_ALLCLOSE),
+        bfgs(
+            "no-allclose", step, "np.allclose does not tell 0 from 1", ALL, own=answers.NO_ALLCLOSE
+        ),
         bfgs("no-norm", step, told, ALL, own=answers.NO_NORM),
         wrong("seeker", own=answers.SEEK),
         wrong("forger", own=answers.FORGE),

@@ -16,16 +16,22 @@ MASTERS = {name: master_notebook(path) for name, path in available().items()}
 
 @dataclass(frozen=True)
 class Sample:
-    """One submission: which cells it answers and how, what else it does, what it must score and be told."""
+    """One submission: which cells it answers and how, what else it does, what it must score and be
+    told.
+    """
 
     student: str
     assignment: str
     score: float
     told: str = ""  # words of the feedback; empty: nothing is wrong with the answers
-    cells: dict[str, str] = field(default_factory=dict)  # solution cells by id; the master's where not given
+    cells: dict[str, str] = field(
+        default_factory=dict
+    )  # solution cells by id; the master's where not given
     own: str = ""  # a cell of the student's own after the setup cell
     change: Callable[[Any], Any] = lambda notebook: notebook
-    write: Callable[[Path, Any], None] | None = None  # how the file is written, if not as a notebook
+    write: Callable[[Path, Any], None] | None = (
+        None  # how the file is written, if not as a notebook
+    )
     state: str = "graded"
 
 
@@ -47,7 +53,9 @@ def build(sample: Sample) -> Any:
             cell.source = cell.source.split("### BEGIN HIDDEN TESTS")[0].rstrip()
         cell.source = sample.cells.get(grade_id(cell), cell.source)
     if sample.own:
-        setup = next(index for index, cell in enumerate(notebook.cells) if grade_id(cell) == "setup")
+        setup = next(
+            index for index, cell in enumerate(notebook.cells) if grade_id(cell) == "setup"
+        )
         notebook.cells.insert(setup + 1, nbformat.v4.new_code_cell(sample.own))
     return sample.change(notebook)
 
@@ -60,7 +68,9 @@ def hand_in(sample: Sample, course: Path) -> None:
     if sample.write is not None:
         sample.write(folder, notebook)
     else:
-        (folder / f"{sample.assignment}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
+        (folder / f"{sample.assignment}.ipynb").write_text(
+            nbformat.writes(notebook), encoding="utf-8"
+        )
 
 
 def stubs(assignment: str) -> dict[str, str]:
@@ -86,7 +96,9 @@ def changed(assignment: str, name: str, old: str, new: str) -> dict[str, str]:
 def points(assignment: str, *lost: str) -> float:
     """All points of the tests but those of the parts lost."""
     tests = {
-        grade_id(cell): cell.metadata.nbgrader.points for cell in MASTERS[assignment].cells if is_test(cell)
+        grade_id(cell): cell.metadata.nbgrader.points
+        for cell in MASTERS[assignment].cells
+        if is_test(cell)
     }
     assert set(lost) <= set(tests), (assignment, lost)
     return sum(value for name, value in tests.items() if name not in lost)

@@ -1,4 +1,6 @@
-"""What takes long: a loop is stopped and named, a slow machine is told apart, and neither ends the rest."""
+"""What takes long: a loop is stopped and named, a slow machine is told apart, and neither ends the
+rest.
+"""
 
 from pathlib import Path
 
@@ -47,13 +49,18 @@ def test_a_cell_that_waits_too_long_is_late_and_not_guilty():
 
 @pytest.mark.parametrize("slow", [True, False], ids=["killed", "told"])
 def test_what_ran_out_of_time_has_no_score(monkeypatch, tmp_path, slow):
-    late = nbformat.v4.new_output("error", ename="OutOfTime", evalue="the grader ran out", traceback=[])
+    late = nbformat.v4.new_output(
+        "error", ename="OutOfTime", evalue="the grader ran out", traceback=[]
+    )
     assert grading._late([{"outputs": [late]}]) == "the grader ran out"
     expired = grading.subprocess.TimeoutExpired([], 1)
     done = grading.subprocess.CompletedProcess([], 0, '"the grader ran out of time"', "")
 
     def fresh(*args, cwd, **options):
-        assert Path(cwd) not in (Path.cwd(), tmp_path)  # what it leaves behind is in nobody's folder
+        assert Path(cwd) not in (
+            Path.cwd(),
+            tmp_path,
+        )  # what it leaves behind is in nobody's folder
         if slow:
             raise expired
         return done

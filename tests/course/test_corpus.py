@@ -14,7 +14,11 @@ from .boxes import needs_box
 from .classes import Server, grade_all
 from .corpus import corpus
 
-pytestmark = [pytest.mark.corpus, needs_box, pytest.mark.timeout(3600)]  # a busy machine is no failure
+pytestmark = [
+    pytest.mark.corpus,
+    needs_box,
+    pytest.mark.timeout(3600),
+]  # a busy machine is no failure
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,9 @@ def test_each_gets_its_score(graded):
 
 
 def test_nine_of_ten_wrong_ones_are_told_their_mistake(graded):
-    judged = [(sample.student, sample.told in page) for sample, _, page in of(graded) if sample.told]
+    judged = [
+        (sample.student, sample.told in page) for sample, _, page in of(graded) if sample.told
+    ]
     missed = [student for student, named in judged if not named]
     print(f"\n{len(judged) - len(missed)} of {len(judged)} mistakes named; missed: {missed}")
     assert len(missed) <= len(judged) / 10
@@ -94,4 +100,6 @@ def test_seconds_a_submission(graded):
     """Reported, not judged: they measure the machine."""
     seconds = sorted(record.seconds for _, record, _ in of(graded) if record.state == "graded")
     count, middle = len(seconds), seconds[len(seconds) // 2]
-    print(f"\n{count} graded in {graded['seconds']:.0f} s, two at a time; median {middle:.1f} s each")
+    print(
+        f"\n{count} graded in {graded['seconds']:.0f} s, two at a time; median {middle:.1f} s each"
+    )

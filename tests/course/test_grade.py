@@ -60,7 +60,13 @@ def test_each_is_graded_or_reported_and_told(graded, sample):
 @needs_box
 def test_a_page_shows_the_example_and_hides_the_hidden_tests(graded):
     page = graded.pages["=bob", "a1_bfgs"]
-    for wanted in ("Start with secant", "Likeliest mistake", "H⁺ y", "violation", "BFGS on an inverse"):
+    for wanted in (
+        "Start with secant",
+        "Likeliest mistake",
+        "H⁺ y",
+        "violation",
+        "BFGS on an inverse",
+    ):
         assert wanted in page
     for secret in ("HIDDEN TESTS", "untampered()", "seed="):
         assert secret not in page
@@ -73,7 +79,9 @@ def test_the_gradebook_and_the_table_agree_with_the_records(graded, tmp_path):
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     names = sorted(sample.student for sample in CLASS)
-    assert [row["student"] for row in rows] == ["'" + name if name[0] == "=" else name for name in names]
+    assert [row["student"] for row in rows] == [
+        "'" + name if name[0] == "=" else name for name in names
+    ]
     for row in rows:
         record = graded.records[row["student"].removeprefix("'"), "a1_bfgs"]
         assert float(row["score"]) == record.score
@@ -85,7 +93,9 @@ def test_the_gradebook_and_the_table_agree_with_the_records(graded, tmp_path):
 def test_one_command_grades_one_student_again(graded):
     before = graded.classroom.records("a1_bfgs")
     root = graded.classroom.root
-    result = kfqn("course", "grade", "a1_bfgs", "--course", root, "--student", "=bob", "--cell-seconds", 30)
+    result = kfqn(
+        "course", "grade", "a1_bfgs", "--course", root, "--student", "=bob", "--cell-seconds", 30
+    )
     assert result.exit_code == 0, result.output
     assert "=bob" in result.output
     shown = kfqn("course", "grade", "a1_bfgs", "--course", root, "--student", "[red]")
@@ -93,7 +103,9 @@ def test_one_command_grades_one_student_again(graded):
     assert "1 of 1 graded" in words(result)
     after = graded.classroom.records("a1_bfgs")
     assert after["=bob"].cells == before["=bob"].cells
-    assert {k: v for k, v in after.items() if k != "=bob"} == {k: v for k, v in before.items() if k != "=bob"}
+    assert {k: v for k, v in after.items() if k != "=bob"} == {
+        k: v for k, v in before.items() if k != "=bob"
+    }
 
 
 @needs_box
@@ -197,14 +209,20 @@ WRONG = [
     (("grade", "a1_bfgs", "--memory", 5), "memory_mb must be at least 512", "got 5"),
     (("feedback", "a9"), "a9 is not an assignment of", "it has: a1_bfgs"),
     (("export", "--assignment", "a9"), "a9 is not an assignment of", "it has: a1_bfgs"),
-    (("export", "--assignment", "a1_bfgs", "--out", "OUT"), "nothing of a1_bfgs has been graded", "first"),
+    (
+        ("export", "--assignment", "a1_bfgs", "--out", "OUT"),
+        "nothing of a1_bfgs has been graded",
+        "first",
+    ),
     (("feedback", "a1_bfgs"), "nothing has been graded yet", "kfqn course grade a1_bfgs"),
     (("release", "a9"), "must be one of a1_bfgs", "got 'a9'"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "wanted", "got"), WRONG)
-def test_a_wrong_argument_is_told_what_must_hold_and_what_was_got(released, tmp_path, arguments, wanted, got):
+def test_a_wrong_argument_is_told_what_must_hold_and_what_was_got(
+    released, tmp_path, arguments, wanted, got
+):
     before, out = sorted(released.rglob("*")), tmp_path / "grades.csv"
     out.write_text("a table of last week")
     named = [out if argument == "OUT" else argument for argument in arguments]
@@ -227,20 +245,30 @@ def test_a_course_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("no folder")
     result = kfqn("course", "release", "a1_bfgs", "--course", tmp_path / "file")
     assert result.exit_code == 2
-    assert f"must be one that can be written, got {tmp_path / 'file'} (Not a directory)" in words(result)
+    assert f"must be one that can be written, got {tmp_path / 'file'} (Not a directory)" in words(
+        result
+    )
 
 
 @pytest.mark.parametrize("change", [emptied, deleted, edited])
 def test_lost_cells_come_back_in_the_master_s_order(change):
     master = nbformat.from_dict(build(Sample("m", "a1_bfgs", 0)))
     notebook = complete(build(wrong("s", change=change)), master)
-    order = [cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata]
-    assert order == [cell.metadata.nbgrader.grade_id for cell in master.cells if "nbgrader" in cell.metadata]
+    order = [
+        cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata
+    ]
+    assert order == [
+        cell.metadata.nbgrader.grade_id for cell in master.cells if "nbgrader" in cell.metadata
+    ]
     assert len({cell["id"] for cell in notebook.cells}) == len(notebook.cells)
 
 
 def test_an_error_of_a_test_cell_does_not_show_the_hidden_tests_around_it():
-    shown = ["Traceback", "----> 1 laws(globals(), 'bfgs.secant')", "      2 ### BEGIN HIDDEN TESTS"]
+    shown = [
+        "Traceback",
+        "----> 1 laws(globals(), 'bfgs.secant')",
+        "      2 ### BEGIN HIDDEN TESTS",
+    ]
     output = nbformat.v4.new_output("error", ename="NameError", evalue="no laws", traceback=shown)
     assert grading.without_source(output).traceback == ["NameError: no laws"]
     ours = nbformat.v4.new_output(

@@ -1,4 +1,6 @@
-"""The instructor's page walked: a trial, points given by hand, and what the formgrader may not do."""
+"""The instructor's page walked: a trial, points given by hand, and what the formgrader may not
+do.
+"""
 
 import csv
 import re
@@ -24,7 +26,9 @@ from .samples import Sample, hand_in
 
 
 def everything_passes(root: Path, monkeypatch) -> Classroom:
-    """A course in which one student's a2 was graded, by a stand-in of the box in which every test passes."""
+    """A course in which one student's a2 was graded, by a stand-in of the box in which every test
+    passes.
+    """
 
     def passes(master, prepared, limits):
         cells = nbformat.read(prepared / "a2_damping.ipynb", as_version=4).cells
@@ -56,11 +60,17 @@ def row(classroom: Classroom) -> tuple[str, ...]:
     return line["score"], line["max_score"], line["waits_for_hand"]
 
 
-def test_points_by_hand_come_into_the_page_and_the_table_and_stand_when_graded_again(tmp_path, monkeypatch):
+def test_points_by_hand_come_into_the_page_and_the_table_and_stand_when_graded_again(
+    tmp_path, monkeypatch
+):
     classroom = everything_passes(tmp_path, monkeypatch)
     page = plain(feedback(classroom, "a2_damping", "ada"))
     assert row(classroom) == ("18", "24", "yes")
-    for wanted in ("Your result: 18 of 18 points", "6 more points are given by a person", "proof … / 6"):
+    for wanted in (
+        "Your result: 18 of 18 points",
+        "6 more points are given by a person",
+        "proof … / 6",
+    ):
         assert wanted in page
     by_hand(classroom, 4.5)
     page = plain(feedback(classroom, "a2_damping", "ada"))
@@ -69,7 +79,11 @@ def test_points_by_hand_come_into_the_page_and_the_table_and_stand_when_graded_a
     assert "proof 4.5 / 6 by hand" in page
     assert "more points are given by a person" not in page
     grade(classroom, "a2_damping", limits=Limits(unsafe=True))
-    assert row(classroom) == ("22.5", "24", "yes")  # the new answer waits to be read, the points stand
+    assert row(classroom) == (
+        "22.5",
+        "24",
+        "yes",
+    )  # the new answer waits to be read, the points stand
     assert "Your result: 22.5 of 24 points" in plain(feedback(classroom, "a2_damping", "ada"))
 
 
@@ -121,7 +135,9 @@ def test_the_trial_of_the_instructor_s_page_leaves_no_student_behind(tmp_path):
     assert kfqn("course", "release", "a1_bfgs", "--course", tmp_path / "course").exit_code == 0
     before = sorted((tmp_path / "course").rglob("*"))
     shell = 'kfqn() { echo "$@"; find . -path "*submitted/*.ipynb" | sort; }\n' + trial
-    said = subprocess.run(["bash", "-ec", shell], check=True, cwd=tmp_path, capture_output=True, text=True)
+    said = subprocess.run(
+        ["bash", "-ec", shell], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
     assert said.stdout.split() == [
         *"course grade a1_bfgs --course trial --student source --student release".split(),
         *(f"./trial/submitted/{who}/a1_bfgs/a1_bfgs.ipynb" for who in ("release", "source")),
@@ -130,10 +146,14 @@ def test_the_trial_of_the_instructor_s_page_leaves_no_student_behind(tmp_path):
     assert not (tmp_path / "trial").exists()
 
 
-def test_a_table_or_a_page_that_cannot_be_written_is_one_line_that_names_its_folder(tmp_path, monkeypatch):
+def test_a_table_or_a_page_that_cannot_be_written_is_one_line_that_names_its_folder(
+    tmp_path, monkeypatch
+):
     classroom, file = everything_passes(tmp_path / "course", monkeypatch), tmp_path / "file"
     file.write_text("no folder")
-    table = kfqn("course", "export", "--course", classroom.root, "--out", file / "deep" / "grades.csv")
+    table = kfqn(
+        "course", "export", "--course", classroom.root, "--out", file / "deep" / "grades.csv"
+    )
     (classroom.root / "feedback").write_text("no folder either")
     page = kfqn("course", "feedback", "a2_damping", "--course", classroom.root)
     for result, folder in ((table, file), (page, classroom.root / "feedback")):

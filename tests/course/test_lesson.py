@@ -27,9 +27,19 @@ def test_a_right_function_passes_and_says_so(capsys):
 
 
 def test_a_failure_shows_law_example_both_sides_mistake_and_chapter():
-    text = told({"bfgs_inverse_update": MUTANTS["bfgs_inverse_update:transposed"].function}, "bfgs.secant")
+    text = told(
+        {"bfgs_inverse_update": MUTANTS["bfgs_inverse_update:transposed"].function}, "bfgs.secant"
+    )
     check = REGISTRY["bfgs.secant"]
-    for wanted in (check.words, check.formula, "H =", "s =", "y =", "violation", "BFGS on an inverse"):
+    for wanted in (
+        check.words,
+        check.formula,
+        "H =",
+        "s =",
+        "y =",
+        "violation",
+        "BFGS on an inverse",
+    ):
         assert wanted in text
     assert "Likeliest mistake: the transposed factor" in text
 
@@ -68,8 +78,14 @@ def test_a_mistake_that_divides_by_zero_is_named_all_the_same():
 
 
 TABLES = [
-    ("bfgs.positive_definite", {"bfgs_inverse_update": lambda H, s, y: 0 * H}),  # a label of 20 signs
-    ("damping.dp_dlm_step_bound", {"dp_dlm_damp": lambda H, s, y, *, mu1, lam: (s, -y)}),  # s̃ is one wide
+    (
+        "bfgs.positive_definite",
+        {"bfgs_inverse_update": lambda H, s, y: 0 * H},
+    ),  # a label of 20 signs
+    (
+        "damping.dp_dlm_step_bound",
+        {"dp_dlm_damp": lambda H, s, y, *, mu1, lam: (s, -y)},
+    ),  # s̃ is one wide
 ]
 
 
@@ -94,7 +110,9 @@ def test_a_stub_and_a_missing_function_are_called_that():
 
 
 def test_printing_is_not_returning():
-    assert "a `return` is missing" in told({"lm_damp": lambda s, y, *, lam: None}, "damping.lm_formula")
+    assert "a `return` is missing" in told(
+        {"lm_damp": lambda s, y, *, lam: None}, "damping.lm_formula"
+    )
 
 
 def test_writing_into_an_argument_is_named():
@@ -107,7 +125,10 @@ def test_writing_into_an_argument_is_named():
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [(lambda H, s, y: H, "one of its arguments back"), (lambda H, s, y: np.eye(1), "the same answer")],
+    [
+        (lambda H, s, y: H, "one of its arguments back"),
+        (lambda H, s, y: np.eye(1), "the same answer"),
+    ],
 )
 def test_an_answer_that_ignores_the_question_passes_no_law(answer, reason):
     """Symmetry alone would accept both."""
@@ -122,7 +143,10 @@ def test_an_argument_given_back_is_held_against_nobody_where_it_is_the_right_ans
 def test_lambda_for_its_root_is_named_though_the_first_matrix_is_given():
     solution = cell_of("a6_step", "pairs") + "\n" + cell_of("a6_step", "kfqn_step")
     namespace: dict = {}
-    exec(cell_of("a6_step", "setup") + "\n" + solution.replace("np.sqrt(damping)", "damping"), namespace)
+    exec(
+        cell_of("a6_step", "setup") + "\n" + solution.replace("np.sqrt(damping)", "damping"),
+        namespace,
+    )
     assert "Likeliest mistake: λ instead of √λ" in told(namespace, "step.input_update", examples=10)
 
 
@@ -214,9 +238,14 @@ def test_every_law_of_an_assignment_rejects_something(name):
 
 @pytest.mark.parametrize(("known", "refused"), [(0, True), (1, True), (20, False)])
 def test_an_echo_with_a_table_of_answers_is_an_empty_answer(known, refused):
-    """Found by the difficult class: one visible case came again, and giving H back had the points."""
+    """Found by the difficult class: one visible case came again, and giving H back had the
+    points.
+    """
     rng = np.random.default_rng(0)
-    cases = [(np.diag(rng.uniform(1, 2, 3)), rng.uniform(1, 2, 3), rng.uniform(1, 2, 3)) for _ in range(40)]
+    cases = [
+        (np.diag(rng.uniform(1, 2, 3)), rng.uniform(1, 2, 3), rng.uniform(1, 2, 3))
+        for _ in range(40)
+    ]
     table = {repr(case): kfqn_ref.bfgs_inverse_update(*case) for case in cases[:known]}
     watch = Watch("bfgs", lambda *case: table.get(repr(case), case[0]), "bfgs_inverse_update")
     for case in cases:

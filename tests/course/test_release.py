@@ -1,4 +1,6 @@
-"""The assignments: solutions earn everything, stubs nothing, and no hand-out gives an answer away."""
+"""The assignments: solutions earn everything, stubs nothing, and no hand-out gives an answer
+away.
+"""
 
 import contextlib
 import io
@@ -17,7 +19,9 @@ ASSIGNMENTS = available()
 
 
 def run(notebook) -> dict[str, str]:
-    """Every test cell's failure, by id, in this process with few examples; empty where it passed."""
+    """Every test cell's failure, by id, in this process with few examples; empty where it
+    passed.
+    """
     namespace, results = {"__name__": "notebook"}, {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -63,7 +67,11 @@ def test_every_assignment_has_goals_rubric_time_and_partial_credit(name):
     text = notebook.cells[0].source
     for wanted in ("**Time**", "**Points**", "What you will be able to do", "How it is graded"):
         assert wanted in text
-    tests = {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in notebook.cells if is_test(c)}
+    tests = {
+        c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points
+        for c in notebook.cells
+        if is_test(c)
+    }
     assert len(tests) >= 4
     assert all(f"`{part}`" in text for part in tests)
     by_hand = sum(

@@ -1,4 +1,6 @@
-"""Only numbers cross the wall: what a worker answers, what is refused, and what a dead worker means."""
+"""Only numbers cross the wall: what a worker answers, what is refused, and what a dead worker
+means.
+"""
 
 import json
 
@@ -107,7 +109,9 @@ def test_a_busy_machine_costs_nothing_and_one_that_is_too_busy_is_said_to_be():
         assert submission.late
 
 
-@pytest.mark.parametrize(("name", "reason"), [("stop", "ended by its own doing"), ("loop", "more than 3 s")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("stop", "ended by its own doing"), ("loop", "more than 3 s")]
+)
 def test_a_lost_worker_is_lost_for_every_later_call(submission, name, reason):
     for function in (name, "double"):
         with pytest.raises(SubmissionError, match=reason):

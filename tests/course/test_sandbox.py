@@ -64,7 +64,9 @@ def inside(tmp_path):
 
 @needs_box
 def test_nothing_outside_can_be_written_or_reached(inside, tmp_path):
-    lines = [line for line in inside.function("attempts")().splitlines() if line.startswith("ATTEMPT")]
+    lines = [
+        line for line in inside.function("attempts")().splitlines() if line.startswith("ATTEMPT")
+    ]
     assert len(lines) == len(outside(tmp_path)) - 1 + 5 + 4
     assert all(" : refused " in line for line in lines), lines
     assert not [folder for folder in outside(tmp_path) if (folder / SENTINEL).exists()]
@@ -72,7 +74,11 @@ def test_nothing_outside_can_be_written_or_reached(inside, tmp_path):
 
 @needs_box
 def test_the_box_is_bare(inside, monkeypatch):
-    mounted = (sandbox.PACKAGE, Path(sys.prefix), Path(sys.base_prefix))  # wherever they lie, at home too
+    mounted = (
+        sandbox.PACKAGE,
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+    )  # wherever they lie, at home too
     found = inside.function("look")(" ".join(map(str, mounted)))
     assert "HOME" in found["environment"].split()
     assert not {"SSH_AUTH_SOCK", "USER", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST"} & set(
@@ -100,7 +106,9 @@ def test_children_that_hog_memory_together_end_the_box():
 @needs_box
 def test_time_ends_the_box_and_all_in_it():
     limits = Limits(seconds=6, cell_seconds=30)
-    with Submission(["def loop():\n    while True:\n        pass"], refuse=[], limits=limits) as submission:
+    with Submission(
+        ["def loop():\n    while True:\n        pass"], refuse=[], limits=limits
+    ) as submission:
         with pytest.raises(SubmissionError, match="ended by the time limit of 6 s"):
             submission.function("loop")()
 
@@ -132,7 +140,9 @@ def test_without_bubblewrap_nothing_runs_and_the_message_has_the_remedy(monkeypa
 
 
 def test_where_the_kernel_refuses_a_box_the_message_says_so(monkeypatch):
-    refused = subprocess.CompletedProcess([], 1, "", "bwrap: No permissions to create new namespace")
+    refused = subprocess.CompletedProcess(
+        [], 1, "", "bwrap: No permissions to create new namespace"
+    )
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: sys.executable)
     monkeypatch.setattr(sandbox.subprocess, "run", lambda *args, **options: refused)
     require_box.cache_clear()

@@ -13,7 +13,9 @@ CODES = {np.dtype(name).newbyteorder("="): code for code, name in IDX_TYPES.item
 
 def idx(array: np.ndarray) -> bytes:
     """The array as an IDX file, written from the format's description."""
-    header = bytes([0, 0, CODES[array.dtype], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    header = bytes([0, 0, CODES[array.dtype], array.ndim]) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 

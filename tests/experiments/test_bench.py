@@ -19,24 +19,44 @@ from kfqn_ref.optim import KFQN
     "ignore:`torch:DeprecationWarning", "ignore:`torch:FutureWarning"
 )  # of its compiler
 def test_a_short_run_writes_the_figures_and_a_plot(tmp_path: Path) -> None:
-    options = ["--steps", "2", "--batch-size", "8", "--threads", "1", "--clock", "cpu", "--largest", "256"]
+    options = [
+        "--steps",
+        "2",
+        "--batch-size",
+        "8",
+        "--threads",
+        "1",
+        "--clock",
+        "cpu",
+        "--largest",
+        "256",
+    ]
     result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), *options])
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "bench.json").read_text())
     rows = found["rows"]
     assert set(rows) == set(measure.MAKERS)
     assert rows["SGD"]["mean_over_sgd"] == 1
-    assert rows["kfqn_cnn"]["mean_over_limit"] == rows["kfqn_cnn"]["mean"] / rows["kfqn_cnn"]["limit"]
-    assert rows["SGD"]["kernels"] < rows["kfqn_cnn, every 10"]["kernels"] < rows["kfqn_cnn"]["kernels"]
+    assert (
+        rows["kfqn_cnn"]["mean_over_limit"] == rows["kfqn_cnn"]["mean"] / rows["kfqn_cnn"]["limit"]
+    )
+    assert (
+        rows["SGD"]["kernels"] < rows["kfqn_cnn, every 10"]["kernels"] < rows["kfqn_cnn"]["kernels"]
+    )
     assert all(("kernels" in row) != ("compiled" in name) for name, row in rows.items())
     assert rows["kfqn_cnn, lean"]["state_bytes"] < rows["kfqn_cnn"]["state_bytes"] / 4
     assert found["setup"]["steps"] == 2
-    assert set(found["parts"]) == {part for _, part in measure.PARTS.values()} | {"both passes", "the rest"}
+    assert set(found["parts"]) == {part for _, part in measure.PARTS.values()} | {
+        "both passes",
+        "the rest",
+    }
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_missing_data_folder_is_a_wrong_option(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), "--data-dir", str(tmp_path / "none")])
+    result = CliRunner().invoke(
+        app, ["bench", "--out", str(tmp_path), "--data-dir", str(tmp_path / "none")]
+    )
     assert result.exit_code == 2
 
 
@@ -85,7 +105,9 @@ def test_kernels_are_counted_without_views() -> None:
 
 
 def test_kernels_are_counted_as_a_gpu_would_launch_them() -> None:
-    """One addition for all parameters, a convolution and its gradient for an action; later as before."""
+    """One addition for all parameters, a convolution and its gradient for an action; later as
+    before.
+    """
     model = nn.Conv2d(2, 3, 3)
     sgd, ours = torch.optim.SGD(model.parameters()), KFQN(model)
     a, v = torch.randn(2, 2, 5, 5), torch.randn(1, 19)

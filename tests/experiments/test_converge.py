@@ -1,4 +1,6 @@
-"""``kfqn converge`` end to end on a small setting: files, exit codes, a mutant that breaks the bound."""
+"""``kfqn converge`` end to end on a small setting: files, exit codes, a mutant that breaks the
+bound.
+"""
 
 import json
 from pathlib import Path
@@ -24,7 +26,9 @@ def test_both_sides_are_written_and_the_bound_holds(tmp_path: Path) -> None:
     for r in written["results"]:
         assert all(left <= right for left, right in zip(r["mean"], r["bound"], strict=True))
         assert r["slack"]["least"] == pytest.approx(min(np.array(r["bound"]) / r["mean"]), rel=0.05)
-        assert r["slope"]["steps"]["lo"] <= r["slope"]["steps"]["value"] <= r["slope"]["steps"]["hi"]
+        assert (
+            r["slope"]["steps"]["lo"] <= r["slope"]["steps"]["value"] <= r["slope"]["steps"]["hi"]
+        )
         assert r["kappa"][0] <= r["spectrum"][0] < r["spectrum"][1] <= r["kappa"][1]
     for name in ("converge.png", "damping.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -32,9 +36,12 @@ def test_both_sides_are_written_and_the_bound_holds(tmp_path: Path) -> None:
     assert against_H_k[-1] > 1e10 * against_H_0[-1]
 
 
-def test_a_broken_bound_is_reported_with_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_bound_is_reported_with_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     right = Rate.running_mean
-    inverted = lambda self, N: right(self, N) * (self.kappa.lo / self.kappa.hi) ** 2  # noqa: E731  # a mutant
+    # a mutant
+    inverted = lambda self, N: right(self, N) * (self.kappa.lo / self.kappa.hi) ** 2
     monkeypatch.setattr(Rate, "running_mean", inverted)
     result = kfqn("converge", "--out", tmp_path, *SMALL, "--b", 0.6)
     assert result.exit_code == 1

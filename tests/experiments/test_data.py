@@ -1,4 +1,6 @@
-"""Real images: what is read is what the files hold, and a bad file is named together with the cure."""
+"""Real images: what is read is what the files hold, and a bad file is named together with the
+cure.
+"""
 
 import gzip
 from pathlib import Path
@@ -64,7 +66,9 @@ def test_every_layout_gives_the_same_data(tmp_path, folder, compressed):
     assert data.fingerprint == fashion_mnist(tmp_path / "plain").fingerprint
 
 
-@pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="the Debian package is not installed here")
+@pytest.mark.skipif(
+    not DEBIAN_FASHION_MNIST.is_dir(), reason="the Debian package is not installed here"
+)
 def test_the_real_fashion_mnist():
     data = load_data("fashion-mnist")
     assert data.train.x.shape == (60_000, 1, 28, 28)

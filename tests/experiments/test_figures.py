@@ -41,7 +41,9 @@ def test_the_same_figure_is_the_same_page() -> None:
 
 
 def test_every_position_of_the_sliders_has_its_picture_and_one_is_shown() -> None:
-    html = data(explorable(draw, alt="lines", start=[2, 1], step=range(3), name=["a", "b"]))["text/html"]
+    html = data(explorable(draw, alt="lines", start=[2, 1], step=range(3), name=["a", "b"]))[
+        "text/html"
+    ]
     frames = re.findall(r'<div class="kfqn-frame"( hidden)?>.*?</div>', html, flags=re.DOTALL)
     assert [frame == "" for frame in frames] == [False] * 5 + [True]
     titles = re.findall(r">([ab] \d)<", html)

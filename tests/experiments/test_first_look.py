@@ -13,11 +13,16 @@ def test_a_small_look_reports_every_trial(tmp_path):
     result = kfqn("first-look", "--out", tmp_path, *options)
     content = json.loads((tmp_path / "first_look.json").read_text())
     tried = {(trial["optimizer"], trial["lr"]) for trial in content["trials"]}
-    assert tried == {("kfqn_cnn", OURS["lr"]), *((name, lr) for name, grid in GRID.items() for lr in grid)}
+    assert tried == {
+        ("kfqn_cnn", OURS["lr"]),
+        *((name, lr) for name, grid in GRID.items() for lr in grid),
+    }
     last = {t["optimizer"]: t["train_loss"][-1] for t in content["trials"] if t["chosen"]}
     for trial in content["trials"]:
         assert len(trial["train_loss"]) == 3
-        assert trial["train_loss"][0] == content["trials"][0]["train_loss"][0]  # the same initial weights
+        assert (
+            trial["train_loss"][0] == content["trials"][0]["train_loss"][0]
+        )  # the same initial weights
         assert trial["train_loss"][-1] >= last[trial["optimizer"]]
     below = last["kfqn_cnn"] < min(last["sgd"], last["adam"])
     assert result.exit_code == (0 if below else 1)
@@ -54,5 +59,7 @@ def test_wrong_use_is_refused(tmp_path):
         assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("mine")
     below = tmp_path / "file" / "below"
-    result = kfqn("first-look", "--data", "digits", "--train-size", 100, "--batch-size", 10, "--out", below)
+    result = kfqn(
+        "first-look", "--data", "digits", "--train-size", 100, "--batch-size", 10, "--out", below
+    )
     assert result.exit_code == 2

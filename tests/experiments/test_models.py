@@ -16,7 +16,9 @@ def test_a_model_maps_images_to_what_its_loss_takes_and_torch_agrees(model, side
     rng = np.random.default_rng(0)
     network = build_network(model, side)
     params = network.init(rng)
-    batch = batch_of(network, Split(rng.random((3, 1, side, side)), np.array([0, 3, 9])), slice(None))
+    batch = batch_of(
+        network, Split(rng.random((3, 1, side, side)), np.array([0, 3, 9])), slice(None)
+    )
     outputs = network.predict(params, batch.x)
     assert outputs.shape == (3, 10 if classifies(network) else side**2)
     assert np.isfinite(network.value(params, *batch))

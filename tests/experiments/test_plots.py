@@ -6,7 +6,13 @@ from kfqn_ref.experiments.plots import log_losses, new_figure, plot_run, whole_e
 
 
 def record(epoch: int, loss: float | None, error: float | None) -> dict:
-    return {"epoch": epoch, "train_loss": loss, "test_loss": loss, "train_error": error, "test_error": error}
+    return {
+        "epoch": epoch,
+        "train_loss": loss,
+        "test_loss": loss,
+        "train_error": error,
+        "test_error": error,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The race: one rule for all, every point repeats, a killed race goes on, and numbers mean what they say."""
+"""The race: one rule for all, every point repeats, a killed race goes on, and numbers mean what
+they say.
+"""
 
 import json
 import math
@@ -64,7 +66,9 @@ def test_the_record_says_how_it_was_made_and_agrees_with_the_lines(raced: Path) 
     lines = records(raced / "smoke.jsonl")
     key = Point("cnn", "sgd", "final", 0, TASK.steps, sgd["hyper"]).key
     assert sgd["loss"] == [pytest.approx(sum(lines[key]["losses"][-20:]) / 20)]
-    scores = [r["score"] for r in lines.values() if r.get("phase") == "tune" and r["entrant"] == "sgd"]
+    scores = [
+        r["score"] for r in lines.values() if r.get("phase") == "tune" and r["entrant"] == "sgd"
+    ]
     assert sgd["tuning_loss"] == min(s for s in scores if s is not None)
     assert sgd["steps_ratio"] == sgd["time"]["mean_ratio"] == sgd["time_ratio"] == 1
 
@@ -72,7 +76,9 @@ def test_the_record_says_how_it_was_made_and_agrees_with_the_lines(raced: Path) 
 def test_a_killed_race_goes_on_to_the_same_points(raced: Path, tmp_path: Path) -> None:
     whole = (raced / "smoke.jsonl").read_text()
     lines = whole.splitlines(keepends=True)
-    (tmp_path / "part.jsonl").write_text("".join(lines[:11]) + lines[11][:40])  # killed while writing a line
+    (tmp_path / "part.jsonl").write_text(
+        "".join(lines[:11]) + lines[11][:40]
+    )  # killed while writing a line
     run_suite(SUITE, Store(tmp_path / "part.jsonl"))
     again, before = records(tmp_path / "part.jsonl"), records(raced / "smoke.jsonl")
     assert again.keys() == before.keys()
@@ -126,7 +132,9 @@ def test_tuning_takes_the_lowest_score_and_final_seeds_are_fresh(tmp_path: Path)
     assert TUNING_SEED not in {p.seed for p in final}
 
 
-def test_mini_batches_are_epochs_of_permutations_and_depend_on_the_seed_only(images: Images) -> None:
+def test_mini_batches_are_epochs_of_permutations_and_depend_on_the_seed_only(
+    images: Images,
+) -> None:
     size, per_epoch = 100, 15
     marked = images._replace(y=torch.arange(len(images.x)))
     epoch = torch.cat([y for _, y in mini_batches(marked, size, per_epoch, 4)])
@@ -276,13 +284,17 @@ def test_a_race_can_be_narrowed_and_sgd_stays() -> None:
     assert [task.name for task in part.tasks] == ["vgg"]
     assert part.entrants == ("sgd", "adam", "kfqn_eager")
     assert SUITE.narrowed([], []) == SUITE
-    with pytest.raises(ValueError, match="the entrant must be one of sgd, adam, kfqn_cnn, got 'lion'"):
+    with pytest.raises(
+        ValueError, match="the entrant must be one of sgd, adam, kfqn_cnn, got 'lion'"
+    ):
         SUITE.narrowed([], ["lion"])
     result = CliRunner().invoke(app, ["race", "smoke", "--tasks", "gpt"])
     assert result.exit_code == 2
 
 
-def test_only_entrants_that_ran_are_reported_and_new_ones_are_timed(raced: Path, tmp_path: Path) -> None:
+def test_only_entrants_that_ran_are_reported_and_new_ones_are_timed(
+    raced: Path, tmp_path: Path
+) -> None:
     (tmp_path / "smoke.jsonl").write_bytes((raced / "smoke.jsonl").read_bytes())
     store = Store(tmp_path / "smoke.jsonl")
     wider = replace(SUITE, entrants=("sgd", "adam", "kfqn_cnn", "kfac"))

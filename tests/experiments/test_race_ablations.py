@@ -1,4 +1,6 @@
-"""The ablations: every variant runs and is what its label says; the sentences follow from the numbers."""
+"""The ablations: every variant runs and is what its label says; the sentences follow from the
+numbers.
+"""
 
 import json
 from dataclasses import replace
@@ -33,19 +35,28 @@ def weights_after(images: Images, variant: ablations.Variant, steps: int = 3) ->
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_variant_of_a_study_walks_its_own_way(images: Images, name: str) -> None:
-    """Memory is the exception: 20 and 100 pairs are all pairs as long as there are no more than 20."""
+    """Memory is the exception: 20 and 100 pairs are all pairs as long as there are no more than
+    20.
+    """
     walks = {v.label: weights_after(images, v) for v in STUDIES[name].variants}
     base, *others = walks.values()
     torch.testing.assert_close(base, weights_after(images, ablations.THE_BASE), rtol=0, atol=0)
     assert all(torch.isfinite(walk).all() for walk in walks.values())
-    same = [label for label, walk in list(walks.items())[1:] if torch.allclose(walk, base, rtol=0, atol=1e-6)]
+    same = [
+        label
+        for label, walk in list(walks.items())[1:]
+        if torch.allclose(walk, base, rtol=0, atol=1e-6)
+    ]
     assert set(same) <= ({"5", "20", "100"} if name == "memory" else {"eager 20, then 10"})
     assert len(others) > len(same) or name == "memory"
 
 
 def test_the_dampings_are_the_formulas_they_are_named_by() -> None:
     H = DenseInverse.start(torch.eye(2, dtype=torch.float64)[None])
-    s, y = torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[-1.0, 1.0]]).double()  # sᵀy = −1, yᵀHy = 2
+    s, y = (
+        torch.tensor([[1.0, 0.0]]).double(),
+        torch.tensor([[-1.0, 1.0]]).double(),
+    )  # sᵀy = −1, yᵀHy = 2
     for damp, s_damped, y_damped in (
         (ablations.undamped_, [1.0, 0.0], [-1.0, 1.0]),
         (ablations.lm_only_, [1.0, 0.0], [-0.5, 1.0]),  # y + 0.5 s
@@ -58,7 +69,9 @@ def test_the_dampings_are_the_formulas_they_are_named_by() -> None:
 
 
 def found(store: Store) -> dict:
-    """The results of made-up runs: losses 1, 2, 3 for the seeds of the base, others by their label."""
+    """The results of made-up runs: losses 1, 2, 3 for the seeds of the base, others by their
+    label.
+    """
     scale = {"LM only": 0.1, "none": None, "DD": 10.0}
     for study in ablations.STUDIES:
         for variant in study.variants:
@@ -69,7 +82,9 @@ def found(store: Store) -> dict:
     for name in ablations.MAPS:
         for point in ablations._map_points(name):
             score = None if point.hyper["lr"] > 0.5 else 1.0
-            store.add({"key": point.key, "score": score, "losses": [point.hyper["lr"]] * point.steps})
+            store.add(
+                {"key": point.key, "score": score, "losses": [point.hyper["lr"]] * point.steps}
+            )
     return ablations.results(store)
 
 

@@ -1,4 +1,6 @@
-"""The torch KFAC is the reference's, step after step, on the same drawn targets; what it is in the limit."""
+"""The torch KFAC is the reference's, step after step, on the same drawn targets; what it is in the
+limit.
+"""
 
 import warnings
 from typing import Any
@@ -22,7 +24,9 @@ STEPS = 12
 def closure_of(
     model: nn.Module, network: Network, batch: tuple[np.ndarray, np.ndarray], key: tuple[int, int]
 ) -> Any:
-    """The closure that draws the targets of the reference at iteration ``key[1]`` with seed ``key[0]``."""
+    """The closure that draws the targets of the reference at iteration ``key[1]`` with seed
+    ``key[0]``.
+    """
     x, target = batch
     loss = bridge.loss_of(network)
 
@@ -72,7 +76,9 @@ def test_an_activation_in_place_changes_nothing() -> None:
 
 
 def test_with_overwhelming_damping_it_is_momentum_at_lr_over_damping() -> None:
-    """(A + π√λ I)⁻¹ ⊗ (G + √λ/π I)⁻¹ tends to I/λ; BatchNorm takes the momentum step at lr itself."""
+    """(A + π√λ I)⁻¹ ⊗ (G + √λ/π I)⁻¹ tends to I/λ; BatchNorm takes the momentum step at lr
+    itself.
+    """
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3)

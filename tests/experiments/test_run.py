@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from kfqn_ref.experiments.data import digits
 from kfqn_ref.experiments.train.engines import ReferenceEngine
-from kfqn_ref.experiments.train.run import CHECKPOINT, CURVES, METRICS, Diverged, Run, Stopped, epoch_batches
+from kfqn_ref.experiments.train.run import (
+    CHECKPOINT,
+    CURVES,
+    METRICS,
+    Diverged,
+    Run,
+    Stopped,
+    epoch_batches,
+)
 from kfqn_ref.experiments.train.settings import Settings
 from kfqn_ref.files import CheckpointError, load
 from kfqn_ref.method.presets import PRESETS
@@ -59,7 +67,11 @@ def assert_same_state(a: dict, b: dict) -> None:
     left, right = dict(flat(a)), dict(flat(b))
     assert left.keys() == right.keys()
     for path, value in left.items():
-        same = torch.equal(value, right[path]) if isinstance(value, torch.Tensor) else value == right[path]
+        same = (
+            torch.equal(value, right[path])
+            if isinstance(value, torch.Tensor)
+            else value == right[path]
+        )
         assert same, f"{path} differs"
 
 
@@ -92,7 +104,10 @@ def test_more_epochs_continue_a_finished_run(tmp_path):
 
 
 def test_an_epoch_is_a_function_of_seed_and_epoch(tmp_path):
-    a, b = (Run(settings_of("torch", "sgd", {"seed": seed}), DATA, tmp_path / str(seed)) for seed in (0, 1))
+    a, b = (
+        Run(settings_of("torch", "sgd", {"seed": seed}), DATA, tmp_path / str(seed))
+        for seed in (0, 1)
+    )
     a.train()
     b.train()
     assert numbers(a)[0]["train_loss"] != numbers(b)[0]["train_loss"]
@@ -109,7 +124,9 @@ def test_batches_are_a_deterministic_partition(seed, epoch, size, data):
 
 
 def test_epochs_are_ordered_differently():
-    orders = {epoch_batches(seed, epoch, 50, 50).tobytes() for seed in range(5) for epoch in range(5)}
+    orders = {
+        epoch_batches(seed, epoch, 50, 50).tobytes() for seed in range(5) for epoch in range(5)
+    }
     assert len(orders) == 25
 
 

@@ -1,4 +1,6 @@
-"""``kfqn scale``: the tables are the networks, the counts are those of real steps, the command says so."""
+"""``kfqn scale``: the tables are the networks, the counts are those of real steps, the command says
+so.
+"""
 
 import json
 from dataclasses import replace
@@ -32,7 +34,11 @@ from kfqn_ref.optim.update import direction
 
 from ..command import kfqn, words
 
-PUBLISHED = [(resnet50, 25_557_032, 4.089), (vgg16, 138_357_544, 15.470), (vit_b16, 86_567_656, 17.564)]
+PUBLISHED = [
+    (resnet50, 25_557_032, 4.089),
+    (vgg16, 138_357_544, 15.470),
+    (vit_b16, 86_567_656, 17.564),
+]
 MACHINE = model.Machine(1e12, 1e12, 1e11, 1e12, 1e10, 1e-5, 1e-6)
 TINY = Network("tiny", (linear("fc1", 29, 4), linear("fc2", 4, 3)))
 
@@ -50,7 +56,9 @@ def test_the_table_of_the_reference_cnn_is_the_module() -> None:
     cnn, seen = bench_measure.reference_cnn(), {}
     layers = covered_layers(cnn, PRESETS["kfqn_cnn"], ())
     for layer in layers:
-        layer.module.register_forward_hook(lambda m, a, h, x=layer: seen.update({x: x.geometry.counts(h)[1]}))
+        layer.module.register_forward_hook(
+            lambda m, a, h, x=layer: seen.update({x: x.geometry.counts(h)[1]})
+        )
     cnn(torch.zeros(2, 1, 28, 28))
     table = reference_cnn().layers
     assert [(1, x.d_g, x.d_a) for x in table] == [layer.shape for layer in layers]
@@ -94,7 +102,9 @@ def test_the_state_is_that_of_the_optimizer(method: str, factor: str) -> None:
 
 
 def test_two_ranks_send_and_keep_what_the_model_says() -> None:
-    """Real processes. The gradient, which DistributedDataParallel sends, is counted by the model alone."""
+    """Real processes. The gradient, which DistributedDataParallel sends, is counted by the model
+    alone.
+    """
     first, second = scale_measure.on_ranks(2, 1, 4)
     network, steps = reference_cnn(), first["steps"]
     starts = {method: sum(x.d_a**2 for x in network.layers) for method in ("dense", "owned")}
@@ -113,7 +123,9 @@ def test_kfac_keeps_and_sends_matrices() -> None:
     training.step(lambda: 0.0)
     work = model.work(reference_cnn(), "KFAC", batch=4, ranks=8)
     assert work.state == bench_measure.state_bytes(training.opt)
-    triangles = sum(len(np.tril_indices(n)[0]) for x in reference_cnn().layers for n in (x.d_a, x.d_g))
+    triangles = sum(
+        len(np.tril_indices(n)[0]) for x in reference_cnn().layers for n in (x.d_a, x.d_g)
+    )
     assert work.sent == 4 * (reference_cnn().parameters + triangles)
     rare = model.work(reference_cnn(), "KFAC", batch=4, ranks=8, interval=10)
     assert rare.sent == pytest.approx(4 * (reference_cnn().parameters + triangles / 10))
@@ -153,7 +165,9 @@ def test_more_ranks_never_shorten_the_wire_nor_add_state(network: Network, metho
 
 
 def test_ownership_pays_one_message_and_lean_shrinks_the_state() -> None:
-    dense, lean, owned = (model.work(vgg16(), m, batch=8, ranks=8) for m in ("dense", "lean", "owned"))
+    dense, lean, owned = (
+        model.work(vgg16(), m, batch=8, ranks=8) for m in ("dense", "lean", "owned")
+    )
     assert owned.sent - dense.sent == owned.broadcast > 4 * vgg16().covered
     assert lean.state < owned.state < dense.state  # one layer cannot be divided
     assert owned.state > 4 * 25089**2
@@ -189,7 +203,9 @@ def test_the_check_puts_predictions_beside_measurements(monkeypatch: pytest.Monk
     def fake(world: int, steps: int, batch: int) -> list[dict[str, Any]]:
         seen = {"wall": 0.5, "processor": 0.25, "state": 7}
         methods = {m: seen | {"wall": 0.5 + r} for r in range(world) for m in ("SGD", "dense")}
-        return [{"methods": methods, "collectives": {"bytes": [4.0, 404.0], "seconds": [0.1, 0.3]}}] * world
+        return [
+            {"methods": methods, "collectives": {"bytes": [4.0, 404.0], "seconds": [0.1, 0.3]}}
+        ] * world
 
     monkeypatch.setattr(scale_measure, "on_ranks", fake)
     found = scale_measure.check(steps=1, batch=2)
@@ -215,7 +231,9 @@ def test_the_command_writes_tables_of_eighty_columns_json_and_a_plot(tmp_path: P
     from kfqn_ref.cli import app
 
     options = ["--no-measure", "--gpus", "8", "--gpus", "16", "--interval", "10"]
-    result = CliRunner().invoke(app, ["scale", "--out", str(tmp_path), *options], env={"COLUMNS": "80"})
+    result = CliRunner().invoke(
+        app, ["scale", "--out", str(tmp_path), *options], env={"COLUMNS": "80"}
+    )
     assert result.exit_code == 0, result.output
     assert max(map(len, result.output.split("written to")[0].splitlines())) <= 80
     assert "nothing ran on a GPU" in " ".join(result.output.split())

@@ -1,4 +1,6 @@
-"""Settings: wrong ones are refused with the reason, and every listed option is taken by its optimizer."""
+"""Settings: wrong ones are refused with the reason, and every listed option is taken by its
+optimizer.
+"""
 
 import pytest
 
@@ -36,7 +38,9 @@ EXAMPLES = {
 }  # fmt: skip  # a value for each
 
 
-@pytest.mark.parametrize(("engine", "name"), [(e, n) for e, known in OPTIMIZERS.items() for n in known])
+@pytest.mark.parametrize(
+    ("engine", "name"), [(e, n) for e, known in OPTIMIZERS.items() for n in known]
+)
 def test_every_optimizer_takes_its_options_and_learns(engine, name):
     options = {option: EXAMPLES[option] for option in OPTIMIZERS[engine][name]}
     settings = Settings(engine=engine, optimizer=name, model="mlp", **options)
@@ -53,6 +57,8 @@ def test_every_optimizer_takes_its_options_and_learns(engine, name):
 def test_a_resumed_run_keeps_all_but_the_epochs():
     stored = as_dict(Settings(optimizer="adam", lr=0.01, epochs=2))
     assert resumed(stored, {}) == Settings(**stored)
-    assert resumed(stored, {"epochs": 7, "lr": 0.01}) == Settings(optimizer="adam", lr=0.01, epochs=7)
+    assert resumed(stored, {"epochs": 7, "lr": 0.01}) == Settings(
+        optimizer="adam", lr=0.01, epochs=7
+    )
     with pytest.raises(ValueError, match=r"has lr = 0\.01, got 0\.1"):
         resumed(stored, {"lr": 0.1})

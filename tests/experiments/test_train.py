@@ -22,7 +22,9 @@ SHORT = ["--model", "mlp", "--train-size", "100", "--batch-size", "50"]
 
 def test_a_run_writes_its_files_and_goes_on_with_the_options_it_had(tmp_path):
     out = tmp_path / "run"
-    result = kfqn("train", "--out", out, *SHORT, "--epochs", 1, "--optimizer", "kbfgs_2020", "--lr", 0.2)
+    result = kfqn(
+        "train", "--out", out, *SHORT, "--epochs", 1, "--optimizer", "kbfgs_2020", "--lr", 0.2
+    )
     assert result.exit_code == 0, result.output
     assert "epoch   1  train loss" in result.output
     assert sorted(p.name for p in out.iterdir()) == ["checkpoint.pt", "curves.png", "metrics.jsonl"]
@@ -147,7 +149,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(tmp_pat
     for death in range(3):
         resume = ["--resume"] if (killed / "checkpoint.pt").exists() else options
         command = [sys.executable, "-m", "kfqn_ref", "train", "--out", str(killed), *resume]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        ) as process:
             assert process.stdout.readline().startswith("epoch"), death
             time.sleep(0.004 * death)
             process.kill()
@@ -156,7 +160,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(tmp_pat
     assert kfqn("train", "--out", tmp_path / "whole", *options).exit_code == 0
     runs = [load(tmp_path / name / "checkpoint.pt") for name in ("killed", "whole")]
     assert equal(*runs)
-    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("killed", "whole")]
+    lines = [
+        (tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("killed", "whole")
+    ]
     told, expected = ([{**json.loads(text), "seconds": 0} for text in run] for run in lines)
     assert told == expected
 
@@ -177,6 +183,15 @@ def test_a_line_is_printed_for_what_is_known():
 
 def test_fashion_mnist_from_a_folder(tmp_path):
     small_files(tmp_path / "data", sizes=(40, 20))
-    options = ("--data", "fashion-mnist", "--data-dir", tmp_path / "data", "--batch-size", 20, "--epochs", 1)
+    options = (
+        "--data",
+        "fashion-mnist",
+        "--data-dir",
+        tmp_path / "data",
+        "--batch-size",
+        20,
+        "--epochs",
+        1,
+    )
     result = kfqn("train", "--out", tmp_path / "run", "--model", "mlp", *options)
     assert result.exit_code == 0, result.output

@@ -1,4 +1,6 @@
-"""``kfqn verify``: passes on the code as it is, and notices each mistake put into one of the two sides."""
+"""``kfqn verify``: passes on the code as it is, and notices each mistake put into one of the two
+sides.
+"""
 
 import json
 from dataclasses import asdict
@@ -18,7 +20,13 @@ import kfqn_ref.optim.update
 from kfqn_ref.experiments.data import digits
 from kfqn_ref.experiments.verify import side_by_side
 from kfqn_ref.experiments.verify.command import finite
-from kfqn_ref.experiments.verify.side_by_side import DEVIATION, STEPS, broken_bounds, compare, one_roundoff
+from kfqn_ref.experiments.verify.side_by_side import (
+    DEVIATION,
+    STEPS,
+    broken_bounds,
+    compare,
+    one_roundoff,
+)
 from kfqn_ref.method.presets import PRESETS
 
 from ..command import kfqn, words
@@ -107,7 +115,9 @@ def test_a_mutated_kernel_makes_the_command_exit_with_1(tmp_path, monkeypatch):
 
 
 def test_the_same_mistake_on_both_sides_breaks_the_secant_bound(monkeypatch):
-    """Two implementations that agree may both be wrong: the secant equation is checked on its own."""
+    """Two implementations that agree may both be wrong: the secant equation is checked on its
+    own.
+    """
     monkeypatch.setattr(kfqn_ref.bfgs, "bfgs_inverse_update", lambda H, s, y: H.copy())
     monkeypatch.setattr(kfqn_ref.optim.inverses, "bfgs_inverse_update_", never_updated)
     comparison = compare("kfqn_cnn", TRAIN, steps=4)

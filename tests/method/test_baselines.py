@@ -10,7 +10,10 @@ NET = kf.Network((kf.Linear(4, 5), kf.Tanh(), kf.Linear(5, 3)), kf.SoftmaxCrossE
 PAIRS = {
     "sgd": (kf.SGD(0.1, 0.9, 0.01), lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=0.01)),
     "sgd without momentum": (kf.SGD(0.1, 0.0), lambda p: torch.optim.SGD(p, 0.1)),
-    "adam": (kf.Adam(0.01, weight_decay=0.1), lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1)),
+    "adam": (
+        kf.Adam(0.01, weight_decay=0.1),
+        lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1),
+    ),
 }
 
 
@@ -23,7 +26,9 @@ def test_ten_steps_are_those_of_torch(name):
     theirs = make(leaves)
     x, t = rng.standard_normal((8, 4)), rng.integers(0, 3, 8)
     for step in kf.fit(ours, NET, params, [(x, t)] * 10):
-        grads = kf.forward_backward(NET, tuple(leaf.detach().numpy().copy() for leaf in leaves), x, t).grads
+        grads = kf.forward_backward(
+            NET, tuple(leaf.detach().numpy().copy() for leaf in leaves), x, t
+        ).grads
         for leaf, grad in zip(leaves, grads, strict=True):
             leaf.grad = torch.from_numpy(grad)
         theirs.step()
@@ -70,7 +75,10 @@ def test_batches_that_cannot_be_are_refused():
 
 def test_fit_continues_from_a_state():
     rng = np.random.default_rng(1)
-    params, batches = NET.init(rng), [(rng.standard_normal((8, 4)), rng.integers(0, 3, 8)) for _ in range(6)]
+    params, batches = (
+        NET.init(rng),
+        [(rng.standard_normal((8, 4)), rng.integers(0, 3, 8)) for _ in range(6)],
+    )
     optimizer = kf.preset("kfqn_cnn")
     *_, whole = kf.fit(optimizer, NET, params, batches)
     *_, half = kf.fit(optimizer, NET, params, batches[:3])

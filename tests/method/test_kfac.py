@@ -1,4 +1,6 @@
-"""KFAC: factors by loops, exactness where the Fisher matrix is a Kronecker product, and its limit cases."""
+"""KFAC: factors by loops, exactness where the Fisher matrix is a Kronecker product, and its limit
+cases.
+"""
 
 import numpy as np
 import pytest
@@ -27,7 +29,9 @@ def test_factored_damping_balances_the_two_sides():
 
 
 def test_first_step_inverts_the_damped_factors():
-    """One linear layer, square loss: A is known, G comes from the drawn targets of step 0 and seed 3."""
+    """One linear layer, square loss: A is known, G comes from the drawn targets of step 0 and seed
+    3.
+    """
     rng = np.random.default_rng(0)
     network = kf.Network((kf.Linear(3, 2),), kf.MeanSquaredError())
     params = network.init(rng)
@@ -38,7 +42,9 @@ def test_first_step_inverts_the_damped_factors():
     drawn = network.loss.sample(outputs, np.random.default_rng((3, 0)))
     Dh = network.loss.gradient(outputs, drawn)
     A, G = kf.factored_damping(
-        kf.input_factor(np.c_[x, np.ones(5)][:, None]), kf.fisher_output_factor(Dh[:, None]), lam=0.04
+        kf.input_factor(np.c_[x, np.ones(5)][:, None]),
+        kf.fisher_output_factor(Dh[:, None]),
+        lam=0.04,
     )
     g = kf.forward_backward(network, params, x, t).grads[0]
     expected = params[0] - 0.5 * np.linalg.solve(G, np.linalg.solve(A, g.T).T)
@@ -48,12 +54,17 @@ def test_first_step_inverts_the_damped_factors():
 
 def test_factors_average_from_the_first_batch_and_only_at_the_interval():
     rng = np.random.default_rng(1)
-    network = kf.Network((kf.Conv2d(1, 2, 2), kf.Flatten(), kf.Linear(8, 3)), kf.SoftmaxCrossEntropy())
+    network = kf.Network(
+        (kf.Conv2d(1, 2, 2), kf.Flatten(), kf.Linear(8, 3)), kf.SoftmaxCrossEntropy()
+    )
     params = network.init(rng)
     batches = [(rng.standard_normal((4, 1, 3, 3)), rng.integers(0, 3, 4)) for _ in range(3)]
     optimizer = kf.KFAC(curvature_interval=2, factor_decay=0.8)
     states = [step.state for step in kf.fit(optimizer, network, params, batches)]
-    A = [kf.input_factor(kf.forward_backward(network, params, x, t).records[0].a_bar) for x, t in batches]
+    A = [
+        kf.input_factor(kf.forward_backward(network, params, x, t).records[0].a_bar)
+        for x, t in batches
+    ]
     np.testing.assert_allclose(states[0].blocks[0].A, A[0], atol=1e-14)
     assert states[1].blocks[0].A is states[0].blocks[0].A
     np.testing.assert_allclose(
@@ -65,7 +76,9 @@ def test_it_learns_the_digits():
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    network = kf.Network((kf.Linear(64, 20), kf.Tanh(), kf.Linear(20, 10)), kf.SoftmaxCrossEntropy())
+    network = kf.Network(
+        (kf.Linear(64, 20), kf.Tanh(), kf.Linear(20, 10)), kf.SoftmaxCrossEntropy()
+    )
     params = network.init(np.random.default_rng(0))
     rng, data = np.random.default_rng(0), (digits.data / 16, digits.target)
     batches = (batch for _ in range(3) for batch in kf.minibatches(*data, 128, rng))

@@ -1,4 +1,6 @@
-"""The scaled step stays in its box: by numbers, by property, along a run; known mistakes leave it."""
+"""The scaled step stays in its box: by numbers, by property, along a run; known mistakes leave
+it.
+"""
 
 from collections.abc import Callable
 
@@ -22,7 +24,9 @@ ROUNDING = 1 + 1e-9
 
 
 def last_step(Us: np.ndarray, beta: float, beta2: float, step: Callable = scaled) -> np.ndarray:
-    """Average the rows of ``Us``, (t, n), as the method does; return the step at the last of them."""
+    """Average the rows of ``Us``, (t, n), as the method does; return the step at the last of
+    them.
+    """
     M, V = np.zeros(Us.shape[1]), np.zeros(Us.shape[1])
     for U in Us:
         M, V = beta * M + (1 - beta) * U, beta2 * V + (1 - beta2) * U**2
@@ -62,7 +66,9 @@ def moves(name: str, steps: int, **options: float) -> list[float]:
 
 
 def test_a_run_stays_in_the_box_with_an_absurd_curvature() -> None:
-    """λ = 1e-12 makes H huge: the steps of ``kfqn_cnn`` leave the box, those of ``kfqn_adam`` do not."""
+    """λ = 1e-12 makes H huge: the steps of ``kfqn_cnn`` leave the box, those of ``kfqn_adam`` do
+    not.
+    """
     options = {"lr": 0.01, "damping": 1e-12, "curvature_interval": 1}
     bounds = [0.01 * box(k + 1, beta=0.9, beta2=0.99) * ROUNDING for k in range(12)]
     steps = moves("kfqn_adam", 12, **options)
@@ -72,9 +78,13 @@ def test_a_run_stays_in_the_box_with_an_absurd_curvature() -> None:
 
 MUTANTS: dict[str, Callable] = {
     "V is not rooted": lambda M, V, U, t, **d: scaled(M, V**2, U, t, **d),
-    "no bias correction of V": lambda M, V, U, t, **d: scaled(M, V * (1 - d["beta2"] ** t), U, t, **d),
+    "no bias correction of V": lambda M, V, U, t, **d: scaled(
+        M, V * (1 - d["beta2"] ** t), U, t, **d
+    ),
     "gradients in place of averages": lambda M, V, U, t, **d: U / (np.sqrt(V) + nadam.EPS),
-    "V forgets the newest": lambda M, V, U, t, **d: scaled(M, V - (1 - d["beta2"]) * U**2, U, t, **d),
+    "V forgets the newest": lambda M, V, U, t, **d: scaled(
+        M, V - (1 - d["beta2"]) * U**2, U, t, **d
+    ),
 }
 
 
@@ -109,7 +119,9 @@ def test_bad_decays_are_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_uncovered_parameters_take_adams_step_in_every_precision(dtype: torch.dtype) -> None:
-    """A first step is ``lr`` times the gradient's sign times the box, even where squares would underflow."""
+    """A first step is ``lr`` times the gradient's sign times the box, even where squares would
+    underflow.
+    """
     norm = torch.nn.LayerNorm(4)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), norm).to(dtype)
     with pytest.warns(UserWarning, match="these parameters take Adam's step"):

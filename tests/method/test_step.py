@@ -1,7 +1,7 @@
 """The method: an independent derivation of an iteration, limit cases, skips, start and errors.
 
-The oracle keeps ``B = H⁻¹`` and the direct update, forms A, loops over samples, and shares no line with the
-package but the network's forward-backward pass.
+The oracle keeps ``B = H⁻¹`` and the direct update, forms A, loops over samples, and shares no line
+with the package but the network's forward-backward pass.
 """
 
 from dataclasses import replace
@@ -25,7 +25,9 @@ CNN = kf.Network(
     ),
     kf.SoftmaxCrossEntropy(),
 )
-MLP = kf.Network((kf.Linear(4, 5), kf.Tanh(), kf.Linear(5, 3, bias=False)), kf.SoftmaxCrossEntropy())
+MLP = kf.Network(
+    (kf.Linear(4, 5), kf.Tanh(), kf.Linear(5, 3, bias=False)), kf.SoftmaxCrossEntropy()
+)
 
 
 def batch(network, N=6, seed=0):
@@ -55,7 +57,14 @@ class Oracle:
     """Some presets, written from the formulas a second time."""
 
     def __init__(self, name, network, lr, lam, tau):
-        self.name, self.network, self.lr, self.lam, self.tau, self.k = name, network, lr, lam, tau, 0
+        self.name, self.network, self.lr, self.lam, self.tau, self.k = (
+            name,
+            network,
+            lr,
+            lam,
+            tau,
+            0,
+        )
         self.M = self.B_a = self.B_g = self.sg = self.yg = self.A = None
 
     def step(self, params, x, target):
@@ -80,7 +89,10 @@ class Oracle:
         new = []
         for l, W in enumerate(params):
             Dh = first.records[l].Dh
-            g = sum(np.outer(Dh[n, t], bars[l][n, t]) for n in range(N) for t in range(Dh.shape[1])) / N
+            g = (
+                sum(np.outer(Dh[n, t], bars[l][n, t]) for n in range(N) for t in range(Dh.shape[1]))
+                / N
+            )
             self.M[l] = 0.9 * self.M[l] + 0.1 * (g + self.tau * W)
             P = np.linalg.solve(self.B_g[l], np.linalg.solve(self.B_a[l], self.M[l].T).T)
             new.append(W - self.lr * P)
@@ -102,10 +114,18 @@ class Oracle:
 @pytest.mark.parametrize("tau", [0.0, 0.1])
 @pytest.mark.parametrize(
     ("name", "network"),
-    [("kfqn_cnn", CNN), ("kfqn_cnn_l", CNN), ("kbfgs_2022", CNN), ("kbfgs_2020", MLP), ("kfqn_cnn", MLP)],
+    [
+        ("kfqn_cnn", CNN),
+        ("kfqn_cnn_l", CNN),
+        ("kbfgs_2022", CNN),
+        ("kbfgs_2020", MLP),
+        ("kfqn_cnn", MLP),
+    ],
 )
 def test_iterations_follow_a_second_derivation(name, network, tau):
-    """Twelve steps of H- and B-form agree to 1e-9: rounding times the condition of B, below 1e5 here."""
+    """Twelve steps of H- and B-form agree to 1e-9: rounding times the condition of B, below 1e5
+    here.
+    """
     optimizer = kf.preset(name, lr=1.0, damping=0.05, weight_decay=tau, curvature_interval=1)
     params = network.init(np.random.default_rng(1))
     oracle = Oracle("kbfgs_2020" if "2020" in name else name, network, 1.0, 0.05, tau)
@@ -115,7 +135,9 @@ def test_iterations_follow_a_second_derivation(name, network, tau):
         params, state, _ = optimizer.step(network, params, state, x, t)
         expected = oracle.step(expected, x, t)
         for l, block in enumerate(state.blocks):
-            np.testing.assert_allclose(params[l], expected[l], rtol=0, atol=1e-9 * abs(expected[l]).max())
+            np.testing.assert_allclose(
+                params[l], expected[l], rtol=0, atol=1e-9 * abs(expected[l]).max()
+            )
             for H, B in ((block.H_a, oracle.B_a[l]), (block.H_g, oracle.B_g[l])):
                 np.testing.assert_allclose(H.dense() @ B, np.eye(len(B)), atol=1e-9)
     assert all(block.counts.updates_g == 12 - block.counts.skipped_g for block in state.blocks)
@@ -124,7 +146,9 @@ def test_iterations_follow_a_second_derivation(name, network, tau):
 
 @pytest.mark.parametrize("name", kf.PRESETS)
 def test_invariants_along_a_run(name):
-    """H symmetric, positive definite, secant for the last pair; arguments never change; counts add up."""
+    """H symmetric, positive definite, secant for the last pair; arguments never change; counts add
+    up.
+    """
     network = MLP if "2020" in name else CNN
     optimizer = kf.preset(name, lr=0.1, memory=3, curvature_interval=1)
     params = network.init(np.random.default_rng(2))
@@ -139,15 +163,21 @@ def test_invariants_along_a_run(name):
                 np.testing.assert_allclose(H, H.T, rtol=0, atol=1e-13 * abs(H).max())
                 assert np.linalg.eigvalsh(H).min() > 0
             counts = block.counts
-            assert counts.updates_a + counts.skipped_a == counts.updates_g + counts.skipped_g == k + 1
+            assert (
+                counts.updates_a + counts.skipped_a == counts.updates_g + counts.skipped_g == k + 1
+            )
     assert state.k == 8
 
 
 def test_full_lbfgs_memory_equals_bfgs():
-    """L-BFGS with room for all pairs is BFGS from the same start, so the two presets walk together."""
+    """L-BFGS with room for all pairs is BFGS from the same start, so the two presets walk
+    together.
+    """
     dense, lean = kf.preset("kfqn_cnn"), kf.preset("kfqn_cnn_l")
     start = CNN.init(np.random.default_rng(3))
-    runs = [kf.fit(each, CNN, start, (batch(CNN, seed=k) for k in range(10))) for each in (dense, lean)]
+    runs = [
+        kf.fit(each, CNN, start, (batch(CNN, seed=k) for k in range(10))) for each in (dense, lean)
+    ]
     for one, two in zip(*runs, strict=True):
         assert one.loss == pytest.approx(two.loss, rel=1e-10)
 
@@ -158,7 +188,9 @@ def test_lean_input_factor_with_one_direction_is_exact_there():
     params = CNN.init(np.random.default_rng(3))
     x, t = batch(CNN)
     step = optimizer.step(CNN, params, optimizer.init(params), x, t)
-    for block, record in zip(step.state.blocks, kf.forward_backward(CNN, params, x, t).records, strict=True):
+    for block, record in zip(
+        step.state.blocks, kf.forward_backward(CNN, params, x, t).records, strict=True
+    ):
         A = kf.input_factor(record.a_bar)
         gamma = 1 / (block.lambda_a + np.trace(A) / len(A))
         s = gamma * kf.input_mean(record.a_bar)
@@ -167,7 +199,9 @@ def test_lean_input_factor_with_one_direction_is_exact_there():
 
 
 def test_without_curvature_updates_it_is_a_fixed_kronecker_preconditioner():
-    """Limit case: H_g stays I and H_a stays (A_0 + λ_A I)⁻¹; the first step is -lr (1 − β) g H_a."""
+    """Limit case: H_g stays I and H_a stays (A_0 + λ_A I)⁻¹; the first step is -lr (1 − β) g
+    H_a.
+    """
     optimizer = kf.preset("kfqn_cnn", lr=0.5, damping=0.04, curvature_interval=1000)
     params = MLP.init(np.random.default_rng(4))
     x, t = batch(MLP)
@@ -181,7 +215,9 @@ def test_without_curvature_updates_it_is_a_fixed_kronecker_preconditioner():
 
 
 def test_large_damping_is_gradient_descent():
-    """λ → ∞ with lr growing like √λ turns H_a into I / √λ: the first step tends to lr (1 − β) g / √λ."""
+    """λ → ∞ with lr growing like √λ turns H_a into I / √λ: the first step tends to lr (1 − β) g /
+    √λ.
+    """
     params = MLP.init(np.random.default_rng(4))
     x, t = batch(MLP)
     optimizer = kf.preset("kfqn_cnn", lr=1e6, damping=1e12)
@@ -209,10 +245,14 @@ def test_warm_start_averages_A_over_the_batches():
     batches = [batch(CNN, seed=k) for k in range(3)]
     optimizer = kf.preset("kfqn_cnn", damping=0.09)
     state = optimizer.warm_start(CNN, params, optimizer.init(params), batches)
-    whole = kf.forward_backward(CNN, params, *(np.concatenate(each) for each in zip(*batches, strict=True)))
+    whole = kf.forward_backward(
+        CNN, params, *(np.concatenate(each) for each in zip(*batches, strict=True))
+    )
     for block, record in zip(state.blocks, whole.records, strict=True):
         A = kf.input_factor(record.a_bar)  # equal batches: the mean of A is A of all samples
-        np.testing.assert_allclose(block.H_a.dense() @ (A + 0.3 * np.eye(len(A))), np.eye(len(A)), atol=1e-10)
+        np.testing.assert_allclose(
+            block.H_a.dense() @ (A + 0.3 * np.eye(len(A))), np.eye(len(A)), atol=1e-10
+        )
     with pytest.raises(ValueError, match="before the first iteration"):
         optimizer.warm_start(CNN, params, state, batches)
     with pytest.raises(ValueError, match="at least one mini-batch"):
@@ -257,7 +297,9 @@ def test_a_batch_that_is_not_finite_changes_only_the_counters(bad, k):
 
 
 def test_a_factor_that_overflows_is_not_averaged():
-    """Inputs can be so large that A overflows where loss and gradient, behind a saturated tanh, do not."""
+    """Inputs can be so large that A overflows where loss and gradient, behind a saturated tanh, do
+    not.
+    """
     optimizer = kf.preset("kbfgs_2020")
     params = MLP.init(np.random.default_rng(8))
     params, state, _ = optimizer.step(MLP, params, optimizer.init(params), *batch(MLP))
@@ -291,7 +333,9 @@ def test_a_second_pass_that_overflows_is_skipped_and_not_averaged():
 
 
 def test_2020_skips_pairs_of_little_curvature():
-    """sᵀy ≤ threshold ‖s‖² ‖ḡ‖ is skipped: an absurd threshold skips everything, for both factors."""
+    """sᵀy ≤ threshold ‖s‖² ‖ḡ‖ is skipped: an absurd threshold skips everything, for both
+    factors.
+    """
     optimizer = kf.preset("kbfgs_2020", skip_below=1e12)
     params = MLP.init(np.random.default_rng(10))
     step = optimizer.step(MLP, params, optimizer.init(params), *batch(MLP))
@@ -299,7 +343,9 @@ def test_2020_skips_pairs_of_little_curvature():
 
 
 def test_a_grouped_convolution_is_layers_side_by_side():
-    """Two groups have the factors, and take the step, of two convolutions on the halves of the channels."""
+    """Two groups have the factors, and take the step, of two convolutions on the halves of the
+    channels.
+    """
     rng = np.random.default_rng(11)
     grouped = kf.Network((kf.Conv2d(4, 6, 2, groups=2),), kf.MeanSquaredError())
     half = kf.Network((kf.Conv2d(2, 3, 2),), kf.MeanSquaredError())

@@ -1,4 +1,6 @@
-"""Train in lives that are killed: ``python -m tests.optim.deaths FOLDER`` prints the exit codes as JSON."""
+"""Train in lives that are killed: ``python -m tests.optim.deaths FOLDER`` prints the exit codes as
+JSON.
+"""
 
 import json
 import multiprocessing
@@ -14,7 +16,10 @@ from kfqn_ref.optim import KFQN
 
 from .models import cnn, run
 
-DEATHS, LENGTH = 20, 160  # a life takes two steps and 10 ms at most: none reaches the end before the last
+DEATHS, LENGTH = (
+    20,
+    160,
+)  # a life takes two steps and 10 ms at most: none reaches the end before the last
 
 
 def training(folder: Path, progress: Any) -> None:
@@ -34,7 +39,9 @@ def training(folder: Path, progress: Any) -> None:
 
 
 def main(folder: Path) -> list[int | None]:
-    """Return the exit codes of 20 lives that are killed in a step or in a write, and of one that is not."""
+    """Return the exit codes of 20 lives that are killed in a step or in a write, and of one that is
+    not.
+    """
     forked, rng, codes = multiprocessing.get_context("fork"), random.Random(0), []
     for death in range(DEATHS + 1):
         ours, theirs = forked.Pipe(duplex=False)

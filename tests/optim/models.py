@@ -12,10 +12,14 @@ from kfqn_ref.optim import KFQN
 Closure = Callable[[], Tensor]
 
 
-def data(n: int = 16, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def data(
+    n: int = 16, *, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     """Images (n, 2, 6, 6) and five classes."""
     rng = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 2, 6, 6, generator=rng, dtype=dtype), torch.randint(0, 5, (n,), generator=rng)
+    return torch.randn(n, 2, 6, 6, generator=rng, dtype=dtype), torch.randint(
+        0, 5, (n,), generator=rng
+    )
 
 
 def cnn(*, seed: int = 1, dtype: torch.dtype = torch.float64) -> nn.Sequential:
@@ -34,7 +38,9 @@ def cnn(*, seed: int = 1, dtype: torch.dtype = torch.float64) -> nn.Sequential:
 def mlp(*, seed: int = 1, dtype: torch.dtype = torch.float64) -> nn.Sequential:
     """Two linear layers on flattened images."""
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(72, 6, dtype=dtype), nn.Tanh(), nn.Linear(6, 5, dtype=dtype))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(72, 6, dtype=dtype), nn.Tanh(), nn.Linear(6, 5, dtype=dtype)
+    )
 
 
 def model_for(preset: str, *, dtype: torch.dtype = torch.float64) -> nn.Sequential:
@@ -70,7 +76,13 @@ def tensors(state: Any) -> list[Tensor]:
     """All tensors of a state, in order."""
     if isinstance(state, Tensor):
         return [state]
-    items = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    items = (
+        state.values()
+        if isinstance(state, dict)
+        else state
+        if isinstance(state, list | tuple)
+        else ()
+    )
     return [tensor for item in items for tensor in tensors(item)]
 
 
@@ -81,4 +93,6 @@ def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
 
 def close(ours: list[Tensor], theirs: list[Tensor], rtol: float) -> bool:
     """Whether two lists of tensors are equal relative to the norm of each."""
-    return all(float((a - b).norm()) <= rtol * float(b.norm()) for a, b in zip(ours, theirs, strict=True))
+    return all(
+        float((a - b).norm()) <= rtol * float(b.norm()) for a, b in zip(ours, theirs, strict=True)
+    )

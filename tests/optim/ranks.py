@@ -1,6 +1,8 @@
-"""One rank of the tests of data parallelism, or the batch alone: arguments ``RANK WORLD PORT OUT START``.
+"""One rank of the tests of data parallelism, or the batch alone: arguments
+``RANK WORLD PORT OUT START``.
 
-Writes what every variant's run left. ``START`` is what the batch alone wrote: runs go on from it, too.
+Writes what every variant's run left. ``START`` is what the batch alone wrote: runs go on from it,
+too.
 """
 
 import os
@@ -20,7 +22,10 @@ from kfqn_ref.optim import KFQN, PRESETS
 
 STEPS, BATCH = 20, 16
 HALF = STEPS // 2
-OWNABLE = [*((preset, "dense") for preset in PRESETS if not preset.endswith("2020")), ("kfqn_cnn", "lbfgs")]
+OWNABLE = [
+    *((preset, "dense") for preset in PRESETS if not preset.endswith("2020")),
+    ("kfqn_cnn", "lbfgs"),
+]
 PLAIN = [*((preset, "dense", False) for preset in PRESETS), ("kfqn_cnn", "lbfgs", False)]
 OWNED = [(*each, True) for each in OWNABLE]
 Variant = tuple[str, str, bool]
@@ -88,7 +93,9 @@ def run(variant: Variant, rank: int, world: int) -> dict[str, object]:
         "keys": list(opt.state_dict()["kfqn"]["layers"]),
         "state_bytes": state_bytes(opt),
         "shown": sorted({name.split("/")[0] for name in opt.diagnostics() if "/" in name}),
-        "refused": {layer.name: refusal(lambda x=layer: opt.curvature(x.module)) for layer in opt.layers},
+        "refused": {
+            layer.name: refusal(lambda x=layer: opt.curvature(x.module)) for layer in opt.layers
+        },
         "own checkpoint refused": refusal(lambda: opt.load_state_dict(half["opt"])),
         "owner": {layer.name: owner for layer, owner in opt.ownership.owner.items()},
     }
@@ -136,7 +143,9 @@ def main() -> None:
     found["resumed"] = {v: resume(v, alone[(*v[:2], False)]["half"], rank, world) for v in OWNED}
     torch.save({**found, "warm": warm(rank, world)}, out)
     dist.destroy_process_group()
-    os._exit(0)  # a thread of gloo that outlives its group would abort the interpreter's own way out
+    os._exit(
+        0
+    )  # a thread of gloo that outlives its group would abort the interpreter's own way out
 
 
 if __name__ == "__main__":

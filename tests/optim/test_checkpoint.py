@@ -1,4 +1,6 @@
-"""A run goes on from a checkpoint bit for bit; a foreign checkpoint is refused and touches nothing."""
+"""A run goes on from a checkpoint bit for bit; a foreign checkpoint is refused and touches
+nothing.
+"""
 
 import copy
 from collections.abc import Callable
@@ -15,7 +17,9 @@ from .models import cnn, equal, mlp, model_for, run, tensors, weights
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("preset", "factor"), [*((p, "dense") for p in PRESETS), ("kfqn_cnn_l", "lbfgs")])
+@pytest.mark.parametrize(
+    ("preset", "factor"), [*((p, "dense") for p in PRESETS), ("kfqn_cnn_l", "lbfgs")]
+)
 def test_resuming_equals_the_uninterrupted_run_bit_for_bit(
     preset: str, factor: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
@@ -60,7 +64,12 @@ def older(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 REFUSED = [
-    (lambda: KFQN(wider()), lambda s: s, ValueError, r"layers of the checkpoint must be .*\[1, 6, 13\].*got"),
+    (
+        lambda: KFQN(wider()),
+        lambda s: s,
+        ValueError,
+        r"layers of the checkpoint must be .*\[1, 6, 13\].*got",
+    ),
     (lambda: KFQN(mlp()), lambda s: s, ValueError, "layers of the checkpoint must be"),
     (
         lambda: KFQN(cnn(), "kfqn_cnn_l"),
@@ -68,8 +77,18 @@ REFUSED = [
         ValueError,
         "preset of the checkpoint must be 'kfqn_cnn_l'",
     ),
-    (lambda: KFQN(cnn(), memory=7), lambda s: s, ValueError, "memory of the checkpoint must be 7, got 100"),
-    (lambda: KFQN(cnn(), input_factor="lbfgs"), lambda s: s, ValueError, "input_factor of the checkpoint"),
+    (
+        lambda: KFQN(cnn(), memory=7),
+        lambda s: s,
+        ValueError,
+        "memory of the checkpoint must be 7, got 100",
+    ),
+    (
+        lambda: KFQN(cnn(), input_factor="lbfgs"),
+        lambda s: s,
+        ValueError,
+        "input_factor of the checkpoint",
+    ),
     (
         lambda: KFQN(cnn(), input_factor="lbfgs", lean_above=9),
         lambda s: s,
@@ -77,7 +96,12 @@ REFUSED = [
         "input_factor of the checkpoint must be 'lbfgs above 9', got 'dense'",
     ),
     (lambda: KFQN(cnn()), older, ValueError, "version 1, got version 0"),
-    (lambda: KFQN(cnn()), lambda s: {"state": {}, "param_groups": []}, ValueError, "got none for .'kfqn'."),
+    (
+        lambda: KFQN(cnn()),
+        lambda s: {"state": {}, "param_groups": []},
+        ValueError,
+        "got none for .'kfqn'.",
+    ),
     (lambda: KFQN(cnn()), lambda s: [s], TypeError, "must be a dictionary, got list"),
 ]
 

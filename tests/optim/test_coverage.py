@@ -1,4 +1,6 @@
-"""What people do with a model: kinds of layers, groups, freezing, micro-batches, autocast, checkpointing."""
+"""What people do with a model: kinds of layers, groups, freezing, micro-batches, autocast,
+checkpointing.
+"""
 
 from collections.abc import Callable
 
@@ -12,7 +14,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from kfqn_ref import bridge
-from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
+from kfqn_ref.layers import (
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.presets import preset as reference_preset
 from kfqn_ref.network import Network
@@ -44,7 +56,9 @@ def networks(draw: st.DrawFn) -> tuple[Network, tuple[int, ...]]:
     size = size if layers and size >= 2 else shape[1] if not layers else max(size, 1)
     features = _features(layers, shape)
     layers += [Flatten(), Linear(features, 4, draw(st.booleans())), Tanh(), Linear(4, 3)]
-    return Network(tuple(layers), draw(st.sampled_from([SoftmaxCrossEntropy(), MeanSquaredError()]))), shape
+    return Network(
+        tuple(layers), draw(st.sampled_from([SoftmaxCrossEntropy(), MeanSquaredError()]))
+    ), shape
 
 
 def _features(layers: list[Layer], shape: tuple[int, ...]) -> int:
@@ -82,7 +96,9 @@ def test_random_networks_step_as_the_reference(
 
 
 class Kinds(nn.Module):
-    """Convolutions of one, two and three axes, and a linear layer on sequence positions, side by side."""
+    """Convolutions of one, two and three axes, and a linear layer on sequence positions, side by
+    side.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +109,11 @@ class Kinds(nn.Module):
         self.up = nn.ConvTranspose2d(2, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self.one(x.flatten(2)), self.two(x), self.three(x[:, None, :, :, :].repeat(1, 1, 2, 1, 1))]
+        parts = [
+            self.one(x.flatten(2)),
+            self.two(x),
+            self.three(x[:, None, :, :, :].repeat(1, 1, 2, 1, 1)),
+        ]
         return sum(p.tanh().flatten(1).mean(1) for p in [*parts, self.positions(x), self.up(x)])  # type: ignore[return-value]  # a sum of tensors
 
 
@@ -226,7 +246,9 @@ def test_the_casts_of_autocast_are_those_of_the_new_weights_in_the_second_pass()
     one, other = KFQN(inside, lr=0.5), KFQN(outside, lr=0.5)
     for k in range(3):
         x, target = data(seed=k, dtype=torch.float32)
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # its cache of casts outlives the first pass
+        with torch.autocast(
+            "cpu", dtype=torch.bfloat16
+        ):  # its cache of casts outlives the first pass
             one.step(closure_of(inside, x, target))
 
         def closure(x: Tensor = x, target: Tensor = target) -> Tensor:
@@ -297,7 +319,9 @@ def test_a_layer_that_is_never_called_takes_the_momentum_step() -> None:
             self.used, self.weight_only = nn.Linear(72, 6).double(), nn.Linear(6, 5).double()
 
         def forward(self, x: Tensor) -> Tensor:
-            return F.linear(self.used(x.flatten(1)).tanh(), self.weight_only.weight, self.weight_only.bias)
+            return F.linear(
+                self.used(x.flatten(1)).tanh(), self.weight_only.weight, self.weight_only.bias
+            )
 
     torch.manual_seed(0)
     model = Bypassed()
@@ -324,5 +348,7 @@ def scheduled(build: Callable[[KFQN], torch.optim.lr_scheduler.LRScheduler]) -> 
 def test_schedulers_of_torch_drive_the_rate() -> None:
     schedulers = torch.optim.lr_scheduler
     assert scheduled(lambda o: schedulers.StepLR(o, 2, 0.5)) == [0.4, 0.2, 0.2, 0.1]
-    assert scheduled(lambda o: schedulers.CosineAnnealingLR(o, 4))[-1] == pytest.approx(0, abs=1e-12)
+    assert scheduled(lambda o: schedulers.CosineAnnealingLR(o, 4))[-1] == pytest.approx(
+        0, abs=1e-12
+    )
     assert scheduled(lambda o: schedulers.OneCycleLR(o, 0.4, total_steps=5))[-1] < 0.4

@@ -50,7 +50,8 @@ def trained(world: int) -> list[dict[Any, dict[str, Any]]]:
             for r, out in enumerate(outs)
         ]
         running = [
-            subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for command in commands
+            subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+            for command in commands
         ]
         try:
             errors = [process.communicate(timeout=200)[1] for process in running]
@@ -62,7 +63,9 @@ def trained(world: int) -> list[dict[Any, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("world", [2, 4])
-@pytest.mark.parametrize("variant", [*ranks.PLAIN, *ranks.OWNED], ids=lambda v: "-".join(map(str, v)))
+@pytest.mark.parametrize(
+    "variant", [*ranks.PLAIN, *ranks.OWNED], ids=lambda v: "-".join(map(str, v))
+)
 def test_ranks_on_shards_equal_one_process_on_the_batch(world: int, variant: ranks.Variant) -> None:
     (alone,) = trained(1)
     one = alone[(*variant[:2], False)]
@@ -84,7 +87,9 @@ def test_vectors_travel_where_kfac_reduces_matrices() -> None:
     assert vectors < kfac / 4
     directions = sum(groups * d_g * d_a for groups, d_g, d_a in shapes) * 8 * ranks.STEPS
     actions = sum(groups * d_a for groups, _, d_a in shapes) * 8 * updates  # s_a
-    assert first["kfqn_cnn", "dense", True]["bytes"] == vectors + start + loss + directions + actions
+    assert (
+        first["kfqn_cnn", "dense", True]["bytes"] == vectors + start + loss + directions + actions
+    )
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -95,13 +100,17 @@ def test_the_states_of_the_owners_make_up_the_state_of_one_process(
     (alone,), found = trained(1), [rank[variant] for rank in trained(world)]
     assert sum(rank["state_bytes"] for rank in found) == alone[(*variant[:2], False)]["state_bytes"]
     owner = found[0]["owner"]
-    assert set(owner.values()) == set(range(min(world, len(owner))))  # a fourth rank has nothing to keep
+    assert set(owner.values()) == set(
+        range(min(world, len(owner)))
+    )  # a fourth rank has nothing to keep
     for r, rank in enumerate(found):
         assert rank["owner"] == owner
         assert rank["shown"] == sorted(name for name in owner if owner[name] == r)
         for name, said in rank["refused"].items():
             assert said == (
-                "" if owner[name] == r else f"'{name}' must be asked for on rank {owner[name]}, got {r}"
+                ""
+                if owner[name] == r
+                else f"'{name}' must be asked for on rank {owner[name]}, got {r}"
             )
 
 
@@ -160,7 +169,10 @@ def test_ownership_is_refused_where_there_is_nothing_to_share() -> None:
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=7), st.integers(1, 4))
 def test_owners_are_balanced_to_four_thirds_of_the_best(costs: list[int], count: int) -> None:
     def largest(owners: Sequence[int]) -> int:
-        return max(sum(c for c, owner in zip(costs, owners, strict=True) if owner == r) for r in range(count))
+        return max(
+            sum(c for c, owner in zip(costs, owners, strict=True) if owner == r)
+            for r in range(count)
+        )
 
     best = min(map(largest, product(range(count), repeat=len(costs))))
     assert 3 * count * largest(balanced(costs, count)) <= (4 * count - 1) * best
@@ -172,7 +184,9 @@ def test_a_model_under_fsdp2_is_refused_with_the_reason() -> None:
         mesh = init_device_mesh("cpu", (1,))
         model = nn.Linear(3, 2)
         fully_shard(model, mesh=mesh)
-        with pytest.raises(ValueError, match="whole on every rank, got the DTensor 'weight'.*H_g M H_a"):
+        with pytest.raises(
+            ValueError, match="whole on every rank, got the DTensor 'weight'.*H_g M H_a"
+        ):
             KFQN(model)
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,6 @@
-"""Every wrong use is refused with the class and the words that are promised, and changes nothing."""
+"""Every wrong use is refused with the class and the words that are promised, and changes
+nothing.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +58,15 @@ def test_wrong_values_are_refused(options: dict[str, Any], words: str) -> None:
 
 
 def test_the_closed_ends_of_the_ranges_are_taken() -> None:
-    KFQN(cnn(), lr=0.0, momentum=0.0, weight_decay=0.0, pair_decay=0.0, memory=1, curvature_interval=1)
+    KFQN(
+        cnn(),
+        lr=0.0,
+        momentum=0.0,
+        weight_decay=0.0,
+        pair_decay=0.0,
+        memory=1,
+        curvature_interval=1,
+    )
 
 
 def test_double_damping_needs_damping_below_one() -> None:
@@ -72,7 +82,9 @@ def test_a_model_that_is_not_a_module_is_a_type_error() -> None:
 
 def test_compiling_without_a_compiler_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ValueError, match=r"compile=True needs one of the C\+\+ compilers .* none in PATH"):
+    with pytest.raises(
+        ValueError, match=r"compile=True needs one of the C\+\+ compilers .* none in PATH"
+    ):
         KFQN(mlp(), compile=True)
 
 
@@ -94,7 +106,9 @@ def test_shared_weights_are_refused_by_name_unless_excluded() -> None:
 
 def test_weight_and_bias_in_different_groups_are_refused() -> None:
     model = cnn()
-    with pytest.raises(ValueError, match="weight and bias must be in one parameter group, but not so in '0'"):
+    with pytest.raises(
+        ValueError, match="weight and bias must be in one parameter group, but not so in '0'"
+    ):
         KFQN(model, groups=[{"params": [model[0].weight], "lr": 0.1}])
 
 

@@ -1,9 +1,10 @@
 """Readiness for a GPU, shown without one: whole steps on the tensors of a fake accelerator.
 
 A fake tensor has a shape, a dtype and a device but no values: a data-dependent operation, a host
-synchronisation or a mix of devices raises. The CPU build of torch cannot differentiate on fake CUDA tensors
-(its autograd asks for a device guard that is not linked), so the accelerator is torch's place for private
-backends, under the name ``fakegpu``. Autocast has no rules there: half precision is a model in bfloat16.
+synchronisation or a mix of devices raises. The CPU build of torch cannot differentiate on fake CUDA
+tensors (its autograd asks for a device guard that is not linked), so the accelerator is torch's
+place for private backends, under the name ``fakegpu``. Autocast has no rules there: half precision
+is a model in bfloat16.
 """
 
 from typing import Any
@@ -20,9 +21,14 @@ from kfqn_ref.optim import KFQN, PRESETS, iteration
 from .models import tensors
 
 _setup_privateuseone_for_python_backend("fakegpu")
-torch.fakegpu.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]  # made by the line above
+# made by the line above
+torch.fakegpu.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]
 
-VARIANTS = [*((preset, "dense") for preset in PRESETS), ("kfqn_cnn", "lbfgs"), ("convergent", "lbfgs")]
+VARIANTS = [
+    *((preset, "dense") for preset in PRESETS),
+    ("kfqn_cnn", "lbfgs"),
+    ("convergent", "lbfgs"),
+]
 
 
 def model_for(preset: str) -> nn.Module:
@@ -39,11 +45,15 @@ def model_for(preset: str) -> nn.Module:
 
 
 def on_the_fake_gpu(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model with its parameters replaced: ``Module.to`` asks for more than a fake device has."""
+    """The model with its parameters replaced: ``Module.to`` asks for more than a fake device
+    has.
+    """
     for module in model.modules():
         for name, p in module._parameters.items():
             if p is not None:
-                module._parameters[name] = nn.Parameter(torch.empty(p.shape, device="fakegpu", dtype=dtype))
+                module._parameters[name] = nn.Parameter(
+                    torch.empty(p.shape, device="fakegpu", dtype=dtype)
+                )
     return model
 
 
@@ -69,7 +79,9 @@ def fake_steps(preset: str, steps: int, *, half: bool, **options: Any) -> KFQN:
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bf16"])
 @pytest.mark.parametrize(("preset", "factor"), VARIANTS)
 @pytest.mark.parametrize("interval", [1, 10])
-def test_a_whole_step_runs_on_a_fake_gpu(preset: str, factor: str, interval: int, half: bool) -> None:
+def test_a_whole_step_runs_on_a_fake_gpu(
+    preset: str, factor: str, interval: int, half: bool
+) -> None:
     options = {"input_factor": factor, "curvature_interval": interval, "weight_decay": 0.1}
     opt = fake_steps(preset, 3, half=half, **options)
     states = [tensor for state in opt.state.values() for tensor in tensors(state)]

@@ -26,7 +26,8 @@ def covered(module: nn.Module) -> tuple[Geometry, Layer]:
 def patches(module: Any, a: Tensor) -> Tensor:
     """ā of every sample and location, (groups, N T, d_a), read off the layer itself.
 
-    A convolution whose kernel is one at one entry and zero elsewhere shows that entry of every patch.
+    A convolution whose kernel is one at one entry and zero elsewhere shows that entry of every
+    patch.
     """
     probe = type(module)(
         module.in_channels,
@@ -46,7 +47,9 @@ def patches(module: Any, a: Tensor) -> Tensor:
             probe.weight.zero_()[(slice(None), 0, *entry)] = 1
             columns.append(probe(a))  # (N, C_in, *locations)
     stacked = torch.stack(columns, 2)  # (N, C_in, offsets, *locations)
-    stacked = stacked.unflatten(1, (module.groups, -1)).flatten(2, 3).flatten(3)  # (N, groups, C k, T)
+    stacked = (
+        stacked.unflatten(1, (module.groups, -1)).flatten(2, 3).flatten(3)
+    )  # (N, groups, C k, T)
     rows = stacked.permute(1, 0, 3, 2).flatten(1, 2)
     return F.pad(rows, (0, 1), value=1.0) if module.bias is not None else rows
 
@@ -66,7 +69,16 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:
     bias = draw(st.booleans())
     torch.manual_seed(draw(st.integers(0, 3)))
     conv = CONVS[axes](
-        channels, 2 * groups, kernel, stride, padding, dilation, groups, bias, mode, dtype=torch.float64
+        channels,
+        2 * groups,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        bias,
+        mode,
+        dtype=torch.float64,
     )
     space = [draw(st.integers(5, 7)) for _ in range(axes)]
     return conv, torch.randn(draw(st.integers(1, 3)), channels, *space, dtype=torch.float64)
@@ -86,7 +98,9 @@ def test_convolutions(case: tuple[nn.Conv2d, Tensor]) -> None:
     if module.bias is not None:
         W = torch.cat((W, module.bias.detach().reshape(*W.shape[:2], 1)), -1)
     by_patches = (a_bar @ W.mT).unflatten(1, (N, T)).permute(1, 0, 3, 2).reshape(h.shape)
-    torch.testing.assert_close(by_patches, h, rtol=1e-12, atol=1e-12)  # the patches are the layer's own
+    torch.testing.assert_close(
+        by_patches, h, rtol=1e-12, atol=1e-12
+    )  # the patches are the layer's own
 
     v = torch.randn(layer_geometry.groups, layer_geometry.d_a, dtype=a.dtype)
     expected = (a_bar.mT @ (a_bar @ v[..., None]))[..., 0]
@@ -100,7 +114,9 @@ def test_convolutions(case: tuple[nn.Conv2d, Tensor]) -> None:
     mean = layer_geometry.input_sum(layer_geometry.batch_sum(a, a.dtype), N * T) / (N * T)
     torch.testing.assert_close(mean, a_bar.mean(1), rtol=1e-12, atol=1e-12)
     means = h.unflatten(1, (layer_geometry.groups, -1)).flatten(3).mean((0, 3))
-    torch.testing.assert_close(layer_geometry.output_sum(h) / (N * T), means, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        layer_geometry.output_sum(h) / (N * T), means, rtol=1e-12, atol=1e-12
+    )
     torch.testing.assert_close(layer.output_mean(mean), means, rtol=1e-12, atol=1e-12)
 
 
@@ -126,7 +142,9 @@ def test_linear_layers_at_any_number_of_positions(bias: bool, positions: list[in
     torch.testing.assert_close(
         layer_geometry.output_sum(h)[0], h.reshape(-1, 3).sum(0), rtol=1e-12, atol=1e-12
     )
-    torch.testing.assert_close(layer.output_mean(mean)[0], h.reshape(-1, 3).mean(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        layer.output_mean(mean)[0], h.reshape(-1, 3).mean(0), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_inputs_without_a_batch_axis_are_one_sample() -> None:
@@ -149,15 +167,20 @@ def test_factor_and_action_are_the_same_from_small_slices(monkeypatch: pytest.Mo
     v = torch.randn(1, layer_geometry.d_a, dtype=a.dtype)
     whole, product = layer_geometry.input_factor(a, a.dtype), layer_geometry.action(a, v)
     monkeypatch.setattr(geometry, "PATCH_FLOATS", 1)
-    torch.testing.assert_close(layer_geometry.input_factor(a, a.dtype), whole, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        layer_geometry.input_factor(a, a.dtype), whole, rtol=1e-13, atol=1e-13
+    )
     torch.testing.assert_close(layer_geometry.action(a, v), product, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("module", [nn.ConvTranspose2d(1, 1, 2), nn.BatchNorm2d(2), nn.Bilinear(2, 2, 2)])
+@pytest.mark.parametrize(
+    "module", [nn.ConvTranspose2d(1, 1, 2), nn.BatchNorm2d(2), nn.Bilinear(2, 2, 2)]
+)
 def test_other_kinds_have_no_geometry(module: nn.Module) -> None:
     assert geometry_of(module) is None
 
 
 def test_a_subclass_is_another_kind() -> None:
-    # its forward may do anything: the output projection of MultiheadAttention is never called at all
+    # its forward may do anything: the output projection of MultiheadAttention is never called at
+    # all
     assert geometry_of(nn.MultiheadAttention(4, 1).out_proj) is None

@@ -1,4 +1,6 @@
-"""Vectors of several layers in one tensor: what is joined comes apart again, and changes no number."""
+"""Vectors of several layers in one tensor: what is joined comes apart again, and changes no
+number.
+"""
 
 from typing import Any
 
@@ -28,7 +30,9 @@ def test_joined_vectors_come_apart_again(shapes: list[tuple[int, int]]) -> None:
     before = vectors(shapes)
     together = joined.join(before)
     assert together.shape == (sum(g for g, _ in shapes), max(d for _, d in shapes))
-    assert torch.count_nonzero(together) == sum(g * d for g, d in shapes)  # zeros behind the shorter ones
+    assert torch.count_nonzero(together) == sum(
+        g * d for g, d in shapes
+    )  # zeros behind the shorter ones
     assert all(map(torch.equal, joined.split(together, before), before))
     numbers = joined.split(together[:, 0], before)
     assert all(torch.equal(number, v[:, 0]) for number, v in zip(numbers, before, strict=True))
@@ -51,12 +55,18 @@ def test_every_vector_is_joined_once_with_its_like(
 ) -> None:
     kinds = data.draw(st.lists(st.booleans(), min_size=len(shapes), max_size=len(shapes)))
     dtypes = data.draw(
-        st.lists(st.sampled_from([torch.float32, torch.float64]), min_size=len(shapes), max_size=len(shapes))
+        st.lists(
+            st.sampled_from([torch.float32, torch.float64]),
+            min_size=len(shapes),
+            max_size=len(shapes),
+        )
     )
     given = [v.to(dtype) for v, dtype in zip(vectors(shapes), dtypes, strict=True)]
     found = joined.joinable(given, kinds)
     assert sorted(i for some in found for i in some) == list(range(len(shapes)))
-    assert len({(kinds[some[0]], dtypes[some[0]]) for some in found}) == len(found)  # all that may, is
+    assert len({(kinds[some[0]], dtypes[some[0]]) for some in found}) == len(
+        found
+    )  # all that may, is
     for some in found:
         assert len({(kinds[i], dtypes[i]) for i in some}) == 1
 
@@ -75,7 +85,9 @@ def test_many_narrow_groups_are_not_padded_beside_a_wide_vector() -> None:
 
 
 def test_vectors_of_one_group_are_joined_by_one_kernel() -> None:
-    """And one for the zeros, whatever the number of layers; a narrow vector of many groups has its own."""
+    """And one for the zeros, whatever the number of layers; a narrow vector of many groups has its
+    own.
+    """
     for shapes, expected in (([(1, 3), (1, 5), (1, 2), (3, 5)], 2), ([(2, 3), (1, 5)], 3)):
         before = vectors(shapes)
         with Kernels() as kernels:
@@ -121,7 +133,9 @@ def test_layers_updated_together_are_those_updated_alone(
 ) -> None:
     together, model = trained(**options)
     monkeypatch.setattr(joined, "MOST_NUMBERS", 0)
-    alone, other = trained(**options)  # only the order of sums differs, by the zeros behind the vectors
+    alone, other = trained(
+        **options
+    )  # only the order of sums differs, by the zeros behind the vectors
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-13)
     for mine, theirs in zip(together.layers, alone.layers, strict=True):

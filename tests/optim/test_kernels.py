@@ -42,7 +42,8 @@ def test_powell_damping(case: dict) -> None:
 
 @pytest.mark.parametrize("long", [1.0, 1e8, 1e20])
 def test_a_tiny_theta_is_not_rounded_away(long: float) -> None:
-    """``theta s`` is as long as ``H y`` however long ``s`` is, and gives the bound its equality; float32.
+    """``theta s`` is as long as ``H y`` however long ``s`` is, and gives the bound its equality;
+    float32.
 
     Some ten roundings of 6e-8 each.
     """
@@ -87,7 +88,9 @@ def test_bfgs_update_leaves_what_it_does_not_accept_bit_for_bit(case: dict, why:
         "inf": np.full_like(case["s"], np.inf),
     }[why]
     H = t(case["H"])
-    accepted = kernels.bfgs_inverse_update_([H], t(s), t(case["y"]), hy(case), ALL & (why != "masked"))
+    accepted = kernels.bfgs_inverse_update_(
+        [H], t(s), t(case["y"]), hy(case), ALL & (why != "masked")
+    )
     assert not accepted.any()
     assert np.array_equal(H[0].numpy(), case["H"])
 
@@ -97,7 +100,11 @@ def test_lbfgs_push_and_product(case: dict, memory: int) -> None:
     S, Y, q, gamma = case["S"], case["Y"], case["q"], case["gamma"]
     m, n = S.shape
     rows, kept = (np.zeros((1, memory, n)) for _ in range(2))
-    S_, Y_, R_ = torch.from_numpy(rows), torch.from_numpy(kept), torch.zeros(1, memory, memory).double()
+    S_, Y_, R_ = (
+        torch.from_numpy(rows),
+        torch.from_numpy(kept),
+        torch.zeros(1, memory, memory).double(),
+    )
     for s, y in zip(S, Y, strict=True):
         assert kernels.lbfgs_push_(S_, Y_, R_, t(s), t(y), ALL).all()
     S, Y = S[-memory:], Y[-memory:]
@@ -110,7 +117,9 @@ def test_lbfgs_push_and_product(case: dict, memory: int) -> None:
 @given(cases.lbfgs_cases(FLOAT64), st.sampled_from([-1.0, 0.0, np.nan, np.inf]))
 def test_lbfgs_push_leaves_what_it_does_not_accept_bit_for_bit(case: dict, factor: float) -> None:
     n = case["S"].shape[1]
-    S, Y, R = (torch.zeros(shape, dtype=torch.float64) for shape in ((1, 3, n), (1, 3, n), (1, 3, 3)))
+    S, Y, R = (
+        torch.zeros(shape, dtype=torch.float64) for shape in ((1, 3, n), (1, 3, n), (1, 3, 3))
+    )
     y = np.ones(n)
     kernels.lbfgs_push_(S, Y, R, t(y), t(2 * y), ALL)
     before = [S.clone(), Y.clone(), R.clone()]
@@ -133,7 +142,9 @@ def test_groups_do_not_mix() -> None:
 
 
 def test_each_group_is_judged_by_its_own_change_of_h() -> None:
-    """Steps whose s vᵀ stays finite are learnt however long they are; one that overflows alone is not."""
+    """Steps whose s vᵀ stays finite are learnt however long they are; one that overflows alone is
+    not.
+    """
     s = torch.tensor([[1e200] * 4, [1e90] * 4, [1.0] * 4], dtype=torch.float64)
     y = torch.tensor([[1e-150] * 4, [2e90] * 4, [2.0] * 4], dtype=torch.float64)
     H = torch.eye(4).double().repeat(3, 1, 1)
@@ -149,11 +160,15 @@ def test_a_pair_of_little_curvature_is_skipped_and_the_bound_belongs_to_it() -> 
     y = torch.tensor([[4.0, 9.0], [5.0, 9.0], [5.5, 9.0], [5.5, 9.0]])  # sᵀy = 8, 10, 11, 11
     among = torch.tensor([True, True, True, False])
     assert _curved(s, y, g, preset, among).tolist() == [False, False, True, False]
-    assert _curved(-s, y, g, PRESETS["kfqn_cnn"], among).equal(among)  # there the update alone decides
+    assert _curved(-s, y, g, PRESETS["kfqn_cnn"], among).equal(
+        among
+    )  # there the update alone decides
 
 
 @pytest.mark.parametrize("memory", [1, 3])
-def test_the_matrix_of_an_lbfgs_estimate_is_kept_where_it_is_the_cheaper_product(memory: int) -> None:
+def test_the_matrix_of_an_lbfgs_estimate_is_kept_where_it_is_the_cheaper_product(
+    memory: int,
+) -> None:
     gamma = torch.tensor([0.5, 2.0], dtype=torch.float64)
     small, large = (LBFGSInverse.start(gamma, d, memory) for d in (2 * memory, 2 * memory + 1))
     assert torch.equal(small.tensors["H"], gamma[:, None, None] * torch.eye(2 * memory).double())

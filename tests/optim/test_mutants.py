@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim import capture, geometry, inverses, iteration, kernels, move, presets, replay, update
+from kfqn_ref.optim import (
+    capture,
+    geometry,
+    inverses,
+    iteration,
+    kernels,
+    move,
+    presets,
+    replay,
+    update,
+)
 from kfqn_ref.optim.layer import Layer
 
 from ..trajectories import side_by_side
@@ -40,7 +50,9 @@ def skipping(Hs: list[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor)
     return accept & False
 
 
-def skipping_good_pairs(Hs: list[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor) -> Tensor:
+def skipping_good_pairs(
+    Hs: list[Tensor], s: Tensor, y: Tensor, Hy: Tensor, accept: Tensor
+) -> Tensor:
     return kernels.bfgs_inverse_update_(Hs, s, y, Hy, accept & (kernels.dot(s, y) <= 0))
 
 
@@ -48,7 +60,9 @@ def transposed(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
     return KEPT["bfgs_rank_two"](y, s, Hy)
 
 
-def dropping_the_newest(S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
+def dropping_the_newest(
+    S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor, accept: Tensor
+) -> Tensor:
     full = S[:, 0].abs().sum(-1) > 0
     return kernels.lbfgs_push_(S, Y, R, s, y, accept & ~full)
 
@@ -158,7 +172,10 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "L-BFGS drops the newest": ("kfqn_cnn_l", [(inverses, "lbfgs_push_", dropping_the_newest)]),
     "two loops in the other order": ("kfqn_cnn_l", [(inverses, "lbfgs_apply", reversed_loops)]),
     "weights of the moving pair swapped": ("kfqn_cnn", [(update, "average_", swapped_weights)]),
-    "weights of the moving gradient swapped": ("kfqn_cnn", [(kernels, "average_", swapped_weights)]),
+    "weights of the moving gradient swapped": (
+        "kfqn_cnn",
+        [(kernels, "average_", swapped_weights)],
+    ),
     "s from gradients": ("kfqn_cnn", [(iteration, "compare", s_from_gradients)]),
     "weight decay inside y": ("kfqn_cnn", [(iteration, "compare", decay_in_y)]),
     "mean in place of the bias entry": (
@@ -173,7 +190,10 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "H_a twice": ("kfqn_cnn", [(move, "direction", H_a_squared)]),
     "λ in place of √λ": ("kfqn_cnn", [(presets, "sqrt_split", whole_lambda)]),
     "squares of directions not averaged": ("kfqn_adam", [(move, "scaled_", no_squares)]),
-    "weights of the moving directions swapped": ("kfqn_adam", [(kernels, "average_", swapped_weights)]),
+    "weights of the moving directions swapped": (
+        "kfqn_adam",
+        [(kernels, "average_", swapped_weights)],
+    ),
     "second pass at the old weights": (
         "kfqn_cnn",
         [(move, "descend_", old_weights), (iteration, "compare", second_pass_then_step)],
@@ -185,7 +205,8 @@ def rejected(preset: str) -> bool:
     """Whether the trajectory leaves the reference's, or the run breaks."""
     try:
         return any(
-            not max(moment.deviation) < 1e-9 for moment in side_by_side(preset, STEPS, memory=3, **OPTIONS)
+            not max(moment.deviation) < 1e-9
+            for moment in side_by_side(preset, STEPS, memory=3, **OPTIONS)
         )
     except (RuntimeError, ValueError):
         return True
@@ -212,7 +233,11 @@ def test_without_a_mistake_the_same_steps_agree(preset: str) -> None:
     ("attribute", "mutant", "test"),
     [
         ("rewind", lambda self: None, test_step.test_the_second_pass_draws_the_same_dropout_masks),
-        ("_put_back", lambda buffers: None, test_step.test_batchnorm_statistics_are_updated_once_a_step),
+        (
+            "_put_back",
+            lambda buffers: None,
+            test_step.test_batchnorm_statistics_are_updated_once_a_step,
+        ),
     ],
 )
 def test_a_second_pass_that_leaves_a_trace_is_seen(

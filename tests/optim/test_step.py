@@ -1,4 +1,6 @@
-"""What a step does besides the formulas: the second pass leaves no trace, options do what they say."""
+"""What a step does besides the formulas: the second pass leaves no trace, options do what they
+say.
+"""
 
 import copy
 import math
@@ -50,7 +52,9 @@ class Watched:
 
     def __call__(self) -> Tensor:
         loss = self.closure()
-        self.grads.append([None if p.grad is None else p.grad.clone() for p in self.model.parameters()])
+        self.grads.append(
+            [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
+        )
         return loss
 
 
@@ -189,9 +193,13 @@ def test_averages_and_pairs_of_a_half_precision_model_are_whole() -> None:
     x, target = torch.randn(6, 4).bfloat16(), torch.arange(6) % 2
     for _ in range(2):
         opt.step(closure_of(model, x, target))
-    assert all(state[name].dtype == torch.float32 for state in opt.state.values() for name in ("M", "V"))
+    assert all(
+        state[name].dtype == torch.float32 for state in opt.state.values() for name in ("M", "V")
+    )
     gathered = [x for pairs in opt._latest.values() for x in (pairs.s, pairs.y, pairs.g)]
-    assert {x.dtype for x in gathered} == {torch.float32}  # their means were taken in wide arithmetic
+    assert {x.dtype for x in gathered} == {
+        torch.float32
+    }  # their means were taken in wide arithmetic
 
 
 def test_the_damped_pair_that_is_shown_is_the_one_that_H_g_has_learnt() -> None:

@@ -1,4 +1,6 @@
-"""Bad batches, long runs, sudden death: the estimates stay finite and definite, and training goes on."""
+"""Bad batches, long runs, sudden death: the estimates stay finite and definite, and training goes
+on.
+"""
 
 import copy
 import json
@@ -48,7 +50,10 @@ def empty(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 BAD: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "nan": lambda x, t: (x * float("nan"), t),
-    "one inf": lambda x, t: (torch.where(torch.arange(x.numel()).view(x.shape) == 7, float("inf"), x), t),
+    "one inf": lambda x, t: (
+        torch.where(torch.arange(x.numel()).view(x.shape) == 7, float("inf"), x),
+        t,
+    ),
     "empty": empty,
     "one sample": lambda x, t: (x[:1], t[:1]),
     "constant": lambda x, t: (torch.ones_like(x), t),
@@ -109,7 +114,9 @@ def test_dead_units_are_counted_and_leave_H_g_alone() -> None:
     assert (counts.updates_g, counts.skipped_g) == (0, 4)
     assert torch.equal(opt.curvature(model[1]).H_g, torch.eye(6))
     sound(opt)
-    assert opt.state[model[1].weight]["counts"].dtype == torch.int64  # a float32 stops counting at 2^24
+    assert (
+        opt.state[model[1].weight]["counts"].dtype == torch.int64
+    )  # a float32 stops counting at 2^24
 
 
 def test_a_dead_group_leaves_its_own_H_g_alone() -> None:
@@ -126,7 +133,9 @@ def test_a_dead_group_leaves_its_own_H_g_alone() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_loss_that_is_not_finite_leaves_all_as_it_is_though_the_gradients_are(preset: str) -> None:
+def test_a_loss_that_is_not_finite_leaves_all_as_it_is_though_the_gradients_are(
+    preset: str,
+) -> None:
     model = model_for(preset)
     opt = KFQN(model, preset, curvature_interval=1)
     run(opt, model, 3)
@@ -189,11 +198,17 @@ def test_reference_and_torch_skip_the_same_unsound_iteration(preset: str, unsoun
     assert opt.skipped_steps == state.skipped_steps == 1
 
 
-@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")  # of the reference's matrix A
+@pytest.mark.filterwarnings(
+    "ignore:overflow", "ignore:invalid value"
+)  # of the reference's matrix A
 @pytest.mark.parametrize("unsound", [0, 2])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_reference_and_torch_survive_the_same_overflow_of_a_factor(preset: str, unsound: int) -> None:
-    """Behind a saturated tanh neither loss nor gradient tells of inputs whose squares are too large."""
+def test_reference_and_torch_survive_the_same_overflow_of_a_factor(
+    preset: str, unsound: int
+) -> None:
+    """Behind a saturated tanh neither loss nor gradient tells of inputs whose squares are too
+    large.
+    """
     network = Network((Linear(5, 4), Tanh(), Linear(4, 3)), SoftmaxCrossEntropy())
     method = reference_preset(preset, lr=0.1)
     params: Blocks = network.init(np.random.default_rng(3))
@@ -225,13 +240,17 @@ def test_reference_and_torch_skip_the_same_pairs_of_little_curvature(
         opt.step(bridge.closure_of(model, network, x, target))
     assert max(bridge.deviation(opt, model, network, params, state)) < 1e-9
     counts = [opt.curvature(layer.module).counts for layer in opt.layers]
-    assert [tuple(c) for c in counts] == [tuple(vars(block.counts).values()) for block in state.blocks]
+    assert [tuple(c) for c in counts] == [
+        tuple(vars(block.counts).values()) for block in state.blocks
+    ]
     assert 0 < sum(c.skipped_a for c in counts) < 8 * len(counts)
     assert (0 < sum(c.skipped_g for c in counts) < 8 * len(counts)) == (skip_below == 2.0)
 
 
 def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
-    """Asymmetry comes from rounding alone, u = 6e-8 a step; here it stays at a few u and does not grow."""
+    """Asymmetry comes from rounding alone, u = 6e-8 a step; here it stays at a few u and does not
+    grow.
+    """
     images, labels = load_digits(return_X_y=True)
     x, target = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
     torch.manual_seed(0)
@@ -248,9 +267,13 @@ def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
 
 
 def test_twenty_deaths_in_steps_and_in_checkpoint_writes_change_nothing(tmp_path: Path) -> None:
-    """A fresh interpreter forks the lives: autograd's threads, which this one has used, survive no fork."""
+    """A fresh interpreter forks the lives: autograd's threads, which this one has used, survive no
+    fork.
+    """
     command = [sys.executable, "-m", deaths.__name__, str(tmp_path)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == [-signal.SIGKILL] * deaths.DEATHS + [0]
     model = cnn(dtype=F32)
     opt = KFQN(model, lr=0.1)

@@ -1,5 +1,5 @@
-"""Correct implementations of the kernels that differ in formula, arithmetic, memory layout or kind of
-container.
+"""Correct implementations of the kernels that differ in formula, arithmetic, memory layout or kind
+of container.
 
 ``ALTERNATIVES[kernel][name]`` is what ``load`` takes. None of them calls the reference.
 """
@@ -35,7 +35,9 @@ def product(H: Any, s: Any, y: Any) -> Any:
 @formula("bfgs_inverse_update")
 def rank_two(H: Any, s: Any, y: Any) -> Any:
     rho, Hy = _rho(s, y), H @ y
-    return H + rho * (1 + rho * (y @ Hy)) * np.outer(s, s) - rho * (np.outer(s, Hy) + np.outer(Hy, s))
+    return (
+        H + rho * (1 + rho * (y @ Hy)) * np.outer(s, s) - rho * (np.outer(s, Hy) + np.outer(Hy, s))
+    )
 
 
 @formula("bfgs_inverse_update")
@@ -73,7 +75,8 @@ def python_loops(H: Any, s: Any, y: Any) -> Any:
     Hy = [sum(H[i][j] * y[j] for j in range(n)) for i in range(n)]
     c = rho * (1 + rho * sum(a * b for a, b in zip(y, Hy, strict=True)))
     return [
-        [H[i][j] + c * s[i] * s[j] - rho * (s[i] * Hy[j] + Hy[i] * s[j]) for j in range(n)] for i in range(n)
+        [H[i][j] + c * s[i] * s[j] - rho * (s[i] * Hy[j] + Hy[i] * s[j]) for j in range(n)]
+        for i in range(n)
     ]
 
 
@@ -278,7 +281,9 @@ def push_shift(S: Any, Y: Any, s: Any, y: Any, *, memory: int) -> Any:
 
 def _map(function: Callable[[Any], Any], result: Any) -> Any:
     return (
-        tuple(function(entry) for entry in result) if isinstance(result, tuple | list) else function(result)
+        tuple(function(entry) for entry in result)
+        if isinstance(result, tuple | list)
+        else function(result)
     )
 
 
@@ -290,8 +295,8 @@ def _on(f: Function, inward: Callable[[Any], Any], outward: Callable[[Any], Any]
 
 
 def _flip(X: Any) -> Any:
-    """The coordinates in reverse order: of H both axes, of S and Y (pairs in rows, fewer or more than n) the
-    second.
+    """The coordinates in reverse order: of H both axes, of S and Y (pairs in rows, fewer or more
+    than n) the second.
     """
     return np.asarray(X)[..., ::-1]
 
@@ -302,7 +307,12 @@ def _flipped(f: Function, kernel: str) -> Function:
     def wrapped(first: Any, *rest: Any, **kwargs: Any) -> Any:
         flipped = _flip(first)[::-1] if both else _flip(first)
         result = f(flipped, *map(_flip, rest), **kwargs)
-        square = kernel in ("bfgs_inverse_update", "bfgs_direct_update", "lbfgs_compact", "lbfgs_dense")
+        square = kernel in (
+            "bfgs_inverse_update",
+            "bfgs_direct_update",
+            "lbfgs_compact",
+            "lbfgs_dense",
+        )
         return _map(lambda X: _flip(X)[::-1] if square else _flip(X), result)
 
     return wrapped
@@ -321,7 +331,9 @@ def _scaled(f: Function, kernel: str) -> Function:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         first_is_H = kernel.startswith(("bfgs", "powell", "d"))
-        stays = {0} if first_is_H else {2} if kernel == "lbfgs_two_loop" else set()  # a matrix, a right side
+        stays = (
+            {0} if first_is_H else {2} if kernel == "lbfgs_two_loop" else set()
+        )  # a matrix, a right side
         moved = [X if i in stays else 4 * np.asarray(X) for i, X in enumerate(args)]
         return _map(lambda X: np.asarray(X) / 4 if homogeneous else X, f(*moved, **kwargs))
 
@@ -329,10 +341,10 @@ def _scaled(f: Function, kernel: str) -> Function:
 
 
 def _containers(kernel: str, f: Function) -> dict[str, dict[str, Any]]:
-    fortran = lambda X: np.asfortranarray(X)  # noqa: E731  # one of a row of converters
-    strided = lambda X: np.repeat(np.asarray(X), 2, axis=-1)[..., ::2]  # noqa: E731  # as above
-    single = lambda X: np.asarray(X, dtype=np.float32)  # noqa: E731  # as above
-    wide = lambda X: np.asarray(X, dtype=np.longdouble)  # noqa: E731  # as above
+    fortran = lambda X: np.asfortranarray(X)  # one of a row of converters
+    strided = lambda X: np.repeat(np.asarray(X), 2, axis=-1)[..., ::2]  # as above
+    single = lambda X: np.asarray(X, dtype=np.float32)  # as above
+    wide = lambda X: np.asarray(X, dtype=np.longdouble)  # as above
     entry = {
         "float32": {kernel: _on(f, single, single), "precision": "float32"},
         "fortran": {kernel: _on(f, fortran, fortran)},
@@ -363,7 +375,9 @@ def _all() -> dict[str, dict[str, dict[str, Any]]]:
             name, f = rest[0]
             found[kernel][f"{name}, float32"] = {
                 kernel: _on(
-                    f, lambda X: np.asarray(X, dtype=np.float32), lambda X: np.asarray(X, dtype=np.float32)
+                    f,
+                    lambda X: np.asarray(X, dtype=np.float32),
+                    lambda X: np.asarray(X, dtype=np.float32),
                 ),
                 "precision": "float32",
             }

@@ -1,7 +1,8 @@
-"""Ten correct alternatives of every kernel, ten thousand cases each over all its laws: is one refused?
+"""Ten correct alternatives of every kernel, ten thousand cases each over all its laws: is one
+refused?
 
-``python tests/testing/no_false_alarm.py --out DIR`` writes ``no_false_alarm.json`` and ``.md`` after every
-alternative; what is there is not run again. Exit code 1: an alternative was refused.
+``python tests/testing/no_false_alarm.py --out DIR`` writes ``no_false_alarm.json`` and ``.md``
+after every alternative; what is there is not run again. Exit code 1: an alternative was refused.
 """
 
 import json
@@ -22,13 +23,19 @@ TITLE = "No false alarm: correct alternatives of every kernel"
 
 
 def accept(kernel: str, name: str, examples: int) -> dict[str, Any]:
-    """One alternative through all laws of its kernel, which share the examples; the sum as a row."""
+    """One alternative through all laws of its kernel, which share the examples; the sum as a
+    row.
+    """
     checks = [check for check in all_checks() if check.requires == (kernel,)]
     each, alternative = -(-examples // len(checks)), load(ALTERNATIVES[kernel][name])
     rows = {check.name: timed(check, alternative, each, seed=0)[1] for check in checks}
     failures = {law: row["failure"] for law, row in rows.items() if "failure" in row}
-    total = {key: round(sum(row[key] for row in rows.values()), 2) for key in ("examples", "seconds")}
-    assert all(row["outcome"] != "not provided" for row in rows.values()), f"{kernel}, {name} answers no law"
+    total = {
+        key: round(sum(row[key] for row in rows.values()), 2) for key in ("examples", "seconds")
+    }
+    assert all(row["outcome"] != "not provided" for row in rows.values()), (
+        f"{kernel}, {name} answers no law"
+    )
     outcome = {"outcome": "failed" if failures else "passed", "laws": len(checks)}
     return outcome | total | ({"failures": failures} if failures else {})
 

@@ -10,7 +10,8 @@ def sample(strategy: SearchStrategy[Any], size: int = 400) -> list[Any]:
     draws: list[Any] = []
 
     @settings(max_examples=size, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip  # this is what measures the strategies
+              # this is what measures the strategies
+              suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(strategy)
     def collect(draw: Any) -> None:
         draws.append(draw)

@@ -52,7 +52,8 @@ def test_both_defects_of_asdl_are_found() -> None:
     assert {"bfgs.secant", "bfgs.formula", "damping.dp_dlm_composition"} <= set(failures)
     assert any("H never changes" in guess for guess in failures["bfgs.secant"].looks_like)
     assert any(
-        "sign in Powell's damping" in guess for guess in failures["damping.dp_dlm_composition"].looks_like
+        "sign in Powell's damping" in guess
+        for guess in failures["damping.dp_dlm_composition"].looks_like
     )
     H, s, y = np.eye(2), np.array([2.0, 0.0]), np.array([1.0, 0.0])
     adapter = ASDL()

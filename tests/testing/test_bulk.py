@@ -1,4 +1,6 @@
-"""Cases in bulk: of every kind, as often as under hypothesis; a broken law is found and made small."""
+"""Cases in bulk: of every kind, as often as under hypothesis; a broken law is found and made
+small.
+"""
 
 import json
 import sys
@@ -85,7 +87,9 @@ def test_every_check_draws_and_holds(check: Any) -> None:
 
 
 def test_the_determinant_asks_nothing_of_an_update_that_rounds_to_a_singular_matrix() -> None:
-    """Found by the thorough run: ‖s‖²/sᵀy is 10¹⁷ times ‖H‖, and the check inverted the product form."""
+    """Found by the thorough run: ‖s‖²/sᵀy is 10¹⁷ times ‖H‖, and the check inverted the product
+    form.
+    """
     H = np.array([[1e-8, -1e-8], [-1e-8, 1.1e-8]])
     s, y = np.array([1e6, 1.25e6]), np.array([0.00175, -0.00075])
     with pytest.raises(np.linalg.LinAlgError):
@@ -121,7 +125,9 @@ def test_who_refuses_what_can_be_factorised_breaks_the_law(law: str) -> None:
     def refuses(H: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
         raise np.linalg.LinAlgError("Singular matrix")
 
-    case = {"H": np.eye(2), "s": np.ones(2), "y": np.ones(2)} | ({"c": 10.0} if law == "scale" else {})
+    case = {"H": np.eye(2), "s": np.ones(2), "y": np.ones(2)} | (
+        {"c": 10.0} if law == "scale" else {}
+    )
     with pytest.raises(np.linalg.LinAlgError):
         REGISTRY[f"bfgs.{law}"](load({"bfgs_inverse_update": refuses}), case)
 

@@ -1,4 +1,6 @@
-"""The checks of the theorem: the variant passes them all, every mutant is rejected, no check is idle."""
+"""The checks of the theorem: the variant passes them all, every mutant is rejected, no check is
+idle.
+"""
 
 import pytest
 from hypothesis import settings
@@ -37,6 +39,8 @@ def test_every_check_rejects_a_mutant() -> None:
 def test_a_search_finds_no_pairs_beyond_the_bounds() -> None:
     found = tightness(0.5, 0.5, 2.0, 2)
     print(f"search: ‖H‖ at {found.hi:.2f} of κ_hi, ‖B‖ at {found.lo:.2f} of 1/κ_lo")
-    start = Variant().lbfgs_bounds(2.0, Variant().pair_bound(0.5, 0.5, 2.0), gamma=0.5, memory=2, d=3)
+    start = Variant().lbfgs_bounds(
+        2.0, Variant().pair_bound(0.5, 0.5, 2.0), gamma=0.5, memory=2, d=3
+    )
     assert 0.5 / start.hi < found.hi <= 1  # further than H_0 itself, and never past the bound
     assert start.lo / 0.5 < found.lo <= 1

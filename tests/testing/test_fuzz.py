@@ -1,4 +1,6 @@
-"""The fuzzer: finds a planted mistake, writes it as a test that fails, and stops when its time is up."""
+"""The fuzzer: finds a planted mistake, writes it as a test that fails, and stops when its time is
+up.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -23,7 +25,9 @@ def _import(path: Path) -> Any:
     return module
 
 
-def test_a_planted_mistake_becomes_a_test_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_mistake_becomes_a_test_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reference, "PLANTED", PLANTED, raising=False)
     target = "kfqn_ref.testing.adapters.reference:PLANTED"
     check = next(check for check in fuzz.all_checks() if check.name == "optimizer.direction")

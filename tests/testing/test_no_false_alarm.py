@@ -1,4 +1,6 @@
-"""No false alarm: correct implementations that differ from the reference in every way are accepted."""
+"""No false alarm: correct implementations that differ from the reference in every way are
+accepted.
+"""
 
 import sys
 from pathlib import Path
@@ -13,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from alternatives import ALTERNATIVES  # a neighbour of this file, which is not a package
 
 CASES = [(kernel, name) for kernel, found in ALTERNATIVES.items() for name in found]
-EXAMPLES = 100 if settings.default.max_examples <= 50 else 10_000  # of one implementation, over all its laws
+EXAMPLES = (
+    100 if settings.default.max_examples <= 50 else 10_000
+)  # of one implementation, over all its laws
 
 
 def test_every_kernel_has_ten() -> None:

@@ -59,7 +59,9 @@ def test_the_mistake_is_recognised() -> None:
     ],
 )
 def test_mutants_recognise_themselves(mutant: str, check: str) -> None:
-    report = diagnose(run_checks({MUTANTS[mutant].replaces: MUTANTS[mutant].function}, effort=Effort(200)))
+    report = diagnose(
+        run_checks({MUTANTS[mutant].replaces: MUTANTS[mutant].function}, effort=Effort(200))
+    )
     failure = next(r for r in report.failed if r.check.name == check).failure
     assert failure is not None
     assert MUTANTS[mutant].mistake in failure.looks_like
@@ -83,7 +85,8 @@ def test_the_page_names_every_check_and_asks_for_nothing_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.25, "0.25"), (1 / 3, "0.333333333"), ((1, [2.0]), "[1, [2]]"), ("a", "a")]
+    ("value", "text"),
+    [(0.25, "0.25"), (1 / 3, "0.333333333"), ((1, [2.0]), "[1, [2]]"), ("a", "a")],
 )
 def test_numbers_are_readable(value: Any, text: str) -> None:
     assert readable(value) == text
@@ -139,7 +142,9 @@ def test_the_command_passes_what_is_right(tmp_path: Any) -> None:
 
 
 def test_the_command_teaches_what_is_wrong(tmp_path: Any) -> None:
-    result = _check(tmp_path, WRONG, "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html"))
+    result = _check(
+        tmp_path, WRONG, "--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")
+    )
     assert result.exit_code == 1
     for part in (
         "failed        damping.powell_formula",

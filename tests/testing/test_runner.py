@@ -1,4 +1,6 @@
-"""Running checks: outcomes, shrinking, conversion at the boundary, arguments that come back changed."""
+"""Running checks: outcomes, shrinking, conversion at the boundary, arguments that come back
+changed.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -50,7 +52,13 @@ def test_a_module_an_object_a_class_and_a_file_are_implementations(tmp_path: Any
     class Student:
         lm_damp = staticmethod(ref.lm_damp)
 
-    for target in (ref, SimpleNamespace(lm_damp=ref.lm_damp), Student, Student(), _source(tmp_path, LM)):
+    for target in (
+        ref,
+        SimpleNamespace(lm_damp=ref.lm_damp),
+        Student,
+        Student(),
+        _source(tmp_path, LM),
+    ):
         checks = [REGISTRY["damping.lm_formula"]]
         assert run_checks(target, checks, effort=FAST).counts()["passed"] == 1
 
@@ -83,7 +91,9 @@ def test_a_target_that_is_not_there_says_so(target: str) -> None:
 
 def test_the_counterexample_is_the_smallest() -> None:
     result = run_check(
-        REGISTRY["bfgs.secant"], MUTANTS["bfgs_inverse_update:rebinds"].implementation(), Effort(100)
+        REGISTRY["bfgs.secant"],
+        MUTANTS["bfgs_inverse_update:rebinds"].implementation(),
+        Effort(100),
     )
     assert result.failure is not None
     assert result.failure.counterexample == {"H": "[1]", "s": "[0.25]", "y": "[0.5]"}
@@ -137,7 +147,9 @@ def test_writing_into_an_argument_is_its_own_violation() -> None:
 
     for native in (None, torch.tensor):
         result = run_check(
-            REGISTRY["damping.lm_formula"], Implementation({"lm_damp": lm_damp}, to_native=native), FAST
+            REGISTRY["damping.lm_formula"],
+            Implementation({"lm_damp": lm_damp}, to_native=native),
+            FAST,
         )
         assert result.failure is not None
         assert result.failure.law == UNCHANGED
@@ -187,6 +199,8 @@ def test_errors_are_off_by_default() -> None:
 
 def test_progress_is_told_of_each_result() -> None:
     names: list[str] = []
-    report = run_checks({"lm_damp": ref.lm_damp}, effort=FAST, progress=lambda r: names.append(r.check.name))
+    report = run_checks(
+        {"lm_damp": ref.lm_damp}, effort=FAST, progress=lambda r: names.append(r.check.name)
+    )
     assert isinstance(report, Report)
     assert names == [check.name for check in all_checks()]

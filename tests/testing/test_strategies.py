@@ -97,9 +97,11 @@ def test_memories_are_empty_and_full() -> None:
 def test_condition_numbers_stay_within_the_precision(precision: Any) -> None:
     for H in sample(spd(precision, 4)):
         D = np.diag(np.linalg.cholesky(H)) ** 2  # H = L D Lᵀ
-        assert D.max() / D.min() <= precision.max_cond * (1 + tol.rounding(FLOAT64.u, 4, tol.cond(H)))
-        # D is at most max_cond wide; a unit triangle of halves widens it by at most its own condition,
-        # squared.
+        assert D.max() / D.min() <= precision.max_cond * (
+            1 + tol.rounding(FLOAT64.u, 4, tol.cond(H))
+        )
+        # D is at most max_cond wide; a unit triangle of halves widens it by at most its own
+        # condition, squared.
         assert tol.cond(H) < precision.max_cond * 200
 
 
@@ -133,7 +135,9 @@ def test_networks_are_of_every_kind() -> None:
     assert 0.15 < share(["Conv2d" in names for names in layers]) < 0.8
     assert share(["AvgPool2d" in names for names in layers]) > 0.1
     groups = [
-        case["network"].layers[0].groups for case in cases if hasattr(case["network"].layers[0], "groups")
+        case["network"].layers[0].groups
+        for case in cases
+        if hasattr(case["network"].layers[0], "groups")
     ]
     assert 0.2 < share([g == 2 for g in groups]) < 0.8
     for loss in ("SoftmaxCrossEntropy", "MeanSquaredError", "BernoulliCrossEntropy"):
@@ -155,8 +159,8 @@ def test_runs_are_of_every_preset_and_length() -> None:
 
 @pytest.mark.parametrize("check", all_checks(errors=True), ids=lambda check: check.name)
 def test_no_check_filters_most_of_its_cases(check: Any) -> None:
-    """A filter in a check's strategy keeps at least a third of what is drawn (hypothesis itself gives up
-    later).
+    """A filter in a check's strategy keeps at least a third of what is drawn (hypothesis itself
+    gives up later).
     """
     drawn = sample(check.given(FLOAT64), 60)
     assert len(drawn) >= 20

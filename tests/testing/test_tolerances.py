@@ -1,4 +1,6 @@
-"""The tolerances: never exceeded against exact rational arithmetic, small where it matters, and not blind."""
+"""The tolerances: never exceeded against exact rational arithmetic, small where it matters, and not
+blind.
+"""
 
 import sys
 from collections.abc import Callable
@@ -34,7 +36,9 @@ def _exact_update(H: Any, s: Any, y: Any) -> Any:
 
 
 def _error(computed: Any, exact: Any) -> float:
-    return float(np.linalg.norm((rational(np.asarray(computed, dtype=float)) - exact).astype(float)))
+    return float(
+        np.linalg.norm((rational(np.asarray(computed, dtype=float)) - exact).astype(float))
+    )
 
 
 @pytest.mark.parametrize("name", sorted(FORMULAS["bfgs_inverse_update"]))
@@ -76,10 +80,11 @@ def test_first_order_change_is_an_upper_bound(case: Any) -> None:
 
 @pytest.mark.parametrize(("precision", "digits"), [(FLOAT64, 8), (FLOAT32, 1)])
 def test_most_cases_leave_digits_to_compare(precision: Any, digits: int) -> None:
-    """In half of the cases at least so many digits of H⁺ are asserted; in float64, in most at least one.
+    """In half of the cases at least so many digits of H⁺ are asserted; in float64, in most at least
+    one.
 
-    Hypothesis mixes constants of the loaded modules into its draws, so the median depends, within a factor of
-    a few, on the tests that ran before.
+    Hypothesis mixes constants of the loaded modules into its draws, so the median depends, within a
+    factor of a few, on the tests that ran before.
     """
     relative = []
     for case in sample(triples(precision)):
@@ -94,7 +99,9 @@ def _off_by(times: float, kernel: str, bound: Callable[..., float]) -> dict[str,
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
         result = exact(*args, **kwargs)
-        return result + times * bound(FLOAT64.u, *args) * np.ones_like(result) / np.sqrt(result.size)
+        return result + times * bound(FLOAT64.u, *args) * np.ones_like(result) / np.sqrt(
+            result.size
+        )
 
     return {kernel: wrong}
 
@@ -113,7 +120,9 @@ def test_a_violation_of_ten_tolerances_is_seen_and_a_tenth_is_not(
 ) -> None:
     for times, outcome in ((10.0, "failed"), (0.1, "passed")):
         implementation = load(_off_by(times, kernel, bound))
-        assert run_check(REGISTRY[check], implementation, Effort(50, shrink=False)).outcome == outcome
+        assert (
+            run_check(REGISTRY[check], implementation, Effort(50, shrink=False)).outcome == outcome
+        )
 
 
 def test_max_cond_is_where_cond_cubed_times_u_is_one() -> None:

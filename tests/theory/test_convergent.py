@@ -1,4 +1,6 @@
-"""The convergent variant: its options, constants and refusals, and the torch twin on the same trajectory."""
+"""The convergent variant: its options, constants and refusals, and the torch twin on the same
+trajectory.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -67,9 +69,13 @@ def test_exact_input_inverse_is_that_of_the_batch_before() -> None:
     method, params = kf.preset("convergent"), CNN.init(np.random.default_rng(3))
     (x, target), *_ = batches(CNN, 1)
     state = method.step(CNN, params, method.init(params), x, target).state
-    for block, record in zip(state.blocks, kf.forward_backward(CNN, params, x, target).records, strict=True):
+    for block, record in zip(
+        state.blocks, kf.forward_backward(CNN, params, x, target).records, strict=True
+    ):
         A = kf.input_factor(record.a_bar) + block.lambda_a * np.eye(record.a_bar.shape[2])
-        np.testing.assert_allclose(block.H_a.dense() @ A, np.eye(len(A)), atol=1e-12 * np.linalg.cond(A))
+        np.testing.assert_allclose(
+            block.H_a.dense() @ A, np.eye(len(A)), atol=1e-12 * np.linalg.cond(A)
+        )
 
 
 REFUSED = [
@@ -86,7 +92,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "words"), REFUSED, ids=str)
-def test_values_outside_the_theorem_are_refused_by_both(options: dict[str, Any], words: str) -> None:
+def test_values_outside_the_theorem_are_refused_by_both(
+    options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         kf.preset("convergent", **options)
     with pytest.raises(ValueError, match=words):
@@ -132,7 +140,9 @@ UNBOUNDED = kf.Network((kf.Linear(4, 3), kf.ReLU(), kf.Linear(3, 2)), kf.Softmax
 
 
 def test_models_without_bounded_inputs_are_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match="AS.3 fails: layer 2, Linear.*no Tanh or Sigmoid.*of layer 0"):
+    with pytest.raises(
+        ValueError, match="AS.3 fails: layer 2, Linear.*no Tanh or Sigmoid.*of layer 0"
+    ):
         constants(Convergent(), UNBOUNDED, X.reshape(-1, 4))
     with pytest.raises(ValueError, match="AS.3 needs bounded data"):
         constants(Convergent(), TANH, np.full((1, 1, 8, 8), np.inf))
@@ -150,8 +160,14 @@ def test_relu_before_the_first_weights_or_after_tanh_keeps_the_bound() -> None:
     ("network", "words"),
     [
         (TANH, "there is no global L"),
-        (kf.Network((kf.Linear(4, 2),), kf.MeanSquaredError()), "AS.1 and AS.2 must have constants"),
-        (kf.Network((kf.Linear(4, 2), kf.ReLU()), kf.MeanSquaredError()), "derived for Tanh or Sigmoid"),
+        (
+            kf.Network((kf.Linear(4, 2),), kf.MeanSquaredError()),
+            "AS.1 and AS.2 must have constants",
+        ),
+        (
+            kf.Network((kf.Linear(4, 2), kf.ReLU()), kf.MeanSquaredError()),
+            "derived for Tanh or Sigmoid",
+        ),
     ],
 )
 def test_smoothness_refuses_what_has_no_global_constants(network: kf.Network, words: str) -> None:
@@ -181,12 +197,18 @@ def test_the_rate_refuses_what_it_does_not_cover(change: dict[str, Any], words: 
 
 
 def test_the_step_of_the_framework_gives_its_theorem_word_for_word() -> None:
-    """With ``c = κ_lo/(L κ_hi²)`` the bound by parts is ``2 L (M_f − f_low) κ_hi²/κ_lo² N^(b−1) + …``."""
+    """With ``c = κ_lo/(L κ_hi²)`` the bound by parts is
+    ``2 L (M_f − f_low) κ_hi²/κ_lo² N^(b−1) + …``.
+    """
     c, b, N = KAPPA.lo / (RATE.L * KAPPA.hi**2), RATE.b, np.array([1, 7, 100])
     rate = replace(RATE, c=c)
     M_f = 1.0 + RATE.L * KAPPA.hi**2 * c**2 / 2 * sum(k ** (-2 * b) for k in range(1, 2_000_000))
-    stated = 2 * RATE.L * M_f * (KAPPA.hi / KAPPA.lo) ** 2 * N ** (b - 1) + (N**-b - b / N) / (1 - b)
-    np.testing.assert_allclose(rate.running_mean_by_parts(N), stated, rtol=1e-3)  # the sum ends at 2e6
+    stated = 2 * RATE.L * M_f * (KAPPA.hi / KAPPA.lo) ** 2 * N ** (b - 1) + (N**-b - b / N) / (
+        1 - b
+    )
+    np.testing.assert_allclose(
+        rate.running_mean_by_parts(N), stated, rtol=1e-3
+    )  # the sum ends at 2e6
     assert (rate.running_mean(N) <= rate.running_mean_by_parts(N)).all()
 
 

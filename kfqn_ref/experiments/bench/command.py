@@ -1,4 +1,6 @@
-"""``kfqn bench``: what a step costs, beside SGD and the physical limit, as a table, JSON and a plot."""
+"""``kfqn bench``: what a step costs, beside SGD and the physical limit, as a table, JSON and a
+plot.
+"""
 
 import json
 from pathlib import Path
@@ -8,9 +10,9 @@ import typer
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Directory for bench.json, bench.png.", file_okay=False)] = Path(
-        "out/bench"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Directory for bench.json, bench.png.", file_okay=False)
+    ] = Path("out/bench"),
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Fashion-MNIST as IDX files; random images without it.", file_okay=False),
@@ -19,17 +21,22 @@ def command(
     batch_size: Annotated[int, typer.Option(help="Images a step.", min=1)] = 128,
     threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 2,
     clock: Annotated[
-        Literal["wall", "cpu"], typer.Option(help="Wall time, or processor time (busy machine, one thread).")
+        Literal["wall", "cpu"],
+        typer.Option(help="Wall time, or processor time (busy machine, one thread)."),
     ] = "wall",
-    largest: Annotated[int, typer.Option(help="Largest width of the growth curve.", min=256)] = 4609,
+    largest: Annotated[
+        int, typer.Option(help="Largest width of the growth curve.", min=256)
+    ] = 4609,
 ) -> None:
     """Measure a step beside SGD and the physical limit.
 
-    The steps of all optimizers take turns on the reference CNN: medians and means, state, the kernels that a
-    GPU would launch, and where the time of a step goes. Then how time and state grow with the width of a
-    layer and the batch, for the dense and the lean input factor.
+    The steps of all optimizers take turns on the reference CNN: medians and means, state, the
+    kernels that a GPU would launch, and where the time of a step goes. Then how time and state grow
+    with the width of a layer and the batch, for the dense and the lean input factor.
     """
-    from rich.console import Console  # these imports take a second: 'kfqn bench --help' does without
+    from rich.console import (
+        Console,
+    )  # these imports take a second: 'kfqn bench --help' does without
 
     from kfqn_ref.experiments.bench import measure
 
@@ -43,7 +50,9 @@ def command(
     torch.set_num_threads(threads)
     console, timer = Console(), measure.CLOCKS[clock]
     with console.status("measuring"):
-        found = measure.side_by_side(x, target, steps=steps, warmup=5, batch=batch_size, clock=timer)
+        found = measure.side_by_side(
+            x, target, steps=steps, warmup=5, batch=batch_size, clock=timer
+        )
         widths = tuple(width for width in (64, 128, 256, 512, 1024, 2305, 4609) if width <= largest)
         curves = measure.growth(widths, (32, 64, 128, 256, 512), steps=min(steps, 9), clock=timer)
     found |= {"growth": curves, "exponents": measure.exponents(curves)}
@@ -52,7 +61,9 @@ def command(
     for table in (rows_table(found), parts_table(found), growth_table(found)):
         console.print(table)
     least = found["lean_pays_from"]
-    console.print("lean is the faster " + (f"from d_a = {least:g}" if least else "at no width measured"))
+    console.print(
+        "lean is the faster " + (f"from d_a = {least:g}" if least else "at no width measured")
+    )
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
     plot(curves, out / "bench.png")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
@@ -123,11 +134,19 @@ def plot(curves: dict[str, Any], path: Path) -> None:
     from kfqn_ref.experiments.plots import COLOURS, new_figure, save_figure
 
     figure, axes = new_figure(3, width=4.0)
-    panels = (("width", "seconds", "d_a"), ("width", "bytes", "d_a"), ("batch", "seconds_by_batch", "batch"))
+    panels = (
+        ("width", "seconds", "d_a"),
+        ("width", "bytes", "d_a"),
+        ("batch", "seconds_by_batch", "batch"),
+    )
     for axis, (size, value, label) in zip(axes, panels, strict=True):
         for (factor, curve), colour in zip(curves.items(), COLOURS, strict=False):
             axis.loglog(
-                curve[size], curve[value], "o-", color=colour, label={"lbfgs": "lean"}.get(factor, factor)
+                curve[size],
+                curve[value],
+                "o-",
+                color=colour,
+                label={"lbfgs": "lean"}.get(factor, factor),
             )
         axis.set_xlabel(label)
         axis.set_ylabel("state, bytes" if value == "bytes" else "step, seconds")

@@ -48,7 +48,9 @@ def as_on_a_gpu(opt: torch.optim.Optimizer) -> Iterator[None]:
         yield
 
 
-def kernels_a_step(opt: torch.optim.Optimizer, step: Callable[[], Any], steps: int = 10) -> dict[str, float]:
+def kernels_a_step(
+    opt: torch.optim.Optimizer, step: Callable[[], Any], steps: int = 10
+) -> dict[str, float]:
     """Return the mean number of kernels that a step would launch on a GPU.
 
     Nothing for what is compiled, which runs uncompiled when counted.

@@ -1,4 +1,6 @@
-"""What ``kfqn bench`` measures: step times side by side, the physical limit, kernels, growth with size."""
+"""What ``kfqn bench`` measures: step times side by side, the physical limit, kernels, growth with
+size.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -50,11 +52,14 @@ def reference_cnn(*, deeper: int = 0) -> nn.Sequential:
 
 def channels_last(model: nn.Module) -> nn.Module:
     """Return the model with its kernels laid out channel by channel; outputs then follow."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]  # its documented call
+    # its documented call
+    return model.to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
 
 
 LEAN: dict[str, Any] = {"input_factor": "lbfgs", "lean_above": 512, "memory": 20}
-"""The lean form for the layers that are wide enough to gain by it: the growth curves say from where on."""
+"""The lean form for the layers that are wide enough to gain by it: the growth curves say from where
+on.
+"""
 
 MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "SGD": lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9),
@@ -72,7 +77,9 @@ MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
 if can_compile(torch.device("cpu")):
     MAKERS |= {
         "kfqn_cnn, compiled": lambda m: KFQN(m, lr=0.1, compile=True),
-        "kfqn_cnn, every 10, compiled": lambda m: KFQN(m, lr=0.1, curvature_interval=10, compile=True),
+        "kfqn_cnn, every 10, compiled": lambda m: KFQN(
+            m, lr=0.1, curvature_interval=10, compile=True
+        ),
         "kfqn_cnn, lean, compiled": lambda m: KFQN(m, lr=0.1, compile=True, **LEAN),
         "kfqn_cnn, every 10, lean, compiled": lambda m: KFQN(
             m, lr=0.1, curvature_interval=10, compile=True, **LEAN
@@ -86,7 +93,14 @@ class Runner:
     def __init__(
         self, model: nn.Module, opt: torch.optim.Optimizer, x: Tensor, target: Tensor, batch: int
     ) -> None:
-        self.model, self.opt, self.x, self.target, self.batch, self.k = model, opt, x, target, batch, 0
+        self.model, self.opt, self.x, self.target, self.batch, self.k = (
+            model,
+            opt,
+            x,
+            target,
+            batch,
+            0,
+        )
 
     def closure(self) -> Tensor:
         """Clear the gradients, and go forward and backward on the present mini-batch."""
@@ -101,7 +115,8 @@ class Runner:
         """Return the time of one step."""
         self.k += 1
         start = clock()
-        self.opt.step(self.closure)  # type: ignore[arg-type]  # torch declares a float, and takes a tensor
+        # torch declares a float, and takes a tensor
+        self.opt.step(self.closure)  # type: ignore[arg-type]
         return clock() - start
 
     @torch.enable_grad()
@@ -144,8 +159,12 @@ def timed(clock: Clock, work: Callable[[], Any]) -> float:
 
 
 def limit(opt: KFQN, first: float, second: float, rates: Rates) -> float:
-    """Return the least time of a step: passes, ``H_g M H_a`` at the GEMM rate, H read and written once."""
-    products = sum(g * (d_g * d_g * d_a + d_g * d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers))
+    """Return the least time of a step: passes, ``H_g M H_a`` at the GEMM rate, H read and written
+    once.
+    """
+    products = sum(
+        g * (d_g * d_g * d_a + d_g * d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers)
+    )
     factors = sum(g * (d_g * d_g + d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers))
     every = opt.method.curvature_interval
     update = second + 2 * 4 * factors / rates.memory  # float32: one read and one write
@@ -181,7 +200,9 @@ def side_by_side(
         if k >= warmup:
             passes.append(runners["SGD"].passes(clock))
     rates = measure_rates(clock)
-    rows = {name: _row(runner, times[name], passes, rates, clock) for name, runner in runners.items()}
+    rows = {
+        name: _row(runner, times[name], passes, rates, clock) for name, runner in runners.items()
+    }
     profile = parts(runners["kfqn_cnn"], steps, clock)
     base = rows["SGD"]
     for row in rows.values():
@@ -190,9 +211,13 @@ def side_by_side(
     return {"rows": rows, "rates": vars(rates), "passes": passed, "parts": profile}
 
 
-def _row(runner: Runner, times: list[float], passes: Any, rates: Rates, clock: Clock) -> dict[str, float]:
+def _row(
+    runner: Runner, times: list[float], passes: Any, rates: Rates, clock: Clock
+) -> dict[str, float]:
     row = {"median": float(np.median(times)), "mean": float(np.mean(times))}
-    row |= {"state_bytes": state_bytes(runner.opt)} | kernels_a_step(runner.opt, lambda: runner.step(clock))
+    row |= {"state_bytes": state_bytes(runner.opt)} | kernels_a_step(
+        runner.opt, lambda: runner.step(clock)
+    )
     if isinstance(runner.opt, KFQN) and runner.opt.method.input_factor == "dense":
         first, second = np.mean(passes, axis=0)
         row["limit"] = limit(runner.opt, float(first), float(second), rates)
@@ -235,7 +260,9 @@ def parts(runner: Runner, steps: int, clock: Clock) -> dict[str, float]:
 def growth(
     widths: tuple[int, ...], batches: tuple[int, ...], *, steps: int, clock: Clock
 ) -> dict[str, dict[str, list[float]]]:
-    """Return times and state of one linear layer to 64 outputs, dense and lean, by width and by batch."""
+    """Return times and state of one linear layer to 64 outputs, dense and lean, by width and by
+    batch.
+    """
     curves = {}
     for factor in ("dense", "lbfgs"):
         by_width = [_one_layer(width, 128, factor, steps, clock) for width in widths]
@@ -262,15 +289,23 @@ def _one_layer(width: int, batch: int, factor: str, steps: int, clock: Clock) ->
 
 
 def lean_pays_from(curves: Mapping[str, Mapping[str, list[float]]]) -> float | None:
-    """Return the least measured width from which on lean steps are the faster ones, ``None`` without one."""
-    widths, dense, lean = curves["dense"]["width"], curves["dense"]["seconds"], curves["lbfgs"]["seconds"]
+    """Return the least measured width from which on lean steps are the faster ones, ``None``
+    without one.
+    """
+    widths, dense, lean = (
+        curves["dense"]["width"],
+        curves["dense"]["seconds"],
+        curves["lbfgs"]["seconds"],
+    )
     slower = [i for i in range(len(widths)) if lean[i] >= dense[i]]
     first = slower[-1] + 1 if slower else 0
     return widths[first] if first < len(widths) else None
 
 
 def exponent(sizes: list[float], values: list[float]) -> float:
-    """Return the slope of log value against log size over the larger half, where overheads are small."""
+    """Return the slope of log value against log size over the larger half, where overheads are
+    small.
+    """
     half = len(sizes) // 2
     return float(np.polyfit(np.log(sizes[half:]), np.log(values[half:]), 1)[0])
 

@@ -1,4 +1,6 @@
-"""Put a mutant through the laws and say which one refuses it, with what counterexample, in a few lines."""
+"""Put a mutant through the laws and say which one refuses it, with what counterexample, in a few
+lines.
+"""
 
 from textwrap import fill
 
@@ -11,7 +13,8 @@ WIDTH = 60  # columns of text beside the labels
 
 
 def break_it(mutant: str, *laws: str, examples: int = 100) -> str:
-    """Return what each law says of a mutant: that it does not see it, or its smallest counterexample.
+    """Return what each law says of a mutant: that it does not see it, or its smallest
+    counterexample.
 
     Args:
         mutant: a name of ``MUTANTS``, "function:mistake".
@@ -26,7 +29,9 @@ def break_it(mutant: str, *laws: str, examples: int = 100) -> str:
     for law in laws:
         result = run_check(REGISTRY[law], broken.implementation(), Effort(examples))
         if result.failure is None:
-            lines.append(f"\n{law}: {result.outcome} in all {result.examples} cases, it does not see it.")
+            lines.append(
+                f"\n{law}: {result.outcome} in all {result.examples} cases, it does not see it."
+            )
             continue
         lines.append(f"\n{law}: FAILED, after shrinking:")
         for label, text in explain(result)[:-1]:

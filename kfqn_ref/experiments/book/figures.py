@@ -1,8 +1,9 @@
-"""Figures of the book: one style, colours that colour-blind readers tell apart, light and dark pages.
+"""Figures of the book: one style, colours that colour-blind readers tell apart, light and dark
+pages.
 
-A picture is shown as inline SVG on a page (its black and its palette follow the page's colours) and as PNG
-in the PDF. An explorable is a picture for every position of its sliders; without scripts, and in the PDF,
-it is the picture of its start.
+A picture is shown as inline SVG on a page (its black and its palette follow the page's colours) and
+as PNG in the PDF. An explorable is a picture for every position of its sliders; without scripts,
+and in the PDF, it is the picture of its start.
 """
 
 import io
@@ -17,7 +18,14 @@ from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)
 COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)  # Okabe and Ito
 GREY = "#7f7f7f"
 MARKERS = "osD^vP"
@@ -46,14 +54,18 @@ rcParams.update(_STYLE)  # for all that is drawn on the figures of this module, 
 def figure(
     rows: int = 1, columns: int = 1, *, width: float = 5.2, height: float = 3.4, **subplots: Any
 ) -> tuple[Figure, Any]:
-    """Return a figure in the book's style and its axes (one, or an array of them); sizes in inches."""
+    """Return a figure in the book's style and its axes (one, or an array of them); sizes in
+    inches.
+    """
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig, fig.subplots(rows, columns, **subplots)
 
 
 def _svg(fig: Figure, prefix: str) -> str:
-    """Return the figure as inline SVG whose colours are the page's and whose ids start with ``prefix``."""
+    """Return the figure as inline SVG whose colours are the page's and whose ids start with
+    ``prefix``.
+    """
     buffer = io.StringIO()
     fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -64,7 +76,9 @@ def _svg(fig: Figure, prefix: str) -> str:
     for number, colour in enumerate(COLOURS):
         svg = svg.replace(colour, f"var(--kfqn-{number})")
     # Text is black by default, without saying so: the page's colour instead.
-    return re.sub(r"\n\s*", "\n", svg).replace("<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1)
+    return re.sub(r"\n\s*", "\n", svg).replace(
+        "<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1
+    )
 
 
 def _png(fig: Figure) -> bytes:
@@ -97,7 +111,11 @@ def show(fig: Figure, alt: str) -> Picture:
 
 
 def explorable(
-    draw: Callable[..., Figure], *, alt: str, start: Sequence[int] | None = None, **sliders: Sequence[Any]
+    draw: Callable[..., Figure],
+    *,
+    alt: str,
+    start: Sequence[int] | None = None,
+    **sliders: Sequence[Any],
 ) -> Picture:
     """Return a figure with sliders, drawn beforehand for every position: no server, no network.
 
@@ -123,7 +141,9 @@ def explorable(
         frames.append(
             f'<div class="kfqn-frame"{"" if shown else " hidden"}>{_svg(fig, f"{name}-{number}-")}</div>'
         )
-    controls = [_slider(label, values, i) for (label, values), i in zip(sliders.items(), first, strict=True)]
+    controls = [
+        _slider(label, values, i) for (label, values), i in zip(sliders.items(), first, strict=True)
+    ]
     html = (
         f'<div class="kfqn-explorable" role="group" aria-label="Figure with sliders">'
         f'<div class="kfqn-frames" role="img" aria-label="{escape(alt)}">{"".join(frames)}</div>'

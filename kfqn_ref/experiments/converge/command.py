@@ -1,4 +1,6 @@
-"""``kfqn converge``: the convergence theorem against runs, as a table, ``converge.json`` and a plot."""
+"""``kfqn converge``: the convergence theorem against runs, as a table, ``converge.json`` and a
+plot.
+"""
 
 import json
 from pathlib import Path
@@ -9,9 +11,14 @@ import typer
 
 def command(
     out: Annotated[
-        Path, typer.Option(help="Directory for converge.json, converge.png, damping.png.", file_okay=False)
+        Path,
+        typer.Option(
+            help="Directory for converge.json, converge.png, damping.png.", file_okay=False
+        ),
     ] = Path("out/converge"),
-    b: Annotated[list[float] | None, typer.Option(help="Exponent of the step size; may be repeated.")] = None,
+    b: Annotated[
+        list[float] | None, typer.Option(help="Exponent of the step size; may be repeated.")
+    ] = None,
     iterations: Annotated[int, typer.Option(help="Iterations of each run.")] = 800,
     seeds: Annotated[int, typer.Option(help="Runs of each kind.")] = 4,
     samples: Annotated[int, typer.Option(help="Digits that f is the mean loss of.")] = 200,
@@ -27,18 +34,22 @@ def command(
 ) -> None:
     """Hold the convergence theorem to runs on digits.
 
-    Softmax regression and a tanh convolution on digits, every constant computed. Printed and written: the
-    constants, both sides of the theorem at every N, the slack, and the log-log slope of the running mean of
-    the squared gradient against b - 1. Exit code 1 if a bound is broken.
+    Softmax regression and a tanh convolution on digits, every constant computed. Printed and
+    written: the constants, both sides of the theorem at every N, the slack, and the log-log slope
+    of the running mean of the squared gradient against b - 1. Exit code 1 if a bound is broken.
     """
-    from rich.console import Console  # these imports take a second: 'kfqn converge --help' does without
+    from rich.console import (
+        Console,
+    )  # these imports take a second: 'kfqn converge --help' does without
 
     from kfqn_ref.experiments.converge.run import Setup, measure
 
     try:
         exponents = tuple(b) if b else Setup.exponents
         lean = input_factor == "lbfgs"
-        setup = Setup(iterations, seeds, samples, batch_size, exponents, damping, gamma, mu1, memory, lean)
+        setup = Setup(
+            iterations, seeds, samples, batch_size, exponents, damping, gamma, mu1, memory, lean
+        )
         out.mkdir(parents=True, exist_ok=True)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -105,7 +116,9 @@ def runs_table(results: list[Any]) -> Any:
     for r in results:
         values = (r.means.mean(axis=0)[-1], r.bound[-1], r.slack.min())
         slopes = (f"{s.value:.2f} ±{(s.hi - s.lo) / 2:.2f}" for s in (r.steps, r.longer))
-        result.add_row(r.task, f"{r.rate.b:g}", *(f"{v:.2g}" for v in values), f"{r.rate.b - 1:.2f}", *slopes)
+        result.add_row(
+            r.task, f"{r.rate.b:g}", *(f"{v:.2g}" for v in values), f"{r.rate.b - 1:.2f}", *slopes
+        )
     return result
 
 
@@ -145,7 +158,11 @@ def record(r: Any) -> dict[str, Any]:
         "kappa": r.constants.kappa,
         "spectrum": r.spectrum,
         "slack": {"least": float(r.slack.min()), "at_N": float(r.slack[-1])},
-        "slope": {"b_minus_1": r.rate.b - 1, "steps": r.steps._asdict(), "longer": r.longer._asdict()},
+        "slope": {
+            "b_minus_1": r.rate.b - 1,
+            "steps": r.steps._asdict(),
+            "longer": r.longer._asdict(),
+        },
         "N": at.tolist(),
         **{name: curve[at - 1].tolist() for name, curve in curves.items()},
         "broken": r.broken,

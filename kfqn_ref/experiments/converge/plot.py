@@ -1,4 +1,6 @@
-"""Plots of the convergence theorem: both sides and a slope line; ``‖B‖`` under the two kinds of damping."""
+"""Plots of the convergence theorem: both sides and a slope line; ``‖B‖`` under the two kinds of
+damping.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ OPTIONS = {"gamma": 1.0, "mu1": 0.2, "damping": 0.1, "memory": 5}
 
 
 def plot_results(results: list[Any], path: Path) -> None:
-    """One panel a task: running means, their bounds, and lines of slope b − 1 through the last mean."""
+    """One panel a task: running means, their bounds, and lines of slope b − 1 through the last
+    mean.
+    """
     names = list(dict.fromkeys(r.task for r in results))
     figure, axes = new_figure(len(names))
     for axis, name in zip(axes, names, strict=True):
@@ -24,7 +28,11 @@ def plot_results(results: list[Any], path: Path) -> None:
             axis.loglog(N, left, color=colour, label=f"left side, b = {r.rate.b:g}")
             axis.loglog(N, r.bound, color=colour, linestyle="--", label="right side")
             axis.loglog(
-                N, left[-1] * (N / N[-1]) ** (r.rate.b - 1), color=colour, linestyle=":", label="slope b − 1"
+                N,
+                left[-1] * (N / N[-1]) ** (r.rate.b - 1),
+                color=colour,
+                linestyle=":",
+                label="slope b − 1",
             )
         axis.set(title=name, xlabel="N", ylabel="running mean of ‖∇f‖²")
         axis.grid(alpha=0.3)
@@ -33,13 +41,16 @@ def plot_results(results: list[Any], path: Path) -> None:
 
 
 def growth() -> dict[str, list[float]]:
-    """Return ``‖B‖`` of ``H_g`` update by update, damped against ``H_k`` and against ``H_0``, and its bound.
+    """Return ``‖B‖`` of ``H_g`` update by update, damped against ``H_k`` and against ``H_0``, and
+    its bound.
 
     The same pair of negative curvature comes again and again (see ``negative_curvature_repeats``).
     """
     rest = {name: value for name, value in OPTIONS.items() if name != "gamma"}
     return {
-        "against H_k": negative_curvature_repeats(preset("kfqn_cnn_l", pair_decay=0.0, **rest), UPDATES),
+        "against H_k": negative_curvature_repeats(
+            preset("kfqn_cnn_l", pair_decay=0.0, **rest), UPDATES
+        ),
         "against H_0": negative_curvature_repeats(Convergent(**OPTIONS), UPDATES),
         "M_g": [pair_bound(OPTIONS["gamma"], OPTIONS["mu1"], OPTIONS["damping"] ** 0.5)] * UPDATES,
     }
@@ -50,7 +61,11 @@ def plot_growth(path: Path) -> None:
     figure, (axis,) = new_figure(1)
     for (name, values), colour in zip(growth().items(), COLOURS, strict=False):
         axis.semilogy(
-            range(1, UPDATES + 1), values, color=colour, label=name, linestyle=":" if name == "M_g" else "-"
+            range(1, UPDATES + 1),
+            values,
+            color=colour,
+            label=name,
+            linestyle=":" if name == "M_g" else "-",
         )
     axis.set(
         xlabel="updates with one pair of negative curvature",

@@ -1,7 +1,8 @@
 """Both sides of the convergence theorem along runs on the digits: what ``kfqn converge`` measures.
 
-Mini-batches are drawn independently, every sample with the same chance; gradients of f are exact; nothing of
-the bound is fitted: L, σ², R_a and κ come from the functions that the theorem's checks hold.
+Mini-batches are drawn independently, every sample with the same chance; gradients of f are exact;
+nothing of the bound is fitted: L, σ², R_a and κ come from the functions that the theorem's checks
+hold.
 """
 
 import multiprocessing
@@ -34,7 +35,8 @@ class Setup:
     """What is run.
 
     Raises:
-        ValueError: a count is too small, or the method refuses a value; the message names the assumption.
+        ValueError: a count is too small, or the method refuses a value; the message names the
+            assumption.
     """
 
     iterations: int = 800
@@ -80,17 +82,23 @@ class Task(NamedTuple):
 
 
 def tasks(samples: int) -> tuple[Task, ...]:
-    """Softmax regression, convex; convolution, Tanh, pooling and squared loss, not convex; on digits."""
+    """Softmax regression, convex; convolution, Tanh, pooling and squared loss, not convex; on
+    digits.
+    """
     train = digits().train
     x, y = train.x[:samples], train.y[:samples]
     softmax = Network((Flatten(), Linear(64, 10)), SoftmaxCrossEntropy())
-    conv = Network((Conv2d(1, 10, 4, stride=2), Tanh(), AvgPool2d(3), Flatten()), MeanSquaredError())
+    conv = Network(
+        (Conv2d(1, 10, 4, stride=2), Tanh(), AvgPool2d(3), Flatten()), MeanSquaredError()
+    )
     found = (("softmax", softmax, y), ("tanh conv", conv, 2 * np.eye(10)[y] - 1))
     return tuple(Task(name, network, x, t, smoothness(network, x, t)) for name, network, t in found)
 
 
 class Trace(NamedTuple):
-    """One run: ``‖∇f(θ_k)‖²`` for k = 1 … N, and the extreme eigenvalues of ``H_a ⊗ H_g`` that it had."""
+    """One run: ``‖∇f(θ_k)‖²`` for k = 1 … N, and the extreme eigenvalues of ``H_a ⊗ H_g`` that it
+    had.
+    """
 
     grad2: np.ndarray
     spectrum: Bounds
@@ -114,7 +122,9 @@ def trace(task: Task, method: Convergent, setup: Setup, seed: int) -> Trace:
 
 
 class Slope(NamedTuple):
-    """Log-log slope of the running mean over the last half: mean over seeds, and confidence interval."""
+    """Log-log slope of the running mean over the last half: mean over seeds, and confidence
+    interval.
+    """
 
     value: float
     lo: float
@@ -140,7 +150,8 @@ class Result:
     """One task and one b: the two sides of the theorem, and the slopes.
 
     Args:
-        means: running means with the theorem's steps, (seeds, N).   bound, by_parts: right sides, (N,).
+        means: running means with the theorem's steps, (seeds, N).   bound, by_parts: right sides,
+            (N,).
         spectrum: extreme eigenvalues of H along the runs.
         steps: slope with the theorem's steps.   longer: with steps ``STRETCH`` times as long.
     """
@@ -207,14 +218,27 @@ def _all_traces(jobs: list[tuple[Task, Convergent, Setup, int]], workers: int) -
         return list(pool.map(trace, *zip(*jobs, strict=True)))
 
 
-def _result(task: Task, method: Convergent, known: Constants, rate: Rate, traces: list[Trace]) -> Result:
+def _result(
+    task: Task, method: Convergent, known: Constants, rate: Rate, traces: list[Trace]
+) -> Result:
     half = len(traces) // 2
     means, longer = (
         running_mean(np.array([t.grad2 for t in part])) for part in (traces[:half], traces[half:])
     )
     N = np.arange(1, means.shape[1] + 1)
-    spectrum = Bounds(min(t.spectrum.lo for t in traces[:half]), max(t.spectrum.hi for t in traces[:half]))
+    spectrum = Bounds(
+        min(t.spectrum.lo for t in traces[:half]), max(t.spectrum.hi for t in traces[:half])
+    )
     bound, by_parts = rate.running_mean(N), rate.running_mean_by_parts(N)
     return Result(
-        task.name, task.loss, known, rate, means, bound, by_parts, spectrum, slope(means), slope(longer)
+        task.name,
+        task.loss,
+        known,
+        rate,
+        means,
+        bound,
+        by_parts,
+        spectrum,
+        slope(means),
+        slope(longer),
     )

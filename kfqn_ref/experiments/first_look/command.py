@@ -1,7 +1,8 @@
-"""``kfqn first-look``: KF-QN-CNN at fixed values against SGD and Adam, each at the best value of a grid.
+"""``kfqn first-look``: KF-QN-CNN at fixed values against SGD and Adam, each at the best value of a
+grid.
 
-The grid is searched on the very seed that is reported, and judged by the training loss that is reported: that
-favours SGD and Adam. One seed and three epochs are a first look, not a race.
+The grid is searched on the very seed that is reported, and judged by the training loss that is
+reported: that favours SGD and Adam. One seed and three epochs are a first look, not a race.
 """
 
 import json
@@ -19,7 +20,9 @@ OURS = {"optimizer": "kfqn_cnn", "lr": 0.3, "damping": 0.01}
 
 @dataclass(frozen=True)
 class Trial:
-    """One optimizer at one step size: training loss before and after every epoch, seconds spent in steps."""
+    """One optimizer at one step size: training loss before and after every epoch, seconds spent in
+    steps.
+    """
 
     optimizer: str
     lr: float
@@ -29,22 +32,30 @@ class Trial:
 
 def command(
     out: Annotated[
-        Path, typer.Option(help="Directory for first_look.json and first_look.png.", file_okay=False)
+        Path,
+        typer.Option(help="Directory for first_look.json and first_look.png.", file_okay=False),
     ] = Path("out/first-look"),
-    data: Annotated[Literal["digits", "fashion-mnist"], typer.Option(help="The images.")] = "fashion-mnist",
+    data: Annotated[
+        Literal["digits", "fashion-mnist"], typer.Option(help="The images.")
+    ] = "fashion-mnist",
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where the four IDX files are (default: where Debian puts them).")
+        Path | None,
+        typer.Option(help="Where the four IDX files are (default: where Debian puts them)."),
     ] = None,
-    train_size: Annotated[int, typer.Option(help="Use the first so many training images.")] = 10_000,
+    train_size: Annotated[
+        int, typer.Option(help="Use the first so many training images.")
+    ] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 200,
     epochs: Annotated[int, typer.Option(help="Epochs of every trial.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of the data.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the initial weights and the order of the data.")
+    ] = 0,
 ) -> None:
     """Compare KF-QN-CNN with SGD and Adam, tuned.
 
-    KF-QN-CNN runs once at lr 0.3 and damping 0.01; SGD with momentum 0.9 and Adam run at every step size of a
-    grid, of which the one with the lowest training loss after the last epoch counts. Exit code 1 if KF-QN-CNN
-    does not end below both.
+    KF-QN-CNN runs once at lr 0.3 and damping 0.01; SGD with momentum 0.9 and Adam run at every step
+    size of a grid, of which the one with the lowest training loss after the last epoch counts. Exit
+    code 1 if KF-QN-CNN does not end below both.
     """
     from rich.console import Console
     from rich.progress import track
@@ -53,7 +64,9 @@ def command(
     from kfqn_ref.experiments.train.settings import Settings
 
     try:
-        base = Settings(data=data, batch_size=batch_size, epochs=epochs, train_size=train_size, seed=seed)
+        base = Settings(
+            data=data, batch_size=batch_size, epochs=epochs, train_size=train_size, seed=seed
+        )
         images = load_data(data, data_dir).first(train_size)
         if batch_size > train_size:
             raise ValueError(
@@ -66,8 +79,12 @@ def command(
         raise typer.BadParameter(f"{out} cannot be written: {error}") from error
     console = Console()
     candidates = [replace(base, **OURS)]
-    candidates += [replace(base, optimizer=name, lr=lr) for name, grid in GRID.items() for lr in grid]
-    trials = [measure(s, images) for s in track(candidates, "training", console=console, transient=True)]
+    candidates += [
+        replace(base, optimizer=name, lr=lr) for name, grid in GRID.items() for lr in grid
+    ]
+    trials = [
+        measure(s, images) for s in track(candidates, "training", console=console, transient=True)
+    ]
     chosen = best(trials)
     report(base, trials, chosen, out)
     console.print(table(trials, chosen))
@@ -91,7 +108,9 @@ def measure(settings: Any, data: Any) -> Trial:
     from kfqn_ref.experiments.train.engines import build_engine
     from kfqn_ref.experiments.train.run import epoch_batches
 
-    engine = build_engine(settings, build_network(settings.model, data.train.x.shape[-1]), data.train)
+    engine = build_engine(
+        settings, build_network(settings.model, data.train.x.shape[-1]), data.train
+    )
     losses, seconds = [engine.evaluate(data.train).loss], [0.0]
     for epoch in range(settings.epochs):
         start = time.perf_counter()
@@ -103,7 +122,9 @@ def measure(settings: Any, data: Any) -> Trial:
 
 
 def best(trials: list[Trial]) -> list[Trial]:
-    """The trial of each optimizer with the lowest last training loss; one that is not finite loses."""
+    """The trial of each optimizer with the lowest last training loss; one that is not finite
+    loses.
+    """
 
     def key(trial: Trial) -> float:
         return trial.train_loss[-1] if math.isfinite(trial.train_loss[-1]) else math.inf
@@ -135,7 +156,13 @@ def table(trials: list[Trial], chosen: list[Trial]) -> Any:
 
 def report(settings: Any, trials: list[Trial], chosen: list[Trial], out: Path) -> None:
     """Write ``first_look.json`` and ``first_look.png``."""
-    from kfqn_ref.experiments.plots import COLOURS, log_losses, new_figure, save_figure, whole_epochs
+    from kfqn_ref.experiments.plots import (
+        COLOURS,
+        log_losses,
+        new_figure,
+        save_figure,
+        whole_epochs,
+    )
     from kfqn_ref.experiments.verify.command import finite
     from kfqn_ref.experiments.versions import versions
     from kfqn_ref.files import write_atomically
@@ -150,11 +177,15 @@ def report(settings: Any, trials: list[Trial], chosen: list[Trial], out: Path) -
         "rule": "lowest training loss after the last epoch, on the reported seed",
         "trials": [{**asdict(t), "chosen": t in chosen} for t in trials],
     }
-    write_atomically(out / "first_look.json", json.dumps(finite(content), indent=1, allow_nan=False).encode())
+    write_atomically(
+        out / "first_look.json", json.dumps(finite(content), indent=1, allow_nan=False).encode()
+    )
     figure, (by_epoch, by_time) = new_figure(2)
     for colour, t in zip(COLOURS, chosen, strict=False):
         by_epoch.plot(t.train_loss, color=colour, marker="o", label=f"{t.optimizer}, lr {t.lr:g}")
-        by_time.plot(t.seconds, t.train_loss, color=colour, marker="o", label=f"{t.optimizer}, lr {t.lr:g}")
+        by_time.plot(
+            t.seconds, t.train_loss, color=colour, marker="o", label=f"{t.optimizer}, lr {t.lr:g}"
+        )
     whole_epochs(by_epoch)
     by_time.set_xlabel("seconds in steps")
     for axis in (by_epoch, by_time):

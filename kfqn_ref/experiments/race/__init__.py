@@ -1,6 +1,6 @@
 """``kfqn race``: compare optimizers on real images, all tuned by one rule.
 
-==================  ==================================================================================
+==================  ============================================================================
 ``command``         the command
 ``tasks``           networks and data
 ``entrants``        the optimizers, and their grids
@@ -13,5 +13,5 @@
 ``show``            the report as tables and figures
 ``ablations``       variants of our own entrant
 ``ablations_show``  their tables and figures
-==================  ==================================================================================
+==================  ============================================================================
 """

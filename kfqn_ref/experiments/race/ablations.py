@@ -1,8 +1,9 @@
-"""Ablations: one field of the method changed at a time, on a small CNN; and how sensitive the step size is.
+"""Ablations: one field of the method changed at a time, on a small CNN; and how sensitive the step
+size is.
 
-The base is KF-BFGS-CNN as published (curvature every iteration, D_P D_LM damping, Hessian action). Step size
-and damping stay the base's: an ablation shows what a part does there, not how well the rest could be tuned
-without it.
+The base is KF-BFGS-CNN as published (curvature every iteration, D_P D_LM damping, Hessian action).
+Step size and damping stay the base's: an ablation shows what a part does there, not how well the
+rest could be tuned without it.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.experiments.race.entrants import ENTRANTS, Entrant, Hyper, Stepper, ladder, product, stepper
+from kfqn_ref.experiments.race.entrants import (
+    ENTRANTS,
+    Entrant,
+    Hyper,
+    Stepper,
+    ladder,
+    product,
+    stepper,
+)
 from kfqn_ref.experiments.race.report import smoothed
 from kfqn_ref.experiments.race.run import Point, mini_batches, run_point
 from kfqn_ref.experiments.race.store import Store
@@ -22,7 +31,9 @@ from kfqn_ref.optim.inverses import Stack
 from kfqn_ref.optim.kernels import lm_damp_, powell_damp_
 from kfqn_ref.optim.presets import dd_, location_split
 
-TASK = Task("ablations", "small CNN, Fashion-MNIST at 14x14", FASHION, small_cnn, 64, 80, 50, pool=2)
+TASK = Task(
+    "ablations", "small CNN, Fashion-MNIST at 14x14", FASHION, small_cnn, 64, 80, 50, pool=2
+)
 BASE = {"lr": 0.3, "damping": 0.003}
 SEEDS = (0, 1, 2)
 WARM_BATCHES = 20
@@ -50,7 +61,8 @@ class Variant:
 
     Args:
         label: what the plot calls it.   preset: where it starts from.   options: of the optimizer.
-        fields: of the preset, for what no published variant has.   warm: whether it starts from a warm start.
+        fields: of the preset, for what no published variant has.
+        warm: whether it starts from a warm start.
     """
 
     label: str
@@ -126,7 +138,9 @@ STUDIES = (
 )  # fmt: skip  # a table
 
 MAPS: dict[str, list[dict[str, Any]]] = {
-    "kfqn_eager": product(lr=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0), damping=(1e-4, 1e-3, 1e-2, 0.1, 1.0)),
+    "kfqn_eager": product(
+        lr=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0), damping=(1e-4, 1e-3, 1e-2, 0.1, 1.0)
+    ),
     "sgd": ladder(1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
     "adam": ladder(1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1),
 }
@@ -138,7 +152,9 @@ def _name(study: Study, variant: Variant) -> str:
 
 
 def _points(study: Study, variant: Variant) -> list[Point]:
-    return [Point(TASK.name, _name(study, variant), "final", seed, TASK.steps, BASE) for seed in SEEDS]
+    return [
+        Point(TASK.name, _name(study, variant), "final", seed, TASK.steps, BASE) for seed in SEEDS
+    ]
 
 
 def _map_points(name: str) -> list[Point]:
@@ -156,7 +172,9 @@ def run_ablations(store: Store, tell: Callable[[str], None] = lambda key: None) 
     images = TASK.images()
     for study in STUDIES:
         for variant in study.variants:
-            entrant = replace(ENTRANTS["kfqn_cnn"], name=_name(study, variant), start=variant.start(images))
+            entrant = replace(
+                ENTRANTS["kfqn_cnn"], name=_name(study, variant), start=variant.start(images)
+            )
             _run(images, entrant, _points(study, variant), store, tell)
     for name in MAPS:
         _run(images, ENTRANTS[name], _map_points(name), store, tell)
@@ -172,10 +190,17 @@ def _run(
 
 
 def results(store: Store) -> dict[str, Any]:
-    """Return the losses of every variant and the maps, as plain values; None where a run diverged."""
+    """Return the losses of every variant and the maps, as plain values; None where a run
+    diverged.
+    """
     studies = {study.name: _study(study, store) for study in STUDIES}
     maps = {name: _found_map(name, store) for name in MAPS}
-    task = {"title": TASK.title, "batch": TASK.batch, "steps": TASK.steps, "map_steps": TASK.tuning_steps}
+    task = {
+        "title": TASK.title,
+        "batch": TASK.batch,
+        "steps": TASK.steps,
+        "map_steps": TASK.tuning_steps,
+    }
     return {**task, "base": BASE, "seeds": len(SEEDS), "studies": studies, "maps": maps}
 
 

@@ -1,4 +1,6 @@
-"""Ablations for readers: one plot and one sentence each, and the maps of the good region of step sizes."""
+"""Ablations for readers: one plot and one sentence each, and the maps of the good region of step
+sizes.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,9 @@ from kfqn_ref.experiments.plots import COLOURS, new_figure, save_figure
 
 def show_all(found: Mapping[str, Any], console: Console) -> None:
     """Print one sentence for every study, and how wide the good region of every map is."""
-    console.print(f"{found['title']}, batch {found['batch']}, {found['steps']} steps, base {found['base']}")
+    console.print(
+        f"{found['title']}, batch {found['batch']}, {found['steps']} steps, base {found['base']}"
+    )
     for study in found["studies"].values():
         console.print("* " + study["sentence"])
     for line in widths(found["maps"]):
@@ -39,7 +43,9 @@ def plot_all(found: Mapping[str, Any], out: Path) -> None:
     figure, axes = new_figure(len(found["studies"]), width=2.6, height=4.6)
     for axis, study in zip(axes, found["studies"].values(), strict=True):
         _bars(axis, study)
-    figure.suptitle(f"{found['title']}: mean of the last training losses, one dot a seed; x: diverged")
+    figure.suptitle(
+        f"{found['title']}: mean of the last training losses, one dot a seed; x: diverged"
+    )
     save_figure(figure, out / "ablations.png")
     figure, axes = new_figure(2)
     _map(axes[0], found["maps"]["kfqn_eager"], figure)
@@ -61,7 +67,9 @@ def _bars(axis: Any, study: Mapping[str, Any]) -> None:
             axis.plot([i] * len(known), known, "k.", markersize=5)
         if len(known) < len(losses):
             axis.plot(i, 0.05, "x", color=COLOURS[1])
-    axis.set_xticks(range(len(study["losses"])), study["losses"], rotation=60, ha="right", fontsize=8)
+    axis.set_xticks(
+        range(len(study["losses"])), study["losses"], rotation=60, ha="right", fontsize=8
+    )
     axis.set_title(study["question"], fontsize=8)
 
 

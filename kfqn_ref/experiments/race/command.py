@@ -24,16 +24,20 @@ class SuiteName(StrEnum):
 def command(
     suite: Annotated[SuiteName, typer.Argument(help="What to run.")] = SuiteName.QUICK,
     out: Annotated[
-        Path, typer.Option(help="Directory for SUITE.jsonl, SUITE.json and the plots.", file_okay=False)
+        Path,
+        typer.Option(help="Directory for SUITE.jsonl, SUITE.json and the plots.", file_okay=False),
     ] = Path("out/race"),
     tasks: Annotated[str, typer.Option(help="Run only these tasks, as a,b.")] = "",
-    entrants: Annotated[str, typer.Option(help="Run only these optimizers (and sgd), as a,b.")] = "",
+    entrants: Annotated[
+        str, typer.Option(help="Run only these optimizers (and sgd), as a,b.")
+    ] = "",
     report_only: Annotated[bool, typer.Option(help="Run nothing: report what is there.")] = False,
 ) -> None:
     """Race all optimizers on real images, tuned by one rule.
 
-    `smoke` takes seconds, `quick` some minutes, `full` two hours or more on a core of its own, `ablations`
-    some minutes. Started again with the same `--out`, a race goes on where it was stopped.
+    `smoke` takes seconds, `quick` some minutes, `full` two hours or more on a core of its own,
+    `ablations` some minutes. Started again with the same `--out`, a race goes on where it was
+    stopped.
     """
     import torch
     from rich.console import Console
@@ -61,7 +65,13 @@ def _names(text: str) -> list[str]:
 
 
 def _race(
-    name: str, out: Path, store: Any, report_only: bool, console: Any, tasks: list[str], entrants: list[str]
+    name: str,
+    out: Path,
+    store: Any,
+    report_only: bool,
+    console: Any,
+    tasks: list[str],
+    entrants: list[str],
 ) -> None:
     from kfqn_ref.experiments.race.report import summary
     from kfqn_ref.experiments.race.show import plot, show, verdict_lines
@@ -106,9 +116,20 @@ class _progress:
     """A bar that counts runs and shows the last one, and how long the rest will take."""
 
     def __init__(self, console: Any, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
         self.bar = Progress(*columns, console=console, transient=True)
         self.task = self.bar.add_task("starting", total=total)
 
@@ -121,10 +142,17 @@ class _progress:
 
 
 def write_record(path: Path, command_line: str, content: dict[str, Any]) -> None:
-    """Write results as JSON with what they were computed with: command, versions, kind of machine."""
+    """Write results as JSON with what they were computed with: command, versions, kind of
+    machine.
+    """
     from kfqn_ref.files import write_atomically
 
-    record = {"command": command_line, "versions": peers_versions(), "machine": machine(), **content}
+    record = {
+        "command": command_line,
+        "versions": peers_versions(),
+        "machine": machine(),
+        **content,
+    }
     write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -142,7 +170,9 @@ def peers_versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Return the kind of machine: processor, cores, threads used. No name that tells whose it is."""
+    """Return the kind of machine: processor, cores, threads used. No name that tells whose it
+    is.
+    """
     import torch
 
     processor = platform.processor() or platform.machine()

@@ -1,7 +1,8 @@
 """Who races: every entrant with its grid of six, and how one of its steps is done.
 
-Six points of a grid for everyone: an entrant with one hyper-parameter gets six values of it, one with two
-gets 3 x 2. What is not in the grid keeps its library's default, except where ``note`` says so.
+Six points of a grid for everyone: an entrant with one hyper-parameter gets six values of it, one
+with two gets 3 x 2. What is not in the grid keeps its library's default, except where ``note`` says
+so.
 """
 
 import math
@@ -33,7 +34,8 @@ class Entrant:
     Args:
         name: how it is asked for.   label: what the reports call it.
         start: makes the stepper of a run.   grid: the hyper-parameters that are tried, six of them.
-        summed: the six where the loss is a sum over pixels, with its longer gradients; empty is the grid.
+        summed: the six where the loss is a sum over pixels, with its longer gradients; empty is the
+            grid.
         ours: it is a form of this project's method.   note: what else the reader must know.
         tasks: the only tasks it is sent to; empty is all.   needs: the package it comes from.
     """
@@ -51,7 +53,9 @@ class Entrant:
     def __post_init__(self) -> None:
         for grid in (self.grid, self.summed or self.grid):
             if len(grid) != GRID_SIZE:
-                raise ValueError(f"a grid must have {GRID_SIZE} points, got {len(grid)} for {self.name}")
+                raise ValueError(
+                    f"a grid must have {GRID_SIZE} points, got {len(grid)} for {self.name}"
+                )
 
     @property
     def installed(self) -> bool:
@@ -81,7 +85,9 @@ def ladder(*values: float) -> list[dict[str, Any]]:
 
 
 def stepper(task: Task, model: nn.Module, *optimizers: Any) -> Stepper:
-    """Return the step of optimizers that take a closure; the first of them gets it, the others just step."""
+    """Return the step of optimizers that take a closure; the first of them gets it, the others just
+    step.
+    """
 
     def step(x: Tensor, y: Tensor) -> float:
         def closure() -> Tensor:
@@ -174,7 +180,10 @@ def asdl(maker: str, **options: Any) -> Start:
         if not torch.cuda.is_available():  # its marks for CUDA's profiler fail without CUDA
             torch.cuda.nvtx.range_push = torch.cuda.nvtx.range_pop = lambda *_: 0
         config = precondition.PreconditioningConfig(
-            data_size=task.batch, damping=hyper["damping"], preconditioner_upd_interval=10, ema_decay=0.1
+            data_size=task.batch,
+            damping=hyper["damping"],
+            preconditioner_upd_interval=10,
+            ema_decay=0.1,
         )
         opt = torch.optim.SGD(model.parameters(), lr=hyper["lr"], momentum=0.9)
         gradients = getattr(precondition, maker)(model, config, **options)
@@ -198,7 +207,14 @@ LADDER = ladder(3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 ADAM_LADDER = ladder(3e-4, 1e-3, 3e-3, 6e-3, 1e-2, 3e-2)
 KFQN_GRID = [
     {"lr": lr, "damping": damping, "momentum": 0.8}
-    for lr, damping in ((0.1, 1e-3), (0.3, 1e-3), (0.3, 3e-3), (0.3, 1e-2), (1.0, 1e-2), (1.0, 3e-2))
+    for lr, damping in (
+        (0.1, 1e-3),
+        (0.3, 1e-3),
+        (0.3, 3e-3),
+        (0.3, 1e-2),
+        (1.0, 1e-2),
+        (1.0, 3e-2),
+    )
 ]
 KFQN_SUMMED = [
     {"lr": lr, "damping": damping, "momentum": 0.9}
@@ -209,7 +225,10 @@ NOTE = (
     "the map of good step sizes of the ablations"
 )
 OURS: dict[str, Any] = {"grid": KFQN_GRID, "summed": KFQN_SUMMED, "ours": True, "note": NOTE}
-OURS_EAGER: dict[str, Any] = {**OURS, "note": f"{NOTE}; timed on steps 10 to 50, a quarter of them eager"}
+OURS_EAGER: dict[str, Any] = {
+    **OURS,
+    "note": f"{NOTE}; timed on steps 10 to 50, a quarter of them eager",
+}
 OURS_ADAM: dict[str, Any] = {
     "grid": product(lr=(5e-3, 1e-2, 2e-2), damping=(0.03, 0.3)),
     "summed": product(lr=(1e-3, 2e-3, 4e-3), damping=(0.1, 0.3)),

@@ -1,7 +1,9 @@
-"""KFAC and KFC on torch: the neighbour that the races compare with; same layers, same hooks' economy.
+"""KFAC and KFC on torch: the neighbour that the races compare with; same layers, same hooks'
+economy.
 
-The direction is ``G⁻¹ M A⁻¹`` with both factors averaged, damped and inverted. G needs gradients on targets
-drawn from the model: one more backward pass, over the same graph and down to the layers' outputs only.
+The direction is ``G⁻¹ M A⁻¹`` with both factors averaged, damped and inverted. G needs gradients on
+targets drawn from the model: one more backward pass, over the same graph and down to the layers'
+outputs only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +22,8 @@ Closure = Callable[[bool], tuple[Tensor, Tensor | None]]
 
 
 def fisher_output_factor(layer: Layer, Dh: Tensor) -> Tensor:
-    r"""Return :math:`\tfrac1N \sum_n \tfrac1{|T|} \sum_t Dh_{n,t} Dh_{n,t}^\top`, ``(groups, d_g, d_g)``.
+    r"""Return :math:`\tfrac1N \sum_n \tfrac1{|T|} \sum_t Dh_{n,t} Dh_{n,t}^\top`,
+    ``(groups, d_g, d_g)``.
 
     Args:
         layer: the layer.   Dh: per-sample gradients, shaped as the output of the layer.
@@ -54,9 +57,14 @@ def _inverse(X: Tensor, shift: Tensor) -> Tensor:
 
 
 def as_matrix(layer: Layer, tensors: Sequence[Tensor | None]) -> Tensor:
-    """Return weight and bias, or tensors shaped like them, as ``(groups, d_g, d_a)``; None is zero."""
+    """Return weight and bias, or tensors shaped like them, as ``(groups, d_g, d_a)``; None is
+    zero.
+    """
     groups, d_g, _ = layer.shape
-    whole = [torch.zeros_like(p) if x is None else x for p, x in zip(layer.parameters, tensors, strict=True)]
+    whole = [
+        torch.zeros_like(p) if x is None else x
+        for p, x in zip(layer.parameters, tensors, strict=True)
+    ]
     return torch.cat([x.reshape(groups, d_g, -1).to(layer.dtype) for x in whole], -1)
 
 
@@ -68,17 +76,19 @@ def as_parameters(layer: Layer, matrix: Tensor) -> list[Tensor]:
 
 
 class KFAC(torch.optim.Optimizer):
-    """KFAC for linear layers and KFC for convolutions; every other parameter takes the momentum step.
+    """KFAC for linear layers and KFC for convolutions; every other parameter takes the momentum
+    step.
 
-    ``loss = opt.step(closure)``. The closure takes ``draw``, runs the model once, and returns the mean loss
-    and, if ``draw``, the mean loss of the same outputs on targets drawn from the model; it calls no
-    ``backward``.
+    ``loss = opt.step(closure)``. The closure takes ``draw``, runs the model once, and returns the
+    mean loss and, if ``draw``, the mean loss of the same outputs on targets drawn from the model;
+    it calls no ``backward``.
 
     Args:
         model: its Linear and Conv modules are covered.   lr: step size, not negative.
         damping: λ, positive.   momentum: decay of the gradient's moving average, in [0, 1).
         weight_decay: factor of the L2 term, not negative.
-        factor_decay: decay of the factors' moving average, in [0, 1); it starts from the first mini-batch's.
+        factor_decay: decay of the factors' moving average, in [0, 1); it starts from the first
+            mini-batch's.
         curvature_interval: iterations from one inversion to the next, at least 1.
 
     Raises:
@@ -114,7 +124,8 @@ class KFAC(torch.optim.Optimizer):
         values = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(model.parameters(), values)
 
-    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]  # the closure takes draw
+    # the closure takes draw
+    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
         """Do one iteration on the mini-batch of ``closure``; return its loss.
 
         Raises:
@@ -129,8 +140,12 @@ class KFAC(torch.optim.Optimizer):
             loss, drawn = closure(draw)
         if draw:
             if drawn is None:
-                raise ValueError("the closure must return the loss on drawn targets when asked to, got None")
-            gradients = torch.autograd.grad(drawn, [edge for _, edge in seen.values()], retain_graph=True)
+                raise ValueError(
+                    "the closure must return the loss on drawn targets when asked to, got None"
+                )
+            gradients = torch.autograd.grad(
+                drawn, [edge for _, edge in seen.values()], retain_graph=True
+            )
             self._update(seen, gradients)
         loss.backward()
         self._move()
@@ -157,7 +172,9 @@ class KFAC(torch.optim.Optimizer):
                 handle.remove()
 
     @torch.no_grad()
-    def _update(self, seen: dict[Layer, tuple[Tensor, GradientEdge]], gradients: tuple[Tensor, ...]) -> None:
+    def _update(
+        self, seen: dict[Layer, tuple[Tensor, GradientEdge]], gradients: tuple[Tensor, ...]
+    ) -> None:
         """Average the factors of every layer and invert them."""
         damping = self.param_groups[0]["damping"]
         for (layer, (a, _)), gradient in zip(seen.items(), gradients, strict=True):

@@ -1,8 +1,10 @@
-"""From points to results: losses at equal steps and at equal time, steps and time to a target, verdicts.
+"""From points to results: losses at equal steps and at equal time, steps and time to a target,
+verdicts.
 
-The loss that is compared is the mean of the last ``WINDOW`` mini-batch losses. The time of a step is the
-measured ratio of means to SGD's, so that time is counted in steps of SGD; the budget of "equal time" is the
-time of SGD's whole run. The target is the largest of SGD's losses at the end: every seed of SGD reaches it.
+The loss that is compared is the mean of the last ``WINDOW`` mini-batch losses. The time of a step
+is the measured ratio of means to SGD's, so that time is counted in steps of SGD; the budget of
+"equal time" is the time of SGD's whole run. The target is the largest of SGD's losses at the end:
+every seed of SGD reaches it.
 """
 
 import statistics
@@ -23,8 +25,12 @@ def smoothed(losses: Sequence[float], n: int) -> float:
 
 
 def steps_to(losses: Sequence[float], target: float) -> int | None:
-    """Return after how many steps the smoothed loss first is at most ``target``; None if it never is."""
-    reached = (n for n in range(min(WINDOW, len(losses)), len(losses) + 1) if smoothed(losses, n) <= target)
+    """Return after how many steps the smoothed loss first is at most ``target``; None if it never
+    is.
+    """
+    reached = (
+        n for n in range(min(WINDOW, len(losses)), len(losses) + 1) if smoothed(losses, n) <= target
+    )
     return next(reached, None)
 
 
@@ -39,7 +45,9 @@ def summary(suite: Suite, store: Store) -> dict[str, Any]:
 
 def task_summary(suite: Suite, task: Task, store: Store) -> dict[str, Any]:
     """Return target, rows and verdicts of a task."""
-    target = max(smoothed(losses, task.steps) for losses in _losses(suite, task, ENTRANTS["sgd"], store))
+    target = max(
+        smoothed(losses, task.steps) for losses in _losses(suite, task, ENTRANTS["sgd"], store)
+    )
     times = store[f"time/{task.name}"]["times"] if f"time/{task.name}" in store else {}
     rows = {
         entrant.name: row(suite, task, entrant, store, target, times.get(entrant.name))
@@ -57,7 +65,12 @@ def task_summary(suite: Suite, task: Task, store: Store) -> dict[str, Any]:
 
 
 def row(
-    suite: Suite, task: Task, entrant: Entrant, store: Store, target: float, time: Mapping[str, float] | None
+    suite: Suite,
+    task: Task,
+    entrant: Entrant,
+    store: Store,
+    target: float,
+    time: Mapping[str, float] | None,
 ) -> dict[str, Any]:
     """Return what a task found about one entrant; a seed that diverged leaves None in its place."""
     points = [p for p in final_points(suite, task, entrant, store) if p.key in store]
@@ -77,7 +90,9 @@ def row(
         "test_loss": [end.get("test_loss") for end in ends],
         "test_error": [end.get("test_error") for end in ends],
         "steps_at_equal_time": affordable,
-        "loss_at_equal_time": [x and smoothed(x, max(affordable, 1)) for x in losses] if affordable else [],
+        "loss_at_equal_time": [x and smoothed(x, max(affordable, 1)) for x in losses]
+        if affordable
+        else [],
         "steps_to_target": _median([x and steps_to(x, target) for x in losses]),
         "time": dict(time) if time else None,
     }
@@ -86,7 +101,9 @@ def row(
 def _add_ratios(found: dict[str, Any], base: float | None) -> None:
     steps, time = found["steps_to_target"], found["time"]
     found["steps_ratio"] = steps / base if steps and base else None
-    found["time_ratio"] = found["steps_ratio"] * time["mean_ratio"] if found["steps_ratio"] and time else None
+    found["time_ratio"] = (
+        found["steps_ratio"] * time["mean_ratio"] if found["steps_ratio"] and time else None
+    )
 
 
 def _losses(suite: Suite, task: Task, entrant: Entrant, store: Store) -> list[list[float]]:
@@ -103,11 +120,16 @@ def _median(values: Sequence[int | None]) -> float | None:
 
 def mean(values: Sequence[float | None]) -> float | None:
     """Return the mean, None where a seed diverged or there is none."""
-    return statistics.fmean(v for v in values if v is not None) if values and None not in values else None
+    return (
+        statistics.fmean(v for v in values if v is not None)
+        if values and None not in values
+        else None
+    )
 
 
 def verdict(rows: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, Any] | None:
-    """Return how our best entrant compares with the best of the others, both by their mean over the seeds.
+    """Return how our best entrant compares with the best of the others, both by their mean over the
+    seeds.
 
     "better" if all our seeds are below all of theirs, "worse" if all are above, else "not better".
     """
@@ -120,6 +142,12 @@ def verdict(rows: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, An
         return None
     (our_mean, our_name), (their_mean, their_name) = sides[True], sides[False]
     ours, theirs = rows[our_name][measure], rows[their_name][measure]
-    word = "better" if max(ours) < min(theirs) else "worse" if min(ours) > max(theirs) else "not better"
+    word = (
+        "better"
+        if max(ours) < min(theirs)
+        else "worse"
+        if min(ours) > max(theirs)
+        else "not better"
+    )
     names = {"ours": our_name, "theirs": their_name}
     return {"verdict": word, **names, "our_mean": our_mean, "their_mean": their_mean}

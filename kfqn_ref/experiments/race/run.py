@@ -1,7 +1,8 @@
 """One point of a race: one entrant, one task, one seed, one choice of hyper-parameters.
 
-Everything a point reports is determined by its key: the weights and the order of the mini-batches come from
-the seed, the same for every entrant. Time is not among it: it is measured apart (``timing``).
+Everything a point reports is determined by its key: the weights and the order of the mini-batches
+come from the seed, the same for every entrant. Time is not among it: it is measured apart
+(``timing``).
 """
 
 import math
@@ -16,10 +17,14 @@ from kfqn_ref.experiments.race.entrants import Entrant
 from kfqn_ref.experiments.race.tasks import Images, Task
 
 BLOW_UP = 10.0
-"""A run whose loss passes this many times its first loss, or is not finite, has diverged and is ended."""
+"""A run whose loss passes this many times its first loss, or is not finite, has diverged and is
+ended.
+"""
 
 EVALUATIONS = 8
-"""A run is evaluated on held-out images this many times, at equal distances, the last time at its end."""
+"""A run is evaluated on held-out images this many times, at equal distances, the last time at its
+end.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,15 @@ def run_point(task: Task, images: Images, entrant: Entrant, point: Point) -> dic
                 break
             if len(losses) in marks:
                 evaluations.append({"step": len(losses), **evaluate(task, images, model)})
-    except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]  # its documented name
+    # its documented name
+    except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]
         pass  # a factor of non-finite numbers: the run has diverged
     finished = bool(evaluations) and evaluations[-1]["step"] == point.steps
-    record = {**asdict(point), "key": point.key, "score": evaluations[-1]["train_loss"] if finished else None}
+    record = {
+        **asdict(point),
+        "key": point.key,
+        "score": evaluations[-1]["train_loss"] if finished else None,
+    }
     if point.phase == "tune":
         return record
     return {**record, "losses": [_short(v) for v in losses], "evaluations": evaluations}
@@ -72,7 +82,9 @@ def evaluation_marks(steps: int, count: int) -> set[int]:
     return {math.ceil(steps * i / count) for i in range(1, count + 1)}
 
 
-def mini_batches(images: Images, size: int, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def mini_batches(
+    images: Images, size: int, steps: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield mini-batches: epochs of a fresh permutation each, without the incomplete last batch."""
     generator = torch.Generator().manual_seed(seed)
     per_epoch = len(images.x) // size
@@ -86,7 +98,9 @@ def mini_batches(images: Images, size: int, steps: int, seed: int) -> Iterator[t
 
 @torch.no_grad()
 def evaluate(task: Task, images: Images, model: nn.Module) -> dict[str, float | None]:
-    """Return the losses on the first images of both splits, and the share of wrong classes of the second."""
+    """Return the losses on the first images of both splits, and the share of wrong classes of the
+    second.
+    """
     model.eval()
     n = task.held_out
     train_loss = task.loss(model(images.x[:n]), images.y[:n])

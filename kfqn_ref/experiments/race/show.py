@@ -45,7 +45,11 @@ def table(result: Mapping[str, Any]) -> Table:
         shown.add_column(column)
     for found in sorted(result["rows"].values(), key=lambda r: mean(r["loss"]) or float("inf")):
         time = found["time"] or {}
-        tests = found["test_error"] if any(v is not None for v in found["test_error"]) else found["test_loss"]
+        tests = (
+            found["test_error"]
+            if any(v is not None for v in found["test_error"])
+            else found["test_loss"]
+        )
         shown.add_row(
             f"[bold]{found['label']}[/bold]" if found["ours"] else found["label"],
             ", ".join(f"{k} {v:.3g}" for k, v in (found["hyper"] or {}).items()) or "diverged",
@@ -89,7 +93,9 @@ def show(suite: Suite, results: Mapping[str, Any], console: Console) -> None:
 
 
 def plot(suite: Suite, task: Task, store: Store, result: Mapping[str, Any], path: Path) -> None:
-    """Draw training loss and test error (or loss) against the epoch and against time in steps of SGD."""
+    """Draw training loss and test error (or loss) against the epoch and against time in steps of
+    SGD.
+    """
     figure, axes = new_figure(4, width=4.6, height=4.4)
     epoch = task.batch / _train_size(task)
     metric = "test_loss" if task.autoencoder else "test_error"
@@ -109,12 +115,16 @@ def plot(suite: Suite, task: Task, store: Store, result: Mapping[str, Any], path
                 _band(axes[axis], [n * scale for n in marks], losses, found["label"], style)
                 _band(axes[2 + axis], [n * scale for n in seen], tests, found["label"], style)
     titles = ("training loss", "training loss", metric.replace("_", " "), metric.replace("_", " "))
-    for axis, title, label in zip(axes, titles, ("epoch", "time, in steps of SGD") * 2, strict=True):
+    for axis, title, label in zip(
+        axes, titles, ("epoch", "time, in steps of SGD") * 2, strict=True
+    ):
         axis.set_xlabel(label)
         axis.set_title(title)
         axis.set_yscale("log" if title == "training loss" else "linear")
         axis.grid(alpha=0.3)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8
+    )
     figure.suptitle(f"{result['title']}: median and range of {len(suite.seeds)} seeds")
     save_figure(figure, path)
 
@@ -127,11 +137,15 @@ def line_style(rows: Mapping[str, Any], name: str) -> dict[str, str]:
     return {"color": COLOURS[colour], "linestyle": lines[turn % 2]}
 
 
-def _band(axis: Any, x: Sequence[float], curves: Sequence[Sequence[float]], label: str, style: dict) -> None:
+def _band(
+    axis: Any, x: Sequence[float], curves: Sequence[Sequence[float]], label: str, style: dict
+) -> None:
     """Draw the median over the curves, and their range."""
     columns = list(zip(*curves, strict=True))
     axis.plot(x, [statistics.median(c) for c in columns], label=label, linewidth=1.2, **style)
-    axis.fill_between(x, [*map(min, columns)], [*map(max, columns)], color=style["color"], alpha=0.12)
+    axis.fill_between(
+        x, [*map(min, columns)], [*map(max, columns)], color=style["color"], alpha=0.12
+    )
 
 
 def _train_size(task: Task) -> int:

@@ -24,7 +24,9 @@ class Store:
         for number, line in enumerate(whole.splitlines(), 1):
             record = _parsed(line)
             if record is None:
-                raise ValueError(f"{path}:{number} must be a JSON object with a key, got {line[:60]!r}")
+                raise ValueError(
+                    f"{path}:{number} must be a JSON object with a key, got {line[:60]!r}"
+                )
             self.records[record["key"]] = record
         if rest:
             path.write_text(whole + "\n" if whole else "", "utf-8")

@@ -17,7 +17,9 @@ TUNING_SEED = 1000
 """Seed of the runs of the grid; no final run has it."""
 
 FRESH_SEEDS = (3, 4, 5)
-"""Of the final runs: seeds that nobody looked at while an entrant was made; 0 and 1 were (``kfqn_adam``)."""
+"""Of the final runs: seeds that nobody looked at while an entrant was made; 0 and 1 were
+(``kfqn_adam``).
+"""
 
 RULE = (
     "tuning, the same for all: 6 grid points an entrant, each run on seed {tuning_seed} for the tuning "
@@ -51,16 +53,22 @@ class Suite:
         return [ENTRANTS[name] for name in self.entrants if ENTRANTS[name].runs(task)]
 
     def narrowed(self, tasks: Sequence[str], entrants: Sequence[str]) -> "Suite":
-        """Return the suite with these tasks and entrants only, SGD always among them; none named is all.
+        """Return the suite with these tasks and entrants only, SGD always among them; none named is
+        all.
 
         Raises:
             ValueError: a name is not one of the suite's.
         """
         known = [task.name for task in self.tasks]
-        for kind, names, all_names in (("task", tasks, known), ("entrant", entrants, self.entrants)):
+        for kind, names, all_names in (
+            ("task", tasks, known),
+            ("entrant", entrants, self.entrants),
+        ):
             for name in names:
                 if name not in all_names:
-                    raise ValueError(f"the {kind} must be one of {', '.join(all_names)}, got {name!r}")
+                    raise ValueError(
+                        f"the {kind} must be one of {', '.join(all_names)}, got {name!r}"
+                    )
         chosen = tuple(n for n in self.entrants if not entrants or n in {*entrants, "sgd"})
         some = tuple(task for task in self.tasks if not tasks or task.name in tasks)
         return replace(self, tasks=some, entrants=chosen)
@@ -70,7 +78,16 @@ class Suite:
         return len(self.line_up(task)) * (len(ENTRANTS["sgd"].grid) + len(self.seeds))
 
 
-QUICK_ENTRANTS = ("sgd", "adam", "kfac", "kbfgs_2020", "kfqn_cnn", "kfqn_cnn_10", "kfqn_cnn_l", "kfqn_lean")
+QUICK_ENTRANTS = (
+    "sgd",
+    "adam",
+    "kfac",
+    "kbfgs_2020",
+    "kfqn_cnn",
+    "kfqn_cnn_10",
+    "kfqn_cnn_l",
+    "kfqn_lean",
+)
 
 SUITES = {
     suite.name: suite
@@ -102,11 +119,15 @@ def final_points(suite: Suite, task: Task, entrant: Entrant, store: Store) -> li
     best = tuned(task, entrant, store)
     if best is None:
         return []
-    return [Point(task.name, entrant.name, "final", s, task.steps, best["hyper"]) for s in suite.seeds]
+    return [
+        Point(task.name, entrant.name, "final", s, task.steps, best["hyper"]) for s in suite.seeds
+    ]
 
 
 def run_suite(suite: Suite, store: Store, tell: Tell = lambda key: None) -> None:
-    """Run every point that the store does not have yet, then measure step times; ``tell`` hears each key."""
+    """Run every point that the store does not have yet, then measure step times; ``tell`` hears
+    each key.
+    """
     for task in suite.tasks:
         images = task.images()
         for entrant in suite.line_up(task):

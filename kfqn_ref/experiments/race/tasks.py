@@ -1,4 +1,6 @@
-"""The tasks of the races: five networks on real images, scaled to a processor without accelerator."""
+"""The tasks of the races: five networks on real images, scaled to a processor without
+accelerator.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,8 +33,8 @@ class Task:
         build: makes the model for images of ``side`` pixels.
         batch: mini-batch size.   steps: steps of a run.   tuning_steps: steps of a run of the grid.
         autoencoder: the targets are the pixels, the loss is Bernoulli's, summed over pixels.
-        he: weights start as He's normal and biases at 0, not as torch's default, by which deep networks
-            spend the first hundred steps on a plateau.
+        he: weights start as He's normal and biases at 0, not as torch's default, by which deep
+            networks spend the first hundred steps on a plateau.
         held_out: how many images of each split the loss is evaluated on.
     """
 
@@ -67,14 +69,20 @@ class Task:
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of a mini-batch."""
         if self.autoencoder:
-            return F.binary_cross_entropy_with_logits(outputs, target, reduction="sum") / len(outputs)
+            return F.binary_cross_entropy_with_logits(outputs, target, reduction="sum") / len(
+                outputs
+            )
         return F.cross_entropy(outputs, target)
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Return targets drawn from the model's own distribution; from any where its outputs are NaN."""
+        """Return targets drawn from the model's own distribution; from any where its outputs are
+        NaN.
+        """
         if self.autoencoder:
             return torch.bernoulli(torch.sigmoid(outputs).nan_to_num(0.5), generator=generator)
-        return torch.multinomial(F.softmax(outputs, 1).nan_to_num(1.0), 1, generator=generator)[:, 0]
+        return torch.multinomial(F.softmax(outputs, 1).nan_to_num(1.0), 1, generator=generator)[
+            :, 0
+        ]
 
 
 def he_start(model: nn.Module) -> nn.Module:
@@ -134,7 +142,9 @@ def _autoencoder(*half: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with BatchNorm, added to the input; a 1x1 convolution where shapes differ."""
+    """Two 3x3 convolutions with BatchNorm, added to the input; a 1x1 convolution where shapes
+    differ.
+    """
 
     def __init__(self, d_in: int, d_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -151,7 +161,9 @@ class Residual(nn.Module):
 
 
 def resnet(side: int) -> nn.Module:
-    """A 3x3 convolution, two residual blocks of 12 and 24 channels, global average, a linear layer."""
+    """A 3x3 convolution, two residual blocks of 12 and 24 channels, global average, a linear
+    layer.
+    """
     return nn.Sequential(
         nn.Conv2d(1, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU(),
         Residual(12, 12), Residual(12, 24, stride=2),

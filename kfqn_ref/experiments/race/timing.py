@@ -1,7 +1,8 @@
 """Step times: all entrants of a task in one process, their steps interleaved with SGD's.
 
-A machine that others use too slows down and speeds up while one measures. So every entrant takes one step in
-turn, round after round, and what is reported is the ratio to SGD: of the medians, and of the means.
+A machine that others use too slows down and speeds up while one measures. So every entrant takes
+one step in turn, round after round, and what is reported is the ratio to SGD: of the medians, and
+of the means.
 """
 
 import statistics
@@ -26,7 +27,8 @@ def step_times(
 
     Args:
         chosen: the hyper-parameters of every entrant; ``sgd`` among them.
-        rounds: counted rounds; the mean counts what happens every 10th step only if it is a multiple of 10.
+        rounds: counted rounds; the mean counts what happens every 10th step only if it is a
+            multiple of 10.
     """
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
     steppers = {name: _fresh(task, images, name, hyper) for name, hyper in chosen.items()}
@@ -35,7 +37,8 @@ def step_times(
             before = time.perf_counter()
             try:
                 steppers[name](x, y)
-            except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]  # its documented name
+            # its documented name
+            except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]
                 steppers[name] = _fresh(task, images, name, hyper)  # diverged: not counted
                 continue
             if k >= WARM_UP:

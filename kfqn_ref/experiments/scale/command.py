@@ -1,4 +1,6 @@
-"""``kfqn scale``: what a step would cost on many GPUs, by a model that is checked on local ranks."""
+"""``kfqn scale``: what a step would cost on many GPUs, by a model that is checked on local
+ranks.
+"""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ class Assumptions:
     Args:
         peak: 1e12 operations a second in passes; TF32 on an A100 (nvidia2021a100).
         product_peak: the same in products of float32 (nvidia2021a100).
-        efficiency: share of both that is reached; an assumption, as all that follows but ``memory``.
+        efficiency: share of both that is reached; an assumption, as all that follows but
+            ``memory``.
         inverse_efficiency: share of ``product_peak`` that a Cholesky inversion reaches.
         memory: GB a second (nvidia2021a100).
         link: GB a second that one GPU sends; 200 Gb/s.
@@ -64,8 +67,11 @@ class Assumptions:
         )
 
 
-def predicted(network: Network, ranks: int, given: Assumptions, operations: model.Counts) -> dict[str, Any]:
-    """Return, by method, seconds of a step and on the wire, bytes sent and kept, and what limits the step.
+def predicted(
+    network: Network, ranks: int, given: Assumptions, operations: model.Counts
+) -> dict[str, Any]:
+    """Return, by method, seconds of a step and on the wire, bytes sent and kept, and what limits
+    the step.
 
     Args:
         network: the network.   ranks: the GPUs, at least 1.   given: the assumptions.
@@ -74,7 +80,12 @@ def predicted(network: Network, ranks: int, given: Assumptions, operations: mode
     machine, rows = given.machine, {}
     for method in model.METHODS:
         work = model.work(
-            network, method, batch=given.batch, ranks=ranks, interval=given.interval, pairs=given.pairs
+            network,
+            method,
+            batch=given.batch,
+            ranks=ranks,
+            interval=given.interval,
+            pairs=given.pairs,
         )
         launched = _launched(operations, method, given.interval, len(network.layers))
         busy = model.busy_seconds(work, ranks, machine, launched)
@@ -96,33 +107,47 @@ def _launched(operations: model.Counts, method: str, interval: int, layers: int)
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Directory for scale.json, scale.png.", file_okay=False)] = Path(
-        "out/scale"
-    ),
-    gpus: Annotated[list[int], typer.Option(help="Numbers of GPUs; repeat the option.", min=1)] = [*GPUS],  # noqa: B006  # typer copies it
-    measure: Annotated[bool, typer.Option(help="Check the model on 1, 2 and 4 local ranks.")] = True,
+    out: Annotated[
+        Path, typer.Option(help="Directory for scale.json, scale.png.", file_okay=False)
+    ] = Path("out/scale"),
+    gpus: Annotated[list[int], typer.Option(help="Numbers of GPUs; repeat the option.", min=1)] = [
+        *GPUS
+    ],  # typer copies it
+    measure: Annotated[
+        bool, typer.Option(help="Check the model on 1, 2 and 4 local ranks.")
+    ] = True,
     steps: Annotated[int, typer.Option(help="Steps of each method in the check.", min=1)] = 30,
     peak: Annotated[float, typer.Option(help="Passes: peak, TFLOP/s.")] = Assumptions.peak,
-    product_peak: Annotated[float, typer.Option(help="Products: peak, TFLOP/s.")] = Assumptions.product_peak,
-    efficiency: Annotated[float, typer.Option(help="Share of the peaks reached.")] = Assumptions.efficiency,
+    product_peak: Annotated[
+        float, typer.Option(help="Products: peak, TFLOP/s.")
+    ] = Assumptions.product_peak,
+    efficiency: Annotated[
+        float, typer.Option(help="Share of the peaks reached.")
+    ] = Assumptions.efficiency,
     inverse_efficiency: Annotated[
         float, typer.Option(help="Share of the peak of products that inversions reach.")
     ] = Assumptions.inverse_efficiency,
     memory: Annotated[float, typer.Option(help="Memory bandwidth, GB/s.")] = Assumptions.memory,
-    link: Annotated[float, typer.Option(help="Bandwidth of a GPU's link, GB/s.")] = Assumptions.link,
+    link: Annotated[
+        float, typer.Option(help="Bandwidth of a GPU's link, GB/s.")
+    ] = Assumptions.link,
     latency: Annotated[float, typer.Option(help="Latency of a message, µs.")] = Assumptions.latency,
     launch: Annotated[float, typer.Option(help="Launch of a kernel, µs.")] = Assumptions.launch,
     batch: Annotated[int, typer.Option(help="Samples of one GPU.", min=1)] = Assumptions.batch,
-    interval: Annotated[int, typer.Option(help="Steps per curvature update.", min=1)] = Assumptions.interval,
+    interval: Annotated[
+        int, typer.Option(help="Steps per curvature update.", min=1)
+    ] = Assumptions.interval,
     pairs: Annotated[int, typer.Option(help="Pairs of the lean form.", min=1)] = Assumptions.pairs,
 ) -> None:
     """Model a step on many GPUs; check it on local ranks.
 
-    Time, bytes and state of SGD, KFAC and KF-QN for ResNet-50, VGG-16 and ViT-B/16: extrapolated on paper.
-    Nothing here ran on a GPU or by NCCL. The check compares predicted and measured steps of the reference CNN
-    on processes of this machine.
+    Time, bytes and state of SGD, KFAC and KF-QN for ResNet-50, VGG-16 and ViT-B/16: extrapolated on
+    paper. Nothing here ran on a GPU or by NCCL. The check compares predicted and measured steps of
+    the reference CNN on processes of this machine.
     """
-    from rich.console import Console  # these imports take a second: 'kfqn scale --help' does without
+    from rich.console import (
+        Console,
+    )  # these imports take a second: 'kfqn scale --help' does without
 
     from kfqn_ref.experiments.scale import measure as scale_measure
     from kfqn_ref.experiments.scale import show as scale_show
@@ -151,11 +176,14 @@ def command(
 def report(gpus: list[int], given: Assumptions, operations: model.Counts) -> dict[str, Any]:
     """Return the extrapolation as data, and the messages of the reference CNN on two ranks."""
     networks = {
-        n.name: {str(ranks): predicted(n, ranks, given, operations) for ranks in gpus} for n in large()
+        n.name: {str(ranks): predicted(n, ranks, given, operations) for ranks in gpus}
+        for n in large()
     }
     heavy = {n.name: _heavy(n, given.batch) for n in large()}
     cnn = {
-        method: model.work(reference_cnn(), method, batch=128, ranks=2, interval=given.interval).sent
+        method: model.work(
+            reference_cnn(), method, batch=128, ranks=2, interval=given.interval
+        ).sent
         for method in model.METHODS
     }
     return {"assumptions": vars(given), "operations": operations, "networks": networks} | {
@@ -165,7 +193,9 @@ def report(gpus: list[int], given: Assumptions, operations: model.Counts) -> dic
 
 
 def _heavy(network: Network, batch: int) -> list[dict[str, Any]]:
-    """Return the layers that call for the lean form, with what a matrix ``H_a`` keeps and computes there."""
+    """Return the layers that call for the lean form, with what a matrix ``H_a`` keeps and computes
+    there.
+    """
     return [
         {
             "layer": layer.name,

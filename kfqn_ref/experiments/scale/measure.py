@@ -27,8 +27,8 @@ COUNTED = ("SGD", "KFAC", "dense", "lean")
 def operations(*, gpu: bool = True) -> model.Counts:
     """Return how many operations a step dispatches, by method: once, and for every layer.
 
-    Counted on two images, with the reference CNN and with a deeper one; those of a GPU, or those of a CPU.
-    ``passes`` is a forward-backward pass alone. No time is measured: the numbers repeat.
+    Counted on two images, with the reference CNN and with a deeper one; those of a GPU, or those of
+    a CPU. ``passes`` is a forward-backward pass alone. No time is measured: the numbers repeat.
     """
     found = {}
     for method in (*COUNTED, "passes"):
@@ -43,15 +43,23 @@ def _counted(method: str, deeper: int, gpu: bool) -> tuple[int, int]:
     passes = method == "passes"
     training = scale_rank.runner("SGD" if passes else method, 1, 2, deeper=deeper)
     training.step(time.perf_counter)  # the first step starts the layers
-    with as_on_a_gpu(training.opt) if gpu else nullcontext(), Kernels() as kernels, torch.enable_grad():
+    with (
+        as_on_a_gpu(training.opt) if gpu else nullcontext(),
+        Kernels() as kernels,
+        torch.enable_grad(),
+    ):
         _ = training.closure() if passes else training.step(time.perf_counter)
     return sum(hasattr(module, "weight") for module in training.model.modules()), kernels.count
 
 
 def beyond_passes(counted: model.Counts, method: str, layers: int) -> float:
-    """Return the operations of a step that are not those of a pass: what a measured pass does not cover."""
+    """Return the operations of a step that are not those of a pass: what a measured pass does not
+    cover.
+    """
     passes = {"SGD": 1.0, "KFAC": 1.5}.get(method, 2.0)  # drawing targets goes back once more
-    return model.dispatched(counted, method, layers) - passes * model.dispatched(counted, "passes", layers)
+    return model.dispatched(counted, method, layers) - passes * model.dispatched(
+        counted, "passes", layers
+    )
 
 
 def rates(batch: int, repeats: int, clock: bench.Clock = time.process_time) -> model.Machine:
@@ -92,7 +100,16 @@ def on_ranks(world: int, steps: int, batch: int) -> list[dict[str, Any]]:
         outs = [Path(folder) / f"{rank}.json" for rank in range(world)]
         given = [str(port)], [str(steps), str(batch)]
         commands = [
-            [sys.executable, "-m", scale_rank.__name__, str(r), str(world), *given[0], str(out), *given[1]]
+            [
+                sys.executable,
+                "-m",
+                scale_rank.__name__,
+                str(r),
+                str(world),
+                *given[0],
+                str(out),
+                *given[1],
+            ]
             for r, out in enumerate(outs)
         ]
         running = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True) for c in commands]
@@ -109,9 +126,10 @@ def on_ranks(world: int, steps: int, batch: int) -> list[dict[str, Any]]:
 def check(*, steps: int, batch: int) -> dict[str, Any]:
     """Return the rates of this machine, and predicted beside measured seconds of a step.
 
-    Rates come from one process alone, latency and bandwidth from all-reduces of two ranks; no step with
-    several ranks enters the prediction. Wall time holds everything, turns on shared cores included; processor
-    time holds what one rank computes, and other people's work on the machine does not enter it.
+    Rates come from one process alone, latency and bandwidth from all-reduces of two ranks; no step
+    with several ranks enters the prediction. Wall time holds everything, turns on shared cores
+    included; processor time holds what one rank computes, and other people's work on the machine
+    does not enter it.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -133,11 +151,21 @@ def check(*, steps: int, batch: int) -> dict[str, Any]:
             alone = model.busy_seconds(work, 1, machine, launched)
             row = {"ranks": world, "method": method, "state_predicted": work.state}
             row["state"] = max(rank["methods"][method]["state"] for rank in ranks)
-            row |= _compared("wall", busy + wire, max(rank["methods"][method]["wall"] for rank in ranks))
-            row |= _compared("processor", alone, max(rank["methods"][method]["processor"] for rank in ranks))
+            row |= _compared(
+                "wall", busy + wire, max(rank["methods"][method]["wall"] for rank in ranks)
+            )
+            row |= _compared(
+                "processor", alone, max(rank["methods"][method]["processor"] for rank in ranks)
+            )
             rows.append(row)
     load = os.getloadavg()[0]
-    return {"machine": vars(machine), "operations": counted, "batch": batch, "load": load, "rows": rows}
+    return {
+        "machine": vars(machine),
+        "operations": counted,
+        "batch": batch,
+        "load": load,
+        "rows": rows,
+    }
 
 
 def _compared(clock: str, predicted: float, measured: float) -> dict[str, float]:

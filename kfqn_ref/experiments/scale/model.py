@@ -1,8 +1,9 @@
 """The cost model of ``kfqn scale``: what a step computes, keeps and sends, and how long that takes.
 
-Counts are of float32, of one rank, and means over ``interval`` steps, of which one updates the curvature;
-the first step, which forms the first ``A``, is left out. Times are sums of counts over rates: no phase
-overlaps another, but for launches on a machine that works while it is told the next thing.
+Counts are of float32, of one rank, and means over ``interval`` steps, of which one updates the
+curvature; the first step, which forms the first ``A``, is left out. Times are sums of counts over
+rates: no phase overlaps another, but for launches on a machine that works while it is told the next
+thing.
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ class Machine:
     """What a rank does a second.
 
     Args:
-        passes, products, inverses: multiply-adds in forward and backward passes, matrix products, inversions.
+        passes, products, inverses: multiply-adds in forward and backward passes, matrix products,
+            inversions.
         memory: bytes read or written.   link: bytes sent.   latency: seconds of a message.
-        launch: seconds of one operation's overhead.   overlaps: whether launches hide behind computing.
+        launch: seconds of one operation's overhead.
+        overlaps: whether launches hide behind computing.
         cores: so many ranks compute at once; more of them take turns.
     """
 
@@ -67,7 +70,9 @@ class Work:
 
 
 def first_pass(network: Network, batch: int) -> int:
-    """Return the multiply-adds of forward and backward; the first layer needs no gradient of its input."""
+    """Return the multiply-adds of forward and backward; the first layer needs no gradient of its
+    input.
+    """
     return batch * (3 * network.macs - network.layers[0].macs)
 
 
@@ -77,7 +82,9 @@ def second_pass(network: Network, batch: int) -> int:
 
 
 def direction(layer: Shape, rows: float, pairs: int | None) -> float:
-    """Return the multiply-adds of ``H_g M H_a``, ``rows`` of them by ``H_a``; ``pairs`` if that is lean."""
+    """Return the multiply-adds of ``H_g M H_a``, ``rows`` of them by ``H_a``; ``pairs`` if that is
+    lean.
+    """
     d_g, d_a = layer.d_g, layer.d_a
     left = d_g * d_g * d_a
     if pairs is None or d_a <= 2 * pairs:  # a matrix is at hand
@@ -86,7 +93,9 @@ def direction(layer: Shape, rows: float, pairs: int | None) -> float:
 
 
 def by_pairs(d: int, pairs: int) -> int:
-    """Return the multiply-adds of L-BFGS times one vector: four products and two triangular solves."""
+    """Return the multiply-adds of L-BFGS times one vector: four products and two triangular
+    solves.
+    """
     return 4 * pairs * d + pairs * pairs
 
 
@@ -100,8 +109,8 @@ def inverse_state(d: int, pairs: int | None) -> int:
 def inverse_update(d: int, pairs: int | None) -> tuple[float, float]:
     """Return the multiply-adds and the bytes of one update of an inverse.
 
-    A matrix is read for ``H y``, and read and written twice for the rank-two change. Rows of ``S`` and ``Y``
-    are shifted in three copies.
+    A matrix is read for ``H y``, and read and written twice for the rank-two change. Rows of ``S``
+    and ``Y`` are shifted in three copies.
     """
     if pairs is None:
         return 3 * d * d, 5 * FLOAT * d * d
@@ -119,7 +128,12 @@ def work(
     """
     if method not in METHODS:
         raise ValueError(f"the method must be one of {', '.join(METHODS)}, got {method!r}")
-    for name, value in (("batch", batch), ("ranks", ranks), ("interval", interval), ("pairs", pairs)):
+    for name, value in (
+        ("batch", batch),
+        ("ranks", ranks),
+        ("interval", interval),
+        ("pairs", pairs),
+    ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     gradient = (FLOAT * network.parameters, 1.0)
@@ -130,17 +144,23 @@ def work(
     if method == "KFAC":
         return _kfac(network, batch, interval, momentum, gradient)
     lean = pairs if method == "lean" else None
-    return _kfqn(network, batch, ranks if method == "owned" else 1, interval, lean, momentum, gradient)
+    return _kfqn(
+        network, batch, ranks if method == "owned" else 1, interval, lean, momentum, gradient
+    )
 
 
 def _kfac(
     network: Network, batch: int, interval: int, momentum: float, gradient: tuple[float, float]
 ) -> Work:
-    """KFAC whose ranks reduce the triangles of A and G, and all invert all. Source: martens2015kfac."""
+    """KFAC whose ranks reduce the triangles of A and G, and all invert all. Source:
+    martens2015kfac.
+    """
     often, layers = 1 / interval, network.layers
     squares = sum(layer.d_a**2 + layer.d_g**2 for layer in layers)
     triangles = sum(n * (n + 1) // 2 for layer in layers for n in (layer.d_a, layer.d_g))
-    drawn = second_pass(network, batch) - batch * network.macs  # backward once more, from the same graph
+    drawn = (
+        second_pass(network, batch) - batch * network.macs
+    )  # backward once more, from the same graph
     factors = batch * sum(layer.T * (layer.d_a**2 + layer.d_g**2) for layer in layers)
     inverses = sum(layer.d_a**3 + layer.d_g**3 for layer in layers) / 2  # Cholesky 1/6, inverse 1/3
     return Work(
@@ -209,8 +229,8 @@ def all_reduce(size: float, ranks: int, machine: Machine) -> float:
 def broadcasts(size: float, owners: int, ranks: int, machine: Machine) -> float:
     """Return the seconds in which ``owners`` hand out ``size`` bytes in all, side by side.
 
-    The better of chains, in which a rank passes on what it has while more comes (derived here), and of
-    binomial trees (thakur2005).
+    The better of chains, in which a rank passes on what it has while more comes (derived here), and
+    of binomial trees (thakur2005).
     """
     if ranks == 1 or not owners:
         return 0.0
@@ -249,8 +269,8 @@ def busy_seconds(work: Work, ranks: int, machine: Machine, operations: float) ->
 def dear_layers(network: Network, batch: int) -> Sequence[Shape]:
     """Return the layers that call for the lean form, costliest first.
 
-    With a matrix ``H_a`` their ``H_g M H_a`` has more multiply-adds than their own two passes, and more than
-    a hundredth of those of the network's first pass.
+    With a matrix ``H_a`` their ``H_g M H_a`` has more multiply-adds than their own two passes, and
+    more than a hundredth of those of the network's first pass.
     """
     least = first_pass(network, batch) / 100
     dear = [x for x in network.layers if direction(x, x.d_g, None) > max(5 * batch * x.macs, least)]

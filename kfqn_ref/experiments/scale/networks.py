@@ -1,7 +1,7 @@
 """Networks as tables of layers: what the cost model of ``kfqn scale`` counts.
 
-The tables are computed from the definitions of the architectures. A test compares their numbers of parameters
-and their multiply-adds with the published ones.
+The tables are computed from the definitions of the architectures. A test compares their numbers of
+parameters and their multiply-adds with the published ones.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,9 @@ class Shape:
     """A linear or convolution layer.
 
     Args:
-        name: the layer.   d_g: outputs.   d_a: inputs of a location, with 1 for the bias if there is one.
+        name: the layer.
+        d_g: outputs.
+        d_a: inputs of a location, with 1 for the bias if there is one.
         T: output locations.   bias: whether there is a bias.
     """
 
@@ -106,7 +108,9 @@ def resnet50() -> Network:
 def vgg16() -> Network:
     """VGG-16 without norms (configuration D). Source: simonyan2015vgg, torchvision."""
     layers, c_in, side = [], 3, 224
-    for block, (c_out, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1):
+    for block, (c_out, count) in enumerate(
+        ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1
+    ):
         for i in range(1, count + 1):
             layers.append(conv(f"conv{block}_{i}", c_in, c_out, 3, side))
             c_in = c_out
@@ -118,8 +122,9 @@ def vgg16() -> Network:
 def vit_b16() -> Network:
     """ViT-B/16 on 224 x 224 pixels, queries, keys and values in one layer.
 
-    In ``torch.nn.MultiheadAttention`` the weights of attention are not those of a Linear module, and KFQN
-    would not cover them; here they are taken as linear layers. Source: dosovitskiy2021vit, torchvision.
+    In ``torch.nn.MultiheadAttention`` the weights of attention are not those of a Linear module,
+    and KFQN would not cover them; here they are taken as linear layers. Source: dosovitskiy2021vit,
+    torchvision.
     """
     d, T, depth = 768, 14**2 + 1, 12
     layers = [conv("patches", 3, d, 16, 14)]
@@ -131,7 +136,9 @@ def vit_b16() -> Network:
             linear(f"{block}.mlp2", 4 * d, d, T),
         ]
     others = d + T * d + (2 * depth + 1) * 2 * d  # class token, positions, norms
-    return Network("ViT-B/16", (*layers, linear("head", d, 1000)), others, attention=depth * 2 * T * T * d)
+    return Network(
+        "ViT-B/16", (*layers, linear("head", d, 1000)), others, attention=depth * 2 * T * T * d
+    )
 
 
 def large() -> Iterator[Network]:

@@ -1,7 +1,7 @@
 """One local rank of ``kfqn scale``: arguments ``RANK WORLD PORT OUT STEPS BATCH``; writes JSON.
 
-Every rank trains the reference CNN on images of its own by every method, whose steps take turns, and times
-collectives; one thread a rank.
+Every rank trains the reference CNN on images of its own by every method, whose steps take turns,
+and times collectives; one thread a rank.
 """
 
 import json
@@ -49,7 +49,9 @@ class Drawing(bench.Runner):
 
 
 def runner(method: str, world: int, batch: int, *, deeper: int = 0) -> bench.Runner:
-    """Return a method's training of the reference CNN, wrapped where there are ranks to agree with."""
+    """Return a method's training of the reference CNN, wrapped where there are ranks to agree
+    with.
+    """
     model: nn.Module = bench.reference_cnn(deeper=deeper)
     model = DistributedDataParallel(model) if world > 1 else model
     x, target = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
@@ -72,7 +74,9 @@ def collectives(repeats: int) -> dict[str, list[float]]:
 
 
 def measured(world: int, steps: int, batch: int) -> dict[str, Any]:
-    """Return the fastest step of every method by wall and by processor time, its bytes and its state."""
+    """Return the fastest step of every method by wall and by processor time, its bytes and its
+    state.
+    """
     methods = ("SGD", "KFAC", "dense", "lean") if world == 1 else ("SGD", "dense", "lean", "owned")
     runners = {method: runner(method, world, batch) for method in methods}
     times: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
@@ -86,7 +90,9 @@ def measured(world: int, steps: int, batch: int) -> dict[str, Any]:
                 times[method].append((time.perf_counter() - start, processor))
     found: dict[str, Any] = {}
     for method, seconds in times.items():
-        found[method] = dict(zip(("wall", "processor"), np.min(seconds, axis=0).tolist(), strict=True))
+        found[method] = dict(
+            zip(("wall", "processor"), np.min(seconds, axis=0).tolist(), strict=True)
+        )
     for method, training in runners.items():
         found[method]["state"] = bench.state_bytes(training.opt)
         if isinstance(training.opt, KFQN):
@@ -107,7 +113,9 @@ def main() -> None:
         found["collectives"] = collectives(4 * steps)
         dist.destroy_process_group()
     out.write_text(json.dumps(found))
-    os._exit(0)  # a thread of gloo that outlives its group would abort the interpreter's own way out
+    os._exit(
+        0
+    )  # a thread of gloo that outlives its group would abort the interpreter's own way out
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def plot(found: dict[str, Any], path: Path) -> None:
 def draw(axis: Any, name: str, by_ranks: dict[str, Any]) -> None:
     """Draw one network's steps, in milliseconds."""
     ranks = [int(text) for text in by_ranks]
-    for method, colour, marker in zip(next(iter(by_ranks.values())), COLOURS, "osD^v", strict=False):
+    for method, colour, marker in zip(
+        next(iter(by_ranks.values())), COLOURS, "osD^v", strict=False
+    ):
         times = [1e3 * rows[method]["seconds"] for rows in by_ranks.values()]
         axis.loglog(ranks, times, marker=marker, markersize=4, color=colour, label=method)
     axis.set_xticks(ranks, [str(r) for r in ranks])

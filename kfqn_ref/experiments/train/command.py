@@ -16,48 +16,72 @@ INTERRUPTED = 130
 def command(
     context: typer.Context,
     out: Annotated[
-        Path, typer.Option(help="Directory of the run: checkpoint, metrics, curves.", file_okay=False)
+        Path,
+        typer.Option(help="Directory of the run: checkpoint, metrics, curves.", file_okay=False),
     ],
     optimizer: Annotated[
         str | None,
-        typer.Option(help="A preset (kfqn_cnn, kbfgs_2020, ...), sgd, adam; torch: adamw; reference: kfac."),
+        typer.Option(
+            help="A preset (kfqn_cnn, kbfgs_2020, ...), sgd, adam; torch: adamw; reference: kfac."
+        ),
     ] = None,
     engine: Annotated[
         Literal["torch", "reference"] | None,
         typer.Option(help="torch, or the NumPy reference (slow, float64)."),
     ] = None,
-    data: Annotated[Literal["digits", "fashion-mnist"] | None, typer.Option(help="The images.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where the four IDX files are (default: where Debian puts them).")
+    data: Annotated[
+        Literal["digits", "fashion-mnist"] | None, typer.Option(help="The images.")
     ] = None,
-    model: Annotated[Literal["cnn", "mlp", "autoencoder"] | None, typer.Option(help="The network.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs in all; more than before with --resume.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the four IDX files are (default: where Debian puts them)."),
+    ] = None,
+    model: Annotated[
+        Literal["cnn", "mlp", "autoencoder"] | None, typer.Option(help="The network.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs in all; more than before with --resume.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     train_size: Annotated[
         int | None, typer.Option(help="Use only the first so many training images.")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Step size (default: the optimizer's own).")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Step size (default: the optimizer's own).")
+    ] = None,
     damping: Annotated[float | None, typer.Option(help="lambda of KFQN and KFAC.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Decay of the gradient's moving average.")] = None,
+    momentum: Annotated[
+        float | None, typer.Option(help="Decay of the gradient's moving average.")
+    ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Factor of the L2 term.")] = None,
     memory: Annotated[int | None, typer.Option(help="Pairs that L-BFGS keeps.")] = None,
-    curvature_interval: Annotated[int | None, typer.Option(help="Steps between curvature updates.")] = None,
-    dtype: Annotated[Literal["float32", "float64"] | None, typer.Option(help="Precision of torch.")] = None,
+    curvature_interval: Annotated[
+        int | None, typer.Option(help="Steps between curvature updates.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "float64"] | None, typer.Option(help="Precision of torch.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the initial weights and the order of the data.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
+    ] = False,
 ) -> None:
     """Train a network on real images, with checkpoints.
 
-    Writes `checkpoint.pt`, `metrics.jsonl` (one line an epoch) and `curves.png` after every epoch. Ctrl-C
-    stops after the step and saves; `--resume` then gives the numbers of a run that was never stopped, and
-    takes every option that is not given from the checkpoint.
+    Writes `checkpoint.pt`, `metrics.jsonl` (one line an epoch) and `curves.png` after every epoch.
+    Ctrl-C stops after the step and saves; `--resume` then gives the numbers of a run that was never
+    stopped, and takes every option that is not given from the checkpoint.
 
     Defaults: kfqn_cnn, torch, digits, cnn, 10 epochs, batch 100, float32, seed 0.
     """
     own = ("out", "data_dir", "resume")
-    given = {name: value for name, value in context.params.items() if name not in own and value is not None}
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if name not in own and value is not None
+    }
     run = _start(given, data_dir, out, resume)
     _train(run)
 
@@ -73,7 +97,9 @@ def _start(given: dict[str, Any], data_dir: Path | None, out: Path, resume: bool
             f"{out} holds a run already; continue it with --resume or name another --out"
         )
     try:
-        settings = resumed(load(out / CHECKPOINT)["settings"], given) if resume else Settings(**given)
+        settings = (
+            resumed(load(out / CHECKPOINT)["settings"], given) if resume else Settings(**given)
+        )
         data = load_data(settings.data, data_dir)
         data = data if settings.train_size is None else data.first(settings.train_size)
         return Run(settings, data, out, resume=resume)
@@ -86,12 +112,23 @@ def _start(given: dict[str, Any], data_dir: Path | None, out: Path, resume: bool
 def _train(run: Any) -> None:
     """Train with a progress bar and one printed line an epoch."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from kfqn_ref.experiments.train.run import Diverged, Stopped
 
     console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     shown = {"console": console, "transient": True, "disable": not console.is_terminal}
     with stop_signals() as stop, Progress(*columns, **shown) as progress:
         done = run.position.epoch * run.steps + run.position.step
@@ -104,7 +141,9 @@ def _train(run: Any) -> None:
             run.train(
                 should_stop=lambda: bool(stop),
                 on_step=on_step,
-                on_epoch=lambda record: console.print(line(record), highlight=False, soft_wrap=True),
+                on_epoch=lambda record: console.print(
+                    line(record), highlight=False, soft_wrap=True
+                ),
             )
         except Stopped:
             at = run.position

@@ -72,7 +72,9 @@ def total_score(network: Network, parts: list[tuple[int, float, int]]) -> Score:
     """The score of a split from (size, mean loss, number of hits) of its chunks."""
     size = sum(n for n, _, _ in parts)
     loss = sum(n * value for n, value, _ in parts) / size
-    return Score(loss, 1 - sum(hits for _, _, hits in parts) / size if classifies(network) else None)
+    return Score(
+        loss, 1 - sum(hits for _, _, hits in parts) / size if classifies(network) else None
+    )
 
 
 def chunks(split: Split) -> list[slice]:
@@ -91,7 +93,9 @@ class ReferenceEngine:
 
     def step(self, index: np.ndarray) -> float:
         x, target = batch_of(self.network, self.train, index)
-        self.params, self.memory, loss = self.method.step(self.network, self.params, self.memory, x, target)
+        self.params, self.memory, loss = self.method.step(
+            self.network, self.params, self.memory, x, target
+        )
         return loss
 
     def evaluate(self, split: Split) -> Score:
@@ -99,7 +103,9 @@ class ReferenceEngine:
         for part in chunks(split):
             x, target = batch_of(self.network, split, part)
             outputs = self.network.predict(self.params, x)
-            hits = int((outputs.argmax(1) == split.y[part]).sum()) if classifies(self.network) else 0
+            hits = (
+                int((outputs.argmax(1) == split.y[part]).sum()) if classifies(self.network) else 0
+            )
             parts.append((len(x), float(self.network.loss.value(outputs, target).mean()), hits))
         return total_score(self.network, parts)
 
@@ -134,9 +140,13 @@ class TorchEngine:
         self.dtype = getattr(torch, settings.dtype)
         self.model = build(network, initial_weights(settings, network), dtype=self.dtype)
         self.loss = loss_of(network)
-        self.optimizer: Any = torch_optimizer(settings, self.model)  # torch's stub of step knows no tensors
+        self.optimizer: Any = torch_optimizer(
+            settings, self.model
+        )  # torch's stub of step knows no tensors
 
-    def _tensors(self, split: Split, index: np.ndarray | slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tensors(
+        self, split: Split, index: np.ndarray | slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         x, target = (torch.from_numpy(array) for array in batch_of(self.network, split, index))
         return x.to(self.dtype), target if classifies(self.network) else target.to(self.dtype)
 

@@ -1,7 +1,7 @@
 """The training loop: deterministic batches, a checkpoint after every epoch, and exact continuation.
 
-What is on disk is consistent at any moment: ``checkpoint.pt`` is replaced as a whole and holds the history,
-and ``metrics.jsonl`` and ``curves.png`` are made from that history.
+What is on disk is consistent at any moment: ``checkpoint.pt`` is replaced as a whole and holds the
+history, and ``metrics.jsonl`` and ``curves.png`` are made from that history.
 """
 
 import json
@@ -44,7 +44,8 @@ class Diverged(Exception):
 
 
 def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> np.ndarray:
-    """Indices (steps, batch_size) of one epoch's batches, a function of seed and epoch; a rest is left out.
+    """Indices (steps, batch_size) of one epoch's batches, a function of seed and epoch; a rest is
+    left out.
 
     Raises:
         ValueError: the batch is larger than the data.
@@ -91,7 +92,9 @@ class Run:
                 f"{self.out / CHECKPOINT} belongs to other data than the {self.settings.data} given"
             )
         self.engine.load(content["engine"])
-        self.position = Position(**{**content["position"], "history": tuple(content["position"]["history"])})
+        self.position = Position(
+            **{**content["position"], "history": tuple(content["position"]["history"])}
+        )
 
     def save(self) -> None:
         """Replace the checkpoint, then the files made from its history."""
@@ -115,7 +118,8 @@ class Run:
         """Train until ``settings.epochs`` are done.
 
         Args:
-            should_stop: asked after every step.   on_step: told the steps done of all epochs, and the loss.
+            should_stop: asked after every step.
+            on_step: told the steps done of all epochs, and the loss.
             on_epoch: told the record of every finished epoch.
 
         Raises:
@@ -137,9 +141,13 @@ class Run:
         s = self.settings
         return f"{s.optimizer} ({s.engine}), {s.model} on {s.data}, batch {s.batch_size}"
 
-    def _finish_epoch(self, should_stop: Callable[[], bool], on_step: Callable[[int, float], None]) -> None:
+    def _finish_epoch(
+        self, should_stop: Callable[[], bool], on_step: Callable[[int, float], None]
+    ) -> None:
         s, at = self.settings, self.position
-        for index in epoch_batches(s.seed, at.epoch, len(self.data.train.y), s.batch_size)[at.step :]:
+        for index in epoch_batches(s.seed, at.epoch, len(self.data.train.y), s.batch_size)[
+            at.step :
+        ]:
             start = time.perf_counter()
             loss = self.engine.step(index)
             seconds = at.seconds + time.perf_counter() - start
@@ -149,11 +157,15 @@ class Run:
             if should_stop():
                 self.save()
                 raise Stopped
-        record = self._record(at, self.engine.evaluate(self.data.train), self.engine.evaluate(self.data.test))
+        record = self._record(
+            at, self.engine.evaluate(self.data.train), self.engine.evaluate(self.data.test)
+        )
         self.position = Position(at.epoch + 1, 0, 0.0, at.seconds, (*at.history, record))
 
     def _record(self, at: Position, train: Score, test: Score) -> dict[str, Any]:
-        """One line of the metrics: losses and errors after the epoch, seconds spent in steps so far."""
+        """One line of the metrics: losses and errors after the epoch, seconds spent in steps so
+        far.
+        """
         return {
             "epoch": at.epoch + 1,
             "optimizer": self.settings.optimizer,

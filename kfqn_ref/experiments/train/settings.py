@@ -1,4 +1,6 @@
-"""What determines a training run, as one value that is checked once and stored in every checkpoint."""
+"""What determines a training run, as one value that is checked once and stored in every
+checkpoint.
+"""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -7,12 +9,17 @@ from typing import Any
 from kfqn_ref.experiments.models import MODELS
 from kfqn_ref.method.presets import PRESETS
 
-KFQN_OPTIONS = frozenset({"lr", "damping", "momentum", "weight_decay", "memory", "curvature_interval"})
+KFQN_OPTIONS = frozenset(
+    {"lr", "damping", "momentum", "weight_decay", "memory", "curvature_interval"}
+)
 
 # the theorem behind 'convergent' has no momentum
-OF_PRESETS = {name: KFQN_OPTIONS - {"momentum"} if name == "convergent" else KFQN_OPTIONS for name in PRESETS}
+OF_PRESETS = {
+    name: KFQN_OPTIONS - {"momentum"} if name == "convergent" else KFQN_OPTIONS for name in PRESETS
+}
 
-# engine -> optimizer -> the hyper-parameters it takes; those not given keep the optimizer's own default
+# engine -> optimizer -> the hyper-parameters it takes; those not given keep the optimizer's own
+# default
 OPTIMIZERS: dict[str, dict[str, frozenset[str]]] = {
     "torch": {
         **OF_PRESETS,
@@ -40,7 +47,8 @@ class Settings:
     """A run. ``None`` stands for the optimizer's own default, and for all training images.
 
     Raises:
-        ValueError: a choice does not exist, a number is out of range, or the optimizer has no such option.
+        ValueError: a choice does not exist, a number is out of range, or the optimizer has no such
+            option.
     """
 
     optimizer: str = "kfqn_cnn"
@@ -62,7 +70,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
         known = OPTIMIZERS[self.engine]
         if self.optimizer not in known:
             raise ValueError(
@@ -79,7 +89,9 @@ class Settings:
                 f"{self.optimizer} takes {', '.join(sorted(known[self.optimizer]))}, not {unknown[0]}"
             )
         infinite = [
-            f"{name} must be finite, got {v}" for name, v in self.hyper.items() if not math.isfinite(v)
+            f"{name} must be finite, got {v}"
+            for name, v in self.hyper.items()
+            if not math.isfinite(v)
         ]
         if infinite:
             raise ValueError(infinite[0])

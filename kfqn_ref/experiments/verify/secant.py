@@ -1,4 +1,6 @@
-"""The secant equation on a run of KFQN: every accepted pair, made anew, against both sides' matrices."""
+"""The secant equation on a run of KFQN: every accepted pair, made anew, against both sides'
+matrices.
+"""
 
 from collections.abc import Iterator
 
@@ -30,8 +32,10 @@ def secant_residuals(
     """``‖H⁺y − s‖ / ‖s‖`` of every pair accepted in a step, on both sides, and its bound.
 
     Args:
-        method, network: the reference.   steps: the reference before and after the step on ``batch``.
-        torch_H: H_a and H_g of torch after it.   allowed: their relative distance from the reference at most.
+        method, network: the reference.
+        steps: the reference before and after the step on ``batch``.
+        torch_H: H_a and H_g of torch after it.
+        allowed: their relative distance from the reference at most.
     """
     before, after = steps
     records = forward_backward(network, before.params, *batch).records
@@ -54,9 +58,16 @@ def _factor(block: BlockState, a_bar: np.ndarray) -> np.ndarray:
 
 
 def _residuals(
-    H: np.ndarray, s: np.ndarray, y: np.ndarray, updated: tuple[np.ndarray, np.ndarray], allowed: float
+    H: np.ndarray,
+    s: np.ndarray,
+    y: np.ndarray,
+    updated: tuple[np.ndarray, np.ndarray],
+    allowed: float,
 ) -> Iterator[tuple[float, float]]:
     rounding = inverse_update(FLOAT64.u, H, s, y)
     for H_plus, extra in zip(updated, (0.0, allowed), strict=True):
         bound = (rounding + extra * np.linalg.norm(H_plus)) * np.linalg.norm(y)
-        yield float(np.linalg.norm(H_plus @ y - s) / np.linalg.norm(s)), float(bound / np.linalg.norm(s))
+        yield (
+            float(np.linalg.norm(H_plus @ y - s) / np.linalg.norm(s)),
+            float(bound / np.linalg.norm(s)),
+        )

@@ -1,14 +1,16 @@
-"""Reference and torch on the same real mini-batches in float64, step by step: what ``kfqn verify`` measures.
+"""Reference and torch on the same real mini-batches in float64, step by step: what ``kfqn verify``
+measures.
 
 Bounds, none of them fitted to results:
 
-* deviation of weights, H_a, H_g: ``DEVIATION``, the agreement that the project claims. The claim is fair only
-  if rounding cannot break it, so the reference runs a second time from weights that are changed by one unit
-  roundoff. Every step adds such errors, of independent signs: what the change does, times the root of the
-  number of steps, must stay below ``DEVIATION``.
-* smallest eigenvalue: above ``d u ‖H‖``, the error of a computed eigenvalue: H is positive definite in fact.
-* secant residual ``‖H⁺y − s‖``: the rounding error of (3.1), from its own conditioning, times ``‖y‖``
-  (:func:`kfqn_ref.testing.tolerances.inverse_update`).
+* deviation of weights, H_a, H_g: ``DEVIATION``, the agreement that the project claims. The claim is
+  fair only if rounding cannot break it, so the reference runs a second time from weights that are
+  changed by one unit roundoff. Every step adds such errors, of independent signs: what the change
+  does, times the root of the number of steps, must stay below ``DEVIATION``.
+* smallest eigenvalue: above ``d u ‖H‖``, the error of a computed eigenvalue: H is positive definite
+  in fact.
+* secant residual ``‖H⁺y − s‖``: the rounding error of (3.1), from its own conditioning, times
+  ``‖y‖`` (:func:`kfqn_ref.testing.tolerances.inverse_update`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -52,7 +54,9 @@ Blocks = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights, H_a and H_g of all blocks and the events so far, after a step; and the loss before it."""
+    """Weights, H_a and H_g of all blocks and the events so far, after a step; and the loss before
+    it.
+    """
 
     W: Blocks
     H_a: Blocks
@@ -156,7 +160,10 @@ def broken_bounds(c: Comparison, steps: int) -> list[str]:
             f"one unit roundoff grows to {c.rounding:.1e}: too ill-conditioned to compare",
         ),
         (c.eigenvalues_positive, "H_a or H_g is not positive definite"),
-        (c.secant_over_bound <= 1, f"the secant residual is {c.secant_over_bound:.1e} times its bound"),
+        (
+            c.secant_over_bound <= 1,
+            f"the secant residual is {c.secant_over_bound:.1e} times its bound",
+        ),
         (c.updates > 0, "no pair was accepted"),
         (c.events_agree, "reference and torch do not damp, skip and accept the same pairs"),
         (c.reference_loss[-1] < c.reference_loss[0], "the loss did not fall"),
@@ -210,7 +217,9 @@ def deviations(a: Snapshot, b: Snapshot) -> tuple[float, float, float]:
     """Largest relative deviation over the blocks of W, H_a, H_g, in the Frobenius norm."""
 
     def largest(left: Blocks, right: Blocks) -> float:
-        ratios = [np.linalg.norm(x - y) / np.linalg.norm(x) for x, y in zip(left, right, strict=True)]
+        ratios = [
+            np.linalg.norm(x - y) / np.linalg.norm(x) for x, y in zip(left, right, strict=True)
+        ]
         return float(np.max(ratios))  # unlike Python's max, it never drops a NaN
 
     return largest(a.W, b.W), largest(a.H_a, b.H_a), largest(a.H_g, b.H_g)
@@ -224,7 +233,9 @@ def one_roundoff(params: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
 
 def smallest(matrices: Iterable[np.ndarray]) -> float:
     """The smallest eigenvalue of all."""
-    return float(np.min([np.linalg.eigvalsh(H)[0] if np.isfinite(H).all() else np.nan for H in matrices]))
+    return float(
+        np.min([np.linalg.eigvalsh(H)[0] if np.isfinite(H).all() else np.nan for H in matrices])
+    )
 
 
 def positive_definite(H: np.ndarray) -> bool:

@@ -1,5 +1,5 @@
-"""ASDL's K-BFGS (package ``asdfghjkl``, extra ``peers``): its damping and its update, which write into their
-arguments.
+"""ASDL's K-BFGS (package ``asdfghjkl``, extra ``peers``): its damping and its update, which write
+into their arguments.
 """
 
 import warnings
@@ -18,8 +18,12 @@ class ASDL:
 
     def __init__(self) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it compiles itself with torch.jit.script
-            self._kbfgs: Any = import_module("asdl.precondition.kbfgs")  # the optional extra `peers`
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # it compiles itself with torch.jit.script
+            self._kbfgs: Any = import_module(
+                "asdl.precondition.kbfgs"
+            )  # the optional extra `peers`
 
     def to_native(self, X: np.ndarray) -> Tensor:
         """A tensor that shares nothing with the array."""

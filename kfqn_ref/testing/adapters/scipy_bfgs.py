@@ -1,19 +1,24 @@
 """``scipy.optimize.BFGS`` and ``LbfgsInvHessProduct``.
 
-SciPy offers updates of a matrix it owns; the adapter starts one from H. Powell's damping it applies inside
-an update (``exception_strategy="damp_update"``), and the secant equation H⁺y = s̃ shows the damped step.
+SciPy offers updates of a matrix it owns; the adapter starts one from H. Powell's damping it applies
+inside an update (``exception_strategy="damp_update"``), and the secant equation H⁺y = s̃ shows the
+damped step.
 """
 
 import numpy as np
 from scipy.optimize import BFGS, LbfgsInvHessProduct
 
-_NEVER = np.finfo(float).tiny  # a threshold so small that no pair of positive curvature is an exception
+_NEVER = np.finfo(
+    float
+).tiny  # a threshold so small that no pair of positive curvature is an exception
 
 
 def _updated(
     H: np.ndarray, s: np.ndarray, y: np.ndarray, kind: str, strategy: str, least: float
 ) -> np.ndarray:
-    scale = np.array(H) if len(s) > 1 else float(H[0, 0])  # a (1, 1) matrix it takes for a number, and fails
+    scale = (
+        np.array(H) if len(s) > 1 else float(H[0, 0])
+    )  # a (1, 1) matrix it takes for a number, and fails
     update = BFGS(exception_strategy=strategy, min_curvature=least, init_scale=scale)  # type: ignore[reportArgumentType]  # scipy's stub knows float and "auto" only; the documentation adds matrices
     update.initialize(len(s), kind)
     update.update(np.array(s), np.array(y))
@@ -31,7 +36,9 @@ class ScipyBFGS:
         """The update of B."""
         return _updated(B, s, y, "hess", "skip_update", _NEVER)
 
-    def powell_damp(self, H: np.ndarray, s: np.ndarray, y: np.ndarray, *, mu1: float = 0.2) -> np.ndarray:
+    def powell_damp(
+        self, H: np.ndarray, s: np.ndarray, y: np.ndarray, *, mu1: float = 0.2
+    ) -> np.ndarray:
         """s̃ = H⁺ y of a damped update."""
         return _updated(H, s, y, "inv_hess", "damp_update", mu1) @ y
 

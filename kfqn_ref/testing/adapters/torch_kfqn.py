@@ -60,9 +60,13 @@ class TorchKFQN:
     def lbfgs_two_loop(self, S: Tensor, Y: Tensor, q: Tensor, *, gamma: float = 1.0) -> Tensor:
         """The two loops as two solves."""
         R = torch.triu(S @ Y.T)
-        return kernels.lbfgs_apply(S[None], Y[None], R[None], q[None, :, None], gamma=gamma)[0, :, 0]
+        return kernels.lbfgs_apply(S[None], Y[None], R[None], q[None, :, None], gamma=gamma)[
+            0, :, 0
+        ]
 
-    def lbfgs_push(self, S: Tensor, Y: Tensor, s: Tensor, y: Tensor, *, memory: int) -> tuple[Tensor, Tensor]:
+    def lbfgs_push(
+        self, S: Tensor, Y: Tensor, s: Tensor, y: Tensor, *, memory: int
+    ) -> tuple[Tensor, Tensor]:
         """Into buffers of ``memory`` rows, empty rows first."""
         m, n = S.shape
         kept_S, kept_Y = (torch.zeros(1, memory, n, dtype=self.dtype) for _ in range(2))
@@ -71,7 +75,9 @@ class TorchKFQN:
         empty = memory - min(m + 1, memory)
         return kept_S[0, empty:], kept_Y[0, empty:]
 
-    def optimizer_steps(self, network: Any, params: Any, batches: Any, *, preset: str, **options: Any) -> Any:
+    def optimizer_steps(
+        self, network: Any, params: Any, batches: Any, *, preset: str, **options: Any
+    ) -> Any:
         """One snapshot a step of the torch optimizer."""
         model = bridge.build(network, params, dtype=self.dtype)
         optimizer, snapshots = KFQN(model, preset=preset, **options), []
@@ -92,7 +98,9 @@ class TorchKFQN:
                 seen = optimizer.curvature(module)
                 H_a, H_g = (H if groups == 1 else H[group] for H in (seen.H_a, seen.H_g))
                 counts = seen.counts if group == 0 else (0,) * 5
-                dense = [np.array(H.double().numpy()) for H in (H_a, H_g)]  # copies: updates write into them
+                dense = [
+                    np.array(H.double().numpy()) for H in (H_a, H_g)
+                ]  # copies: updates write into them
                 fields = (*dense, seen.lambda_a, seen.lambda_g, seen.T, *counts)
                 yield BlockView._make(fields)
 

@@ -1,4 +1,6 @@
-"""``torch.optim.LBFGS``: its two loops and its memory, seen through one step from a prepared state."""
+"""``torch.optim.LBFGS``: its two loops and its memory, seen through one step from a prepared
+state.
+"""
 
 from typing import Any
 
@@ -25,7 +27,12 @@ def _step(
     optimizer = torch.optim.LBFGS([x], **options)
     s, y = last
     ro = [1 / (a @ b) for a, b in zip(S, Y, strict=True)]
-    pairs = {"old_dirs": list(Y), "old_stps": list(S), "ro": ro, "H_diag": gamma}  # torch's own names
+    pairs = {
+        "old_dirs": list(Y),
+        "old_stps": list(S),
+        "ro": ro,
+        "H_diag": gamma,
+    }  # torch's own names
     last_step = {"d": s, "t": 1.0, "prev_flat_grad": gradient - y, "prev_loss": 0.0}
     optimizer.state[x].update(pairs | last_step | {"n_iter": 1, "func_evals": 1})
 
@@ -38,7 +45,9 @@ def _step(
 
 
 class TorchLBFGS:
-    """The two-loop recursion and the memory. A pair with y = 0 is not stored and leaves gamma as it is."""
+    """The two-loop recursion and the memory. A pair with y = 0 is not stored and leaves gamma as it
+    is.
+    """
 
     precision = "float64"
 
@@ -51,7 +60,9 @@ class TorchLBFGS:
         nothing = torch.zeros_like(q)
         return -_step(S, Y, q, (nothing, nothing), gamma, max(1, len(S)))[0]
 
-    def lbfgs_push(self, S: Tensor, Y: Tensor, s: Tensor, y: Tensor, *, memory: int) -> tuple[Tensor, Tensor]:
+    def lbfgs_push(
+        self, S: Tensor, Y: Tensor, s: Tensor, y: Tensor, *, memory: int
+    ) -> tuple[Tensor, Tensor]:
         """The pairs that the optimizer holds after it has seen (s, y)."""
         state = _step(S, Y, torch.ones_like(s), (s, y), 1.0, memory)[1]
         return torch.stack(state["old_stps"]), torch.stack(state["old_dirs"])

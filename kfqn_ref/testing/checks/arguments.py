@@ -1,5 +1,5 @@
-"""The law that every call goes through, on its own: arguments come back as they were, results do not alias
-them.
+"""The law that every call goes through, on its own: arguments come back as they were, results do
+not alias them.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,19 @@ from kfqn_ref.testing.strategies.kernels import (
 from kfqn_ref.testing.tolerances import Precision
 
 
-def _with(base: Callable[[Precision], SearchStrategy[Case]], **extra: Any) -> Callable[[Precision], Any]:
+def _with(
+    base: Callable[[Precision], SearchStrategy[Case]], **extra: Any
+) -> Callable[[Precision], Any]:
     return lambda precision: extended(base(precision), **extra)
 
 
 _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
     "powell_damp": (damping_cases, lambda f, H, s, y, mu1: f.powell_damp(H, s, y, mu1=mu1)),
     "identity_damp": (identity_cases, lambda f, s, y, mu2: f.identity_damp(s, y, mu2=mu2)),
-    "lm_damp": (_with(identity_cases, lam=lambdas()), lambda f, s, y, mu2, lam: f.lm_damp(s, y, lam=lam)),
+    "lm_damp": (
+        _with(identity_cases, lam=lambdas()),
+        lambda f, s, y, mu2, lam: f.lm_damp(s, y, lam=lam),
+    ),
     "double_damp": (
         _with(damping_cases, mu2=thresholds()),
         lambda f, H, s, y, mu1, mu2: f.double_damp(H, s, y, mu1=mu1, mu2=mu2),
@@ -45,7 +50,10 @@ _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
         _with(lbfgs_cases, pair=lambda case: pairs(len(case["q"]))),
         lambda f, S, Y, q, gamma, pair: f.lbfgs_push(S, Y, *pair, memory=4),
     ),
-    "lbfgs_two_loop": (lbfgs_cases, lambda f, S, Y, q, gamma: f.lbfgs_two_loop(S, Y, q, gamma=gamma)),
+    "lbfgs_two_loop": (
+        lbfgs_cases,
+        lambda f, S, Y, q, gamma: f.lbfgs_two_loop(S, Y, q, gamma=gamma),
+    ),
     "lbfgs_compact": (lbfgs_cases, lambda f, S, Y, q, gamma: f.lbfgs_compact(S, Y, gamma=gamma)),
     "lbfgs_dense": (lbfgs_cases, lambda f, S, Y, q, gamma: f.lbfgs_dense(S, Y, gamma=gamma)),
 }

@@ -104,8 +104,8 @@ def determinant(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     H_plus = f.bfgs_inverse_update(H, s, y)
     Bs = np.linalg.solve(H, s)
     ratio = s @ Bs / (s @ y)
-    # |δ log det| ≤ n ‖B⁺‖ ‖δH⁺‖; where that leaves no digit the determinant's sign is not determined either.
-    # B⁺ comes from B, by the direct update: a rounded H⁺ may be singular.
+    # |δ log det| ≤ n ‖B⁺‖ ‖δH⁺‖; where that leaves no digit the determinant's sign is not
+    # determined either. B⁺ comes from B, by the direct update: a rounded H⁺ may be singular.
     B_plus = np.linalg.inv(H) - np.outer(Bs, Bs) / (s @ Bs) + np.outer(y, y) / (s @ y)
     error = len(s) * tol.norm(B_plus) * tol.inverse_update(f.u, H, s, y)
     error += tol.rounding(f.u, len(s), tol.cond(H) ** 2 + tol.cosine(s, y))
@@ -113,7 +113,9 @@ def determinant(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
         return
     wanted = np.linalg.slogdet(H)[1] + np.log(ratio)
     sign, logdet = np.linalg.slogdet(H_plus)
-    equal("sign, log det H⁺", [sign, logdet], "1, log(det H · sᵀH⁻¹s / sᵀy)", [1, wanted], 2 * error)
+    equal(
+        "sign, log det H⁺", [sign, logdet], "1, log(det H · sᵀH⁻¹s / sᵀy)", [1, wanted], 2 * error
+    )
 
 
 @law(
@@ -127,7 +129,9 @@ def inverse_pair(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     B = np.linalg.inv(H)
     B = (B + B.T) / 2
     H_plus, B_plus = f.bfgs_inverse_update(H, s, y), f.bfgs_direct_update(B, s, y)
-    error_B = tol.direct_update(f.u, B, s, y) + tol.rounding(f.u, len(s), tol.cond(H) ** 2 * tol.norm(B))
+    error_B = tol.direct_update(f.u, B, s, y) + tol.rounding(
+        f.u, len(s), tol.cond(H) ** 2 * tol.norm(B)
+    )
     bound = tol.inverse_update(f.u, H, s, y) * tol.norm(B_plus) + error_B * tol.norm(H_plus)
     equal("B⁺ H⁺", B_plus @ H_plus, "I", np.eye(len(s)), bound)
 
@@ -206,4 +210,10 @@ def idempotence(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
 def scale(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, c: float) -> None:
     with _factorised(f, H, s, y):
         scaled, plain = f.bfgs_inverse_update(H, c * s, c * y), f.bfgs_inverse_update(H, s, y)
-        equal("update(H, c s, c y)", scaled, "update(H, s, y)", plain, 2 * tol.inverse_update(f.u, H, s, y))
+        equal(
+            "update(H, c s, c y)",
+            scaled,
+            "update(H, s, y)",
+            plain,
+            2 * tol.inverse_update(f.u, H, s, y),
+        )

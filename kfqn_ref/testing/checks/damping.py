@@ -1,4 +1,6 @@
-"""Laws of the damping formulas (4.1)-(4.3): each formula on its own, its invariances, its limit cases."""
+"""Laws of the damping formulas (4.1)-(4.3): each formula on its own, its invariances, its limit
+cases.
+"""
 
 from typing import Any
 
@@ -41,7 +43,13 @@ def _powell_scaled(precision: Precision) -> Any:
 def powell_formula(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float) -> None:
     theta = powell_theta(H, s, y, mu1)
     s_tilde = f.powell_damp(H, s, y, mu1=mu1)
-    equal("s̃", s_tilde, "θ s + (1 − θ) H y", theta * s + (1 - theta) * (H @ y), tol.powell(f.u, H, s, y))
+    equal(
+        "s̃",
+        s_tilde,
+        "θ s + (1 − θ) H y",
+        theta * s + (1 - theta) * (H @ y),
+        tol.powell(f.u, H, s, y),
+    )
 
 
 @law(
@@ -93,10 +101,18 @@ def powell_idempotent(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: 
     requires="powell_damp",
     given=_powell_covariant,
 )
-def powell_covariant(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, M: np.ndarray) -> None:
+def powell_covariant(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, M: np.ndarray
+) -> None:
     moved = M @ H @ M.T, M @ s, np.linalg.solve(M.T, y)
     bound = tol.norm(M) * tol.powell(f.u, H, s, y) + tol.cond(M) ** 2 * tol.powell(f.u, *moved)
-    equal("damped after M", f.powell_damp(*moved, mu1=mu1), "M s̃", M @ f.powell_damp(H, s, y, mu1=mu1), bound)
+    equal(
+        "damped after M",
+        f.powell_damp(*moved, mu1=mu1),
+        "M s̃",
+        M @ f.powell_damp(H, s, y, mu1=mu1),
+        bound,
+    )
 
 
 @law(

@@ -1,5 +1,5 @@
-"""Laws of the damped pair: what double damping and D_P D_LM are, and the bounds (4.4)-(4.8) they were made
-for.
+"""Laws of the damped pair: what double damping and D_P D_LM are, and the bounds (4.4)-(4.8) they
+were made for.
 """
 
 from typing import Any
@@ -26,7 +26,9 @@ def _damped(H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float) -> np.ndarr
     return theta * s + (1 - theta) * (H @ y)
 
 
-def _pair_error(f: Any, case: dict[str, Any], s_tilde: np.ndarray, lam: float) -> tuple[float, float]:
+def _pair_error(
+    f: Any, case: dict[str, Any], s_tilde: np.ndarray, lam: float
+) -> tuple[float, float]:
     """Errors of s̃ and of ỹ = y + λ s̃."""
     error = tol.powell(f.u, case["H"], case["s"], case["y"])
     return error, lam * error + tol.rounding(f.u, 1, tol.norm(case["y"]) + lam * tol.norm(s_tilde))
@@ -39,7 +41,9 @@ def _pair_error(f: Any, case: dict[str, Any], s_tilde: np.ndarray, lam: float) -
     requires="dp_dlm_damp",
     given=_dlm_cases,
 )
-def dp_dlm_composition(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float) -> None:
+def dp_dlm_composition(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float
+) -> None:
     s_tilde, y_tilde = f.dp_dlm_damp(H, s, y, mu1=mu1, lam=lam)
     wanted = _damped(H, s, y, mu1)
     error_s, error_y = _pair_error(f, {"H": H, "s": s, "y": y}, wanted, lam)
@@ -54,7 +58,9 @@ def dp_dlm_composition(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1:
     requires="double_damp",
     given=_dd_cases,
 )
-def double_composition(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float) -> None:
+def double_composition(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float
+) -> None:
     s_tilde, y_tilde = f.double_damp(H, s, y, mu1=mu1, mu2=mu2)
     wanted = _damped(H, s, y, mu1)
     theta = powell_theta(np.eye(len(s)), y, wanted, mu2)
@@ -73,7 +79,9 @@ def double_composition(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1:
     requires="dp_dlm_damp",
     given=_dlm_cases,
 )
-def dp_dlm_step_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float) -> None:
+def dp_dlm_step_bound(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float
+) -> None:
     s_tilde, y_tilde = f.dp_dlm_damp(H, s, y, mu1=mu1, lam=lam)
     error_s, error_y = _pair_error(f, {"H": H, "s": s, "y": y}, s_tilde, lam)
     bound = error_s * tol.norm(y_tilde) + error_y * tol.norm(s_tilde)
@@ -108,7 +116,9 @@ def dp_dlm_gradient_bound(
     requires="dp_dlm_damp",
     given=_dlm_cases,
 )
-def dp_dlm_metric_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float) -> None:
+def dp_dlm_metric_bound(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float
+) -> None:
     s_tilde, y_tilde = f.dp_dlm_damp(H, s, y, mu1=mu1, lam=lam)
     error_s, error_y = _pair_error(f, {"H": H, "s": s, "y": y}, s_tilde, lam)
     limit = 1 / mu1 + lam * tol.norm(H)
@@ -125,7 +135,9 @@ def dp_dlm_metric_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1
     requires="dp_dlm_damp",
     given=_dlm_cases,
 )
-def dp_dlm_attained(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float) -> None:
+def dp_dlm_attained(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float
+) -> None:
     eigenvalues, vectors = np.linalg.eigh(H)
     for h, v in (eigenvalues[0], vectors[:, 0]), (eigenvalues[-1], vectors[:, -1]):
         s_tilde, y_tilde = f.dp_dlm_damp(H, -H @ v, v, mu1=mu1, lam=lam)
@@ -135,7 +147,9 @@ def dp_dlm_attained(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: fl
         sy = s_tilde @ y_tilde
         bound = ratio * relative * mu1 * h * (1 + lam * mu1 * h)
         equal("ỹᵀỹ", y_tilde @ y_tilde, "(λ + 1/(mu1 h)) s̃ᵀỹ, H y = h y", ratio * sy, bound)
-        equal("ỹᵀHỹ", y_tilde @ H @ y_tilde, "(1/mu1 + λ h) s̃ᵀỹ, H y = h y", h * ratio * sy, h * bound)
+        equal(
+            "ỹᵀHỹ", y_tilde @ H @ y_tilde, "(1/mu1 + λ h) s̃ᵀỹ, H y = h y", h * ratio * sy, h * bound
+        )
 
 
 @law(
@@ -145,7 +159,9 @@ def dp_dlm_attained(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: fl
     requires="dp_dlm_damp bfgs_inverse_update",
     given=_dlm_cases,
 )
-def dp_dlm_update_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float) -> None:
+def dp_dlm_update_bound(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float
+) -> None:
     s_tilde, y_tilde = f.dp_dlm_damp(H, s, y, mu1=mu1, lam=lam)
     H_plus = f.bfgs_inverse_update(H, s_tilde, y_tilde)
     h, b = tol.norm(H), 1 / np.linalg.eigvalsh(H)[0]
@@ -163,7 +179,9 @@ def dp_dlm_update_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1
     requires="double_damp",
     given=_dd_cases,
 )
-def double_step_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float) -> None:
+def double_step_bound(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float
+) -> None:
     s_tilde, y_tilde = f.double_damp(H, s, y, mu1=mu1, mu2=mu2)
     bound = tol.identity(f.u, s_tilde, y) * tol.norm(s_tilde)
     at_most("mu2 s̃ᵀs̃", mu2 * (s_tilde @ s_tilde), "s̃ᵀỹ", s_tilde @ y_tilde, bound)
@@ -177,7 +195,9 @@ def double_step_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: 
     requires="double_damp bfgs_inverse_update",
     given=_dd_cases,
 )
-def double_update_bound(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float) -> None:
+def double_update_bound(
+    f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float
+) -> None:
     s_tilde, y_tilde = f.double_damp(H, s, y, mu1=mu1, mu2=mu2)
     if y_tilde @ H @ y_tilde > 2 / mu1 * (s_tilde @ y_tilde):
         return  # the statement's own condition; where it fails nothing is claimed

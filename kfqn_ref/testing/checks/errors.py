@@ -1,6 +1,6 @@
-"""The error contract, a group of its own: TypeError for a wrong shape, ValueError for a wrong value,
-LinAlgError where the mathematics broke. Off by default: a function without input validation is not wrong on
-valid input.
+"""The error contract, a group of its own: TypeError for a wrong shape, ValueError for a wrong
+value, LinAlgError where the mathematics broke. Off by default: a function without input validation
+is not wrong on valid input.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,15 @@ from kfqn_ref.testing.tolerances import Precision
 
 
 def raises(expected: type[Exception], call: Callable[[], Any], what: str) -> None:
-    """State that the call raises this class; ValueError is not meant to be its subclass LinAlgError."""
+    """State that the call raises this class; ValueError is not meant to be its subclass
+    LinAlgError.
+    """
     try:
         result = call()
     except Exception as error:
-        if not isinstance(error, expected) or (expected is ValueError and isinstance(error, LinAlgError)):
+        if not isinstance(error, expected) or (
+            expected is ValueError and isinstance(error, LinAlgError)
+        ):
             got = f"{type(error).__name__}: {error}"
             raise Violation(what, got, expected.__name__, "", size=np.inf, tolerance=0.0) from error
     else:
@@ -133,7 +137,9 @@ def lm_lambda(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, lam: float) -
 def inverse_shapes(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     longer = frozen(np.append(s, 1.0))
     raises(TypeError, lambda: f.bfgs_inverse_update(H, longer, y), "s of n + 1 entries")
-    raises(TypeError, lambda: f.bfgs_inverse_update(H, s, frozen(y[:, None])), "y as a column (n, 1)")
+    raises(
+        TypeError, lambda: f.bfgs_inverse_update(H, s, frozen(y[:, None])), "y as a column (n, 1)"
+    )
 
 
 @law(
@@ -158,4 +164,8 @@ def push_room(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     group="errors",
 )
 def two_loop_curvature(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
-    raises(LinAlgError, lambda: f.lbfgs_two_loop(frozen(s[None]), frozen(y[None]), y), "a pair with sᵀy ≤ 0")
+    raises(
+        LinAlgError,
+        lambda: f.lbfgs_two_loop(frozen(s[None]), frozen(y[None]), y),
+        "a pair with sᵀy ≤ 0",
+    )

@@ -1,4 +1,6 @@
-"""Laws of the Kronecker factors, the Hessian action and the curvature pairs (2.1)-(2.4), (5.1)-(5.3)."""
+"""Laws of the Kronecker factors, the Hessian action and the curvature pairs (2.1)-(2.4),
+(5.1)-(5.3).
+"""
 
 from typing import Any
 
@@ -11,7 +13,13 @@ from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import Case, equal, law
 from kfqn_ref.testing.strategies.kernels import extended, frozen, lambdas, spd
-from kfqn_ref.testing.strategies.layers import arrays, geometries, inputs, second_derivatives, two_records
+from kfqn_ref.testing.strategies.layers import (
+    arrays,
+    geometries,
+    inputs,
+    second_derivatives,
+    two_records,
+)
 from kfqn_ref.testing.tolerances import Precision
 
 
@@ -71,7 +79,11 @@ def _convolutions(draw: DrawFn, precision: Precision) -> Case:
     geometry = dict(draw(geometries()))
     size, C = geometry.pop("size"), draw(st.integers(1, 2))
     conv = Conv2d(C, 2, bias=draw(st.booleans()), **geometry)
-    return {"conv": conv, "a": draw(arrays(2, C, *size)), "v": draw(arrays(conv.block_shapes[0][1]))}
+    return {
+        "conv": conv,
+        "a": draw(arrays(2, C, *size)),
+        "v": draw(arrays(conv.block_shapes[0][1])),
+    }
 
 
 @law(
@@ -107,7 +119,9 @@ def input_formula(f: Any, a_bar: np.ndarray, v: np.ndarray, H: np.ndarray, lam: 
     equal("s", s, "H_a ā̄", wanted, bound)
     A = oracles.factor(a_bar)
     n = _terms(a_bar) + len(v)
-    error = tol.rounding(f.u, n, (_size(a_bar) + lam) * tol.norm(wanted)) + (_size(a_bar) + lam) * bound
+    error = (
+        tol.rounding(f.u, n, (_size(a_bar) + lam) * tol.norm(wanted)) + (_size(a_bar) + lam) * bound
+    )
     equal("y", y, "A s + λ s", A @ wanted + lam * wanted, error)
     equal(
         "y with A given",
@@ -130,14 +144,18 @@ def output_formula(f: Any, first: Record, second: Record) -> None:
     s, y = f.output_pair(first, second)
     for name, got, before, after in ("s", s, first.h, second.h), ("y", y, first.Dh, second.Dh):
         wanted = sum(after[n, t] - before[n, t] for n, t in np.ndindex(N, T)) / (N * T)
-        bound = tol.rounding(f.u, N * T, float(np.abs(before).max() + np.abs(after).max()) * np.sqrt(d_g))
+        bound = tol.rounding(
+            f.u, N * T, float(np.abs(before).max() + np.abs(after).max()) * np.sqrt(d_g)
+        )
         equal(name, got, f"mean_{{n,t}}({'h⁺ − h' if name == 's' else 'Dh⁺ − Dh'})", wanted, bound)
 
 
 def _averages(precision: Precision) -> Any:
     vector = arrays(3)
     pair = st.builds(Pair, vector, vector)
-    return st.fixed_dictionaries({"old": pair, "new": pair, "decay": st.sampled_from([0.9, 0.0, 0.5])})
+    return st.fixed_dictionaries(
+        {"old": pair, "new": pair, "decay": st.sampled_from([0.9, 0.0, 0.5])}
+    )
 
 
 @law(
@@ -193,10 +211,13 @@ def output_factor_formula(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
 def exact_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     N, T = Hh.shape[:2]
     terms = [
-        np.kron(np.outer(a_bar[n, t], a_bar[n, u]), Hh[n, t, :, u, :]) for n, t, u in np.ndindex(N, T, T)
+        np.kron(np.outer(a_bar[n, t], a_bar[n, u]), Hh[n, t, :, u, :])
+        for n, t, u in np.ndindex(N, T, T)
     ]
     bound = tol.rounding(f.u, N * T * T, _hessian_size(a_bar, Hh))
-    equal("exact block", f.layer_blocks(a_bar, Hh).exact, "(2.1) term by term", sum(terms) / N, bound)
+    equal(
+        "exact block", f.layer_blocks(a_bar, Hh).exact, "(2.1) term by term", sum(terms) / N, bound
+    )
 
 
 @law(

@@ -45,7 +45,13 @@ def cvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
 )
 def rvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     m, n = X.shape
-    equal("rvec(X)", f.rvec(X), "rows of X", [X[i, j] for i in range(m) for j in range(n)], _once(f, X))
+    equal(
+        "rvec(X)",
+        f.rvec(X),
+        "rows of X",
+        [X[i, j] for i in range(m) for j in range(n)],
+        _once(f, X),
+    )
 
 
 @law(
@@ -98,7 +104,9 @@ def kron_action(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     wanted = np.zeros((G.shape[0], A.shape[0]))
     for k, i in np.ndindex(*wanted.shape):
         wanted[k, i] = sum(G[k, l] * X[l, j] * A[i, j] for l, j in np.ndindex(*X.shape))
-    equal("kron_matvec(A, G, X)", f.kron_matvec(A, G, X), "G X Aᵀ", wanted, tol.product(f.u, G, X, A))
+    equal(
+        "kron_matvec(A, G, X)", f.kron_matvec(A, G, X), "G X Aᵀ", wanted, tol.product(f.u, G, X, A)
+    )
 
 
 @law(
@@ -110,7 +118,9 @@ def kron_action(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
 )
 def vec_identity(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     left = f.kron(A, G) @ f.cvec(X)
-    equal("(A ⊗ G) cvec(X)", left, "cvec(G X Aᵀ)", f.cvec(G @ X @ A.T), 2 * tol.product(f.u, A, G, X))
+    equal(
+        "(A ⊗ G) cvec(X)", left, "cvec(G X Aᵀ)", f.cvec(G @ X @ A.T), 2 * tol.product(f.u, A, G, X)
+    )
 
 
 @law(
@@ -122,7 +132,10 @@ def vec_identity(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     given=images,
 )
 def im2col_entries(f: Any, x: np.ndarray, geometry: dict[str, Any]) -> None:
-    kernel, rest = geometry["kernel_size"], {k: v for k, v in geometry.items() if k != "kernel_size"}
+    kernel, rest = (
+        geometry["kernel_size"],
+        {k: v for k, v in geometry.items() if k != "kernel_size"},
+    )
     equal(
         "im2col(x)",
         f.im2col(x, kernel, **rest),
@@ -146,7 +159,10 @@ def _columns(draw: DrawFn, precision: Precision) -> Case:
     given=_columns,
 )
 def col2im_adjoint(f: Any, x: np.ndarray, geometry: dict[str, Any], c: np.ndarray) -> None:
-    kernel, rest = geometry["kernel_size"], {k: v for k, v in geometry.items() if k != "kernel_size"}
+    kernel, rest = (
+        geometry["kernel_size"],
+        {k: v for k, v in geometry.items() if k != "kernel_size"},
+    )
     back = f.col2im(c, x.shape, kernel, **rest)
     holds("shape of col2im(c)", back.shape, "shape of x", x.shape)
     cols = oracles.patches(x, **geometry)

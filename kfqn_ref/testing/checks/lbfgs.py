@@ -40,7 +40,11 @@ def memories(draw: DrawFn, precision: Precision) -> Case:
 def two_loop(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     bound = tol.lbfgs(f.u, S, Y, gamma) * tol.norm(q)
     equal(
-        "two_loop(S, Y, q)", f.lbfgs_two_loop(S, Y, q, gamma=gamma), "H q", recursion(S, Y, gamma) @ q, bound
+        "two_loop(S, Y, q)",
+        f.lbfgs_two_loop(S, Y, q, gamma=gamma),
+        "H q",
+        recursion(S, Y, gamma) @ q,
+        bound,
     )
 
 
@@ -78,8 +82,16 @@ def dense(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> 
 def three_forms(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     bound = 2 * tol.lbfgs(f.u, S, Y, gamma) * tol.norm(q)
     by_loops = f.lbfgs_two_loop(S, Y, q, gamma=gamma)
-    equal("two_loop(S, Y, q)", by_loops, "compact(S, Y) q", f.lbfgs_compact(S, Y, gamma=gamma) @ q, bound)
-    equal("two_loop(S, Y, q)", by_loops, "dense(S, Y) q", f.lbfgs_dense(S, Y, gamma=gamma) @ q, bound)
+    equal(
+        "two_loop(S, Y, q)",
+        by_loops,
+        "compact(S, Y) q",
+        f.lbfgs_compact(S, Y, gamma=gamma) @ q,
+        bound,
+    )
+    equal(
+        "two_loop(S, Y, q)", by_loops, "dense(S, Y) q", f.lbfgs_dense(S, Y, gamma=gamma) @ q, bound
+    )
 
 
 @law(
@@ -105,7 +117,13 @@ def newest_secant(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: fl
 )
 def two_loop_default(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     bound = tol.lbfgs(f.u, S, Y, 1.0) * tol.norm(q)
-    equal("two_loop(S, Y, q)", f.lbfgs_two_loop(S, Y, q), "H q from H_0 = I", recursion(S, Y, 1.0) @ q, bound)
+    equal(
+        "two_loop(S, Y, q)",
+        f.lbfgs_two_loop(S, Y, q),
+        "H q from H_0 = I",
+        recursion(S, Y, 1.0) @ q,
+        bound,
+    )
 
 
 def _pushed(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +155,8 @@ def push_memory(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> None:
 )
 def push_newest(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> None:
     kept_S, kept_Y = _pushed(f, S, Y, memory)
-    exact = tol.rounding(f.u, 1, 1.0) if f.u > 1e-10 else 0.0  # a stored float32 pair may have been rounded
+    exact = (
+        tol.rounding(f.u, 1, 1.0) if f.u > 1e-10 else 0.0
+    )  # a stored float32 pair may have been rounded
     equal("S kept", kept_S, "the newest s", S[-memory:], exact * tol.norm(S))
     equal("Y kept", kept_Y, "the newest y", Y[-memory:], exact * tol.norm(Y))

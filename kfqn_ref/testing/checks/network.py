@@ -1,4 +1,6 @@
-"""Laws of a network's pass: loss, gradients and what each block saw, against loops and complex steps."""
+"""Laws of a network's pass: loss, gradients and what each block saw, against loops and complex
+steps.
+"""
 
 from typing import Any
 
@@ -11,8 +13,8 @@ from kfqn_ref.testing.strategies.networks import problems
 
 
 def growth(params: Any, x: np.ndarray) -> float:
-    """How much a network can magnify an error: a layer by ‖W‖, its activation not at all, the gradient once
-    more.
+    """How much a network can magnify an error: a layer by ‖W‖, its activation not at all, the
+    gradient once more.
     """
     scale = np.prod([max(1.0, float(np.linalg.norm(W))) for W in params])
     return float(scale**2 * max(1.0, np.linalg.norm(x)))
@@ -39,7 +41,11 @@ def gradients(f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarr
     outputs = oracles.run(network.layers, params, x)[0]
     bound = pass_error(f.u, params, x)
     equal(
-        "loss", found.loss, "mean of the losses", oracles.losses(network.loss, outputs, target).mean(), bound
+        "loss",
+        found.loss,
+        "mean of the losses",
+        oracles.losses(network.loss, outputs, target).mean(),
+        bound,
     )
     wanted = oracles.weight_gradients(network, params, x, target)
     for block, (g, derivative) in enumerate(zip(found.grads, wanted, strict=True)):
@@ -75,15 +81,21 @@ def records(f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarray
     given=problems,
     cost=5,
 )
-def second_derivatives(f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarray) -> None:
-    step = f.u ** (1 / 3)  # central differences: rounding u/ε and truncation ε² are of one size, u^(2/3)
+def second_derivatives(
+    f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarray
+) -> None:
+    step = f.u ** (
+        1 / 3
+    )  # central differences: rounding u/ε and truncation ε² are of one size, u^(2/3)
     for block, h in enumerate(oracles.run(network.layers, params, x)[2]):
         found = f.output_hessian(network, params, x, target, block)
         wanted = np.empty(found.shape)
         for t, g in np.ndindex(*h.shape[1:]):
             shift = np.zeros(h.shape)
             shift[:, t, g] = step
-            ahead, behind = (_shifted(network, params, x, target, block, d) for d in (shift, -shift))
+            ahead, behind = (
+                _shifted(network, params, x, target, block, d) for d in (shift, -shift)
+            )
             wanted[:, :, :, t, g] = (ahead - behind) / (2 * step)
         bound = (
             tol.rounding(f.u, 1, pass_error(f.u, params, x) / f.u / step)

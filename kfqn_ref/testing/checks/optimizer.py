@@ -10,7 +10,15 @@ from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
 from kfqn_ref.testing.checks.lbfgs import recursion
-from kfqn_ref.testing.checks.replayed_run import Averages, DampedPair, Seen, damp, lambdas_of, skipped, walk
+from kfqn_ref.testing.checks.replayed_run import (
+    Averages,
+    DampedPair,
+    Seen,
+    damp,
+    lambdas_of,
+    skipped,
+    walk,
+)
 from kfqn_ref.testing.law import at_most, equal, holds, law
 from kfqn_ref.testing.strategies.kernels import frozen
 from kfqn_ref.testing.strategies.networks import runs
@@ -81,7 +89,11 @@ def input_update(f: Any, network: Any, params: Any, batches: Any, options: Any) 
             + tol.norm(H) * seen.error
         )
         curvature = tol.norm(A) + seen.after.lambda_a
-        dy = curvature * ds + tol.rounding(f.u, mean.size, curvature * tol.norm(s)) + seen.error * tol.norm(s)
+        dy = (
+            curvature * ds
+            + tol.rounding(f.u, mean.size, curvature * tol.norm(s))
+            + seen.error * tol.norm(s)
+        )
         bound = tol.inverse_update(f.u, H, s, y) + tol.update_change(H, s, y, ds, dy)
         bound += (1 + tol.cosine(s, y)) ** 2 * _inverse_error(f, H, seen.k)
         equal(_where("H_a", seen), seen.after.H_a, "BFGS(H_a, s, y)", product_form(H, s, y), bound)
@@ -114,7 +126,9 @@ def output_update(f: Any, network: Any, params: Any, batches: Any, options: Any)
         if "_l" in options["preset"] and seen.before.updates_g >= options["memory"]:
             continue  # a pair was dropped as well: the law of the memory says what remains
         H = seen.before.H_g
-        bound = tol.inverse_update(f.u, H, pair.s, pair.y) + tol.update_change(H, *pair[:2], pair.ds, pair.dy)
+        bound = tol.inverse_update(f.u, H, pair.s, pair.y) + tol.update_change(
+            H, *pair[:2], pair.ds, pair.dy
+        )
         wanted = product_form(H, pair.s, pair.y)
         equal(_where("H_g", seen), seen.after.H_g, "BFGS(H_g, s̃, ỹ)", wanted, bound)
 
@@ -133,7 +147,9 @@ def output_secant(f: Any, network: Any, params: Any, batches: Any, options: Any)
         if not seen.updates or (pair := _output_pair(averages, seen, options)) is None:
             continue
         H = seen.after.H_g
-        bound = tol.inverse_update(f.u, seen.before.H_g, pair.s, pair.y) * tol.norm(pair.y) + pair.ds
+        bound = (
+            tol.inverse_update(f.u, seen.before.H_g, pair.s, pair.y) * tol.norm(pair.y) + pair.ds
+        )
         equal(_where("H_g ỹ", seen), H @ pair.y, "s̃", pair.s, bound + tol.norm(H) * pair.dy)
 
 
@@ -142,7 +158,9 @@ def output_secant(f: Any, network: Any, params: Any, batches: Any, options: Any)
     "H_g = (3.1) from I with the last `memory` damped pairs",
     chapter="optimizer",
     requires="optimizer_steps",
-    given=lambda p: runs(p).filter(lambda case: "_l" in case["options"]["preset"]),  # two presets of five
+    given=lambda p: runs(p).filter(
+        lambda case: "_l" in case["options"]["preset"]
+    ),  # two presets of five
     cost=COST,
 )
 def output_memory(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
@@ -160,9 +178,17 @@ def output_memory(f: Any, network: Any, params: Any, batches: Any, options: Any)
         S, Y = np.array([p.s for p in last]), np.array([p.y for p in last])
         bound, H = tol.lbfgs(f.u, S, Y, 1.0), np.eye(S.shape[1])
         for p in last:
-            bound = (1 + tol.cosine(p.s, p.y)) ** 2 * bound + tol.update_change(H, p.s, p.y, p.ds, p.dy)
+            bound = (1 + tol.cosine(p.s, p.y)) ** 2 * bound + tol.update_change(
+                H, p.s, p.y, p.ds, p.dy
+            )
             H = product_form(H, p.s, p.y)
-        equal(_where("H_g", seen), seen.after.H_g, "(3.1) with the last pairs", recursion(S, Y, 1.0), bound)
+        equal(
+            _where("H_g", seen),
+            seen.after.H_g,
+            "(3.1) with the last pairs",
+            recursion(S, Y, 1.0),
+            bound,
+        )
 
 
 @law(
@@ -212,7 +238,9 @@ def damping_split(f: Any, network: Any, params: Any, batches: Any, options: Any)
     "k mod curvature_interval ≠ 0  ⟹  H_a, H_g unchanged",
     chapter="optimizer",
     requires="optimizer_steps",
-    given=lambda p: runs(p).filter(lambda case: case["options"]["curvature_interval"] > 1),  # one case of two
+    given=lambda p: runs(p).filter(
+        lambda case: case["options"]["curvature_interval"] > 1
+    ),  # one case of two
     cost=COST,
 )
 def rest(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
@@ -240,7 +268,9 @@ def counters(f: Any, network: Any, params: Any, batches: Any, options: Any) -> N
             damped, unsure = damped + (pair is not None and pair.damped), unsure + (pair is None)
     views = last.values()
     for side in "ag":
-        counted = sum(int(getattr(v, f"updates_{side}") + getattr(v, f"skipped_{side}")) for v in views)
+        counted = sum(
+            int(getattr(v, f"updates_{side}") + getattr(v, f"skipped_{side}")) for v in views
+        )
         holds(f"updates_{side} + skipped_{side}", counted, "curvature steps · blocks", steps)
     if not unsure:
         holds("damped_g", sum(int(v.damped_g) for v in views), "pairs with θ < 1", damped)
@@ -264,7 +294,25 @@ def not_finite(f: Any, network: Any, params: Any, batches: Any, options: Any) ->
     disturbed = f.optimizer_steps(network, params, (batches[0], bad, *batches[1:]), **options)
     for name, step, same in ("bad", disturbed[1], plain[0]), ("last", disturbed[-1], plain[-1]):
         for l, (W, wanted) in enumerate(zip(step.params, same.params, strict=True)):
-            equal(f"W of block {l} after the {name} step", W, "W without the bad mini-batch", wanted, 0.0)
+            equal(
+                f"W of block {l} after the {name} step",
+                W,
+                "W without the bad mini-batch",
+                wanted,
+                0.0,
+            )
         for l, (view, wanted) in enumerate(zip(step.blocks, same.blocks, strict=True)):
-            equal(f"H_a of block {l} after the {name} step", view.H_a, "H_a without it", wanted.H_a, 0.0)
-            equal(f"H_g of block {l} after the {name} step", view.H_g, "H_g without it", wanted.H_g, 0.0)
+            equal(
+                f"H_a of block {l} after the {name} step",
+                view.H_a,
+                "H_a without it",
+                wanted.H_a,
+                0.0,
+            )
+            equal(
+                f"H_g of block {l} after the {name} step",
+                view.H_g,
+                "H_g without it",
+                wanted.H_g,
+                0.0,
+            )

@@ -1,8 +1,9 @@
 """A run of an optimizer, seen step by step beside what the equations say of each step.
 
-Every law of an optimizer is local: it starts from the weights and matrices that the implementation itself
-reported after the step before, so that errors do not add up and a failure names its step. What the equations
-need besides (inputs, outputs, their gradients) comes from :mod:`kfqn_ref.testing.oracles`.
+Every law of an optimizer is local: it starts from the weights and matrices that the implementation
+itself reported after the step before, so that errors do not add up and a failure names its step.
+What the equations need besides (inputs, outputs, their gradients) comes from
+:mod:`kfqn_ref.testing.oracles`.
 """
 
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, BlockView
 
 
 class Seen(NamedTuple):
-    """One block at one step: weights and views before and after, what it saw at both points, momentum and
-    its error.
+    """One block at one step: weights and views before and after, what it saw at both points,
+    momentum and its error.
     """
 
     k: int
@@ -47,7 +48,9 @@ def _start(a_bar: np.ndarray, d_g: int, options: dict[str, Any]) -> BlockView:
     return BlockView(H_a, np.eye(d_g), lambda_a, lambda_g, a_bar.shape[1], 0, 0, 0, 0, 0)
 
 
-def walk(f: Any, network: Any, params: Any, batches: Any, options: dict[str, Any]) -> Iterator[Seen]:
+def walk(
+    f: Any, network: Any, params: Any, batches: Any, options: dict[str, Any]
+) -> Iterator[Seen]:
     """Run the implementation, then go through its steps, block by block."""
     snapshots = f.optimizer_steps(network, params, batches, **options)
     momenta, views = [np.zeros(W.shape) for W in params], [None] * len(params)
@@ -63,12 +66,16 @@ def walk(f: Any, network: Any, params: Any, batches: Any, options: dict[str, Any
             before = views[l] or _start(bars[l], W.shape[0], options)
             points = (bars[l], hs[l], Dhs[l]), (second[l], second_D[l])
             moves = W, snapshot.params[l], before, snapshot.blocks[l]
-            yield Seen(k, l, *moves, *points, momenta[l], error, k % options["curvature_interval"] == 0)
+            yield Seen(
+                k, l, *moves, *points, momenta[l], error, k % options["curvature_interval"] == 0
+            )
         params, views = snapshot.params, list(snapshot.blocks)
 
 
 class Averages:
-    """The moving averages that the equations carry from step to step: of A and of the output pair."""
+    """The moving averages that the equations carry from step to step: of A and of the output
+    pair.
+    """
 
     def __init__(self, options: dict[str, Any]):
         self.options = options
@@ -76,8 +83,8 @@ class Averages:
         self.pair: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def factor(self, seen: Seen) -> np.ndarray:
-        """A of this step: the mini-batch's, or the moving average of the 2020 presets, which starts at k =
-        0.
+        """A of this step: the mini-batch's, or the moving average of the 2020 presets, which starts
+        at k = 0.
         """
         A = oracles.factor(seen.first[0])
         if self.options["preset"] in LINEAR_ONLY:
@@ -122,7 +129,9 @@ def damp(
     return DampedPair(s_tilde, theta2 * y + (1 - theta2) * s_tilde, theta < 1 or theta2 < 1, ds, dy)
 
 
-def skipped(pair: tuple[np.ndarray, np.ndarray], g: np.ndarray, options: dict[str, Any]) -> bool | None:
+def skipped(
+    pair: tuple[np.ndarray, np.ndarray], g: np.ndarray, options: dict[str, Any]
+) -> bool | None:
     """Whether a preset skips the pair; None where rounding decides."""
     s, y = pair
     if options["preset"] not in LINEAR_ONLY:

@@ -27,7 +27,9 @@ from kfqn_ref.testing.tolerances import Precision
 @cache
 @st.composite
 def _well_conditioned(draw: DrawFn, n: int) -> np.ndarray:
-    """Unit triangles of halves and a diagonal of 1, 2, 4: positive definite and never near-singular."""
+    """Unit triangles of halves and a diagonal of 1, 2, 4: positive definite and never
+    near-singular.
+    """
     L = draw(unit_triangles(n, limit=1))
     A = (L * 2.0 ** np.abs(draw(digits(n, 2)))) @ L.T
     return frozen((A + A.T) / 2)
@@ -35,7 +37,9 @@ def _well_conditioned(draw: DrawFn, n: int) -> np.ndarray:
 
 @st.composite
 def quadratics(draw: DrawFn, precision: Precision) -> Case:
-    """A strictly convex quadratic with matrix A, a first H, and step lengths along A-conjugate directions."""
+    """A strictly convex quadratic with matrix A, a first H, and step lengths along A-conjugate
+    directions.
+    """
     n = draw(st.integers(1, 4))
     lengths = frozen(2.0 ** draw(digits(n, 1)))
     return {"H": draw(_well_conditioned(n)), "A": draw(_well_conditioned(n)), "lengths": lengths}
@@ -87,7 +91,8 @@ def quadratic_termination(f: Any, H: np.ndarray, A: np.ndarray, lengths: np.ndar
         s = length * direction
         y = A @ s
         growth = (1 + tol.cosine(s, y)) ** 2
-        # An error e in H becomes (I − ρ s yᵀ) e (I − ρ y sᵀ), directions are conjugate to n u cond(A).
+        # An error e in H becomes (I − ρ s yᵀ) e (I − ρ y sᵀ), directions are conjugate to n u
+        # cond(A).
         error = growth * (error + tol.rounding(f.u, n, tol.cond(A) * tol.norm(H)))
         error += tol.inverse_update(f.u, H, s, y)
         H = f.bfgs_inverse_update(H, s, y)

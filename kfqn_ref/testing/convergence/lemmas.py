@@ -1,4 +1,5 @@
-"""Lemmas A and B, held against numbers: one check a statement, each a function of a :class:`Variant`.
+"""Lemmas A and B, held against numbers: one check a statement, each a function of a
+:class:`Variant`.
 
 A check draws its cases, or constructs the one that attains a bound, and raises
 :class:`~kfqn_ref.testing.law.Violation` where its statement does not hold.
@@ -57,7 +58,9 @@ def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
         M, method = variant.pair_bound(gamma, mu1, lam), variant.method(gamma=gamma)
         drawn, y = rng.standard_normal((2, d)) * 10.0 ** rng.integers(-2, 3, (2, 1))
         (s, y_), _ = method.damp(method.start_H_g(d, 3), drawn, y, mu1, lam)
-        slope = M * norm(y) + 2 * M * lam * norm(s) + 2 * lam * norm(y_)  # of the three, as functions of s̃
+        slope = (
+            M * norm(y) + 2 * M * lam * norm(s) + 2 * lam * norm(y_)
+        )  # of the three, as functions of s̃
         u = powell(FLOAT64.u, gamma * np.eye(d), drawn, y) * slope
         u = float(u + rounding(FLOAT64.u, d, M * norm(s) * norm(y_)))
         at_most("λ s̃ᵀs̃", lam * (s @ s), "s̃ᵀỹ", s @ y_, u)
@@ -74,14 +77,22 @@ def bounds_of_pairs_are_attained(variant: Variant) -> None:
         equal("ỹᵀỹ", y @ y, "M_g s̃ᵀỹ", M * (s @ y), rounding(FLOAT64.u, 2, norm(y) ** 2))
         (s, y), _ = method.damp(H, *extremal_pair(mu1, gamma, lam, e, f), mu1, lam)
         ratio = float((s @ s) * (y @ y) / (s @ y) ** 2)
-        equal("‖s̃‖²‖ỹ‖²/(s̃ᵀỹ)²", ratio, "κ̂", variant.kantorovich(lam, M), rounding(FLOAT64.u, 2, ratio**2))
+        equal(
+            "‖s̃‖²‖ỹ‖²/(s̃ᵀỹ)²",
+            ratio,
+            "κ̂",
+            variant.kantorovich(lam, M),
+            rounding(FLOAT64.u, 2, ratio**2),
+        )
 
 
 def extremal_pair(mu1: float, gamma: float, lam: float, e: Array, f: Array) -> tuple[Array, Array]:
-    """Return (s, y) that (7.1) leaves as it is but for ``+ λ s``, and whose ``‖s‖²‖ỹ‖²/(sᵀỹ)²`` is κ̂.
+    """Return (s, y) that (7.1) leaves as it is but for ``+ λ s``, and whose ``‖s‖²‖ỹ‖²/(sᵀỹ)²`` is
+    κ̂.
 
-    ``s = e``; e and f are orthogonal unit vectors. With c = 1/(mu1 gamma) and r = 1/λ + 2/c, the pair has
-    ``sᵀy = 1/r`` and ``‖y‖² = c/r``: Powell's test holds with equality, and r maximises the ratio.
+    ``s = e``; e and f are orthogonal unit vectors. With c = 1/(mu1 gamma) and r = 1/λ + 2/c, the
+    pair has ``sᵀy = 1/r`` and ``‖y‖² = c/r``: Powell's test holds with equality, and r maximises
+    the ratio.
     """
     c = 1 / (mu1 * gamma)
     r = 1 / lam + 2 / c
@@ -89,10 +100,11 @@ def extremal_pair(mu1: float, gamma: float, lam: float, e: Array, f: Array) -> t
 
 
 def extremal_sequence(mu1: float, gamma: float, lam: float, n: int) -> tuple[Array, Array]:
-    """Return n damped pairs in the plane, (n, 2) each, whose L-BFGS matrix has ``‖H‖ >= κ̂ⁿ gamma``.
+    """Return n damped pairs in the plane, (n, 2) each, whose L-BFGS matrix has
+    ``‖H‖ >= κ̂ⁿ gamma``.
 
-    ``I − ρ s ỹᵀ`` stretches the direction orthogonal to s by √κ̂, to the one orthogonal to ỹ: so the next s is
-    taken along ỹ.
+    ``I − ρ s ỹᵀ`` stretches the direction orthogonal to s by √κ̂, to the one orthogonal to ỹ: so
+    the next s is taken along ỹ.
     """
     e, S, Y = np.array([1.0, 0.0]), [], []
     for _ in range(n):
@@ -104,22 +116,33 @@ def extremal_sequence(mu1: float, gamma: float, lam: float, n: int) -> tuple[Arr
 
 
 def exponent_of_kappa_is_attained(variant: Variant) -> None:
-    """Lemma A is sharp: a sequence of p pairs reaches ``κ̂^p gamma``, the bound less what it adds per pair."""
+    """Lemma A is sharp: a sequence of p pairs reaches ``κ̂^p gamma``, the bound less what it adds
+    per pair.
+    """
     for p, mu1, gamma, lam in product((1, 2, 3, 4), (0.1, 0.5), (0.5, 2.0), (0.1, 1.0)):
         M = variant.pair_bound(gamma, mu1, lam)
-        kappa, hi = variant.kantorovich(lam, M), variant.lbfgs_bounds(lam, M, gamma=gamma, memory=p, d=2).hi
+        kappa, hi = (
+            variant.kantorovich(lam, M),
+            variant.lbfgs_bounds(lam, M, gamma=gamma, memory=p, d=2).hi,
+        )
         S, Y = extremal_sequence(mu1, gamma, lam, p)
         H = np.linalg.norm(lbfgs_dense(S, Y, gamma=gamma), 2)
         u = rounding(FLOAT64.u, 2 * p, 4.0**p * hi)
         at_most("‖H‖", H, "its bound", hi, u)
-        at_most("the bound without its sum", hi - sum(kappa**i for i in range(p)) / lam, "‖H‖", H, u)
+        at_most(
+            "the bound without its sum", hi - sum(kappa**i for i in range(p)) / lam, "‖H‖", H, u
+        )
 
 
-def flattening_pair(mu1: float, gamma: float, lam: float, e: Array, f: Array) -> tuple[Array, Array, float]:
-    """Return (s, y) with s = f and ỹ almost along e, and the share δ of M_g that it fails to add along e.
+def flattening_pair(
+    mu1: float, gamma: float, lam: float, e: Array, f: Array
+) -> tuple[Array, Array, float]:
+    """Return (s, y) with s = f and ỹ almost along e, and the share δ of M_g that it fails to add
+    along e.
 
-    ``eᵀB⁺e >= eᵀBe + (1 − δ) M_g`` where f is an eigenvector of B: s removes nothing along e, and ỹ adds
-    ``(eᵀỹ)²/sᵀỹ``. The pair has ``sᵀy = 1/r`` and ``‖y‖² = c/r`` as :func:`extremal_pair`, with r = 1/√(λ c).
+    ``eᵀB⁺e >= eᵀBe + (1 − δ) M_g`` where f is an eigenvector of B: s removes nothing along e, and ỹ
+    adds ``(eᵀỹ)²/sᵀỹ``. The pair has ``sᵀy = 1/r`` and ``‖y‖² = c/r`` as :func:`extremal_pair`,
+    with r = 1/√(λ c).
     """
     c = 1 / (mu1 * gamma)
     r = 1 / np.sqrt(lam * c)
@@ -142,18 +165,25 @@ def number_of_M_is_attained(variant: Variant) -> None:
         size = np.linalg.norm(B, 2)
         at_most("‖B‖", size, "1/κ_lo", 1 / lo, rounding(FLOAT64.u, 2 * p, 1 / lo))
         at_most(
-            "1/κ_lo without what δ misses", 1 / lo - missing, "‖B‖", size, rounding(FLOAT64.u, 2 * p, 1 / lo)
+            "1/κ_lo without what δ misses",
+            1 / lo - missing,
+            "‖B‖",
+            size,
+            rounding(FLOAT64.u, 2 * p, 1 / lo),
         )
 
 
 def negative_curvature_repeats(method: KFQN, n: int) -> list[float]:
     """Return ``‖B‖`` of ``H_g`` after each of n updates along one direction of negative curvature.
 
-    Outputs move by −1, their gradients by +1, again and again, as on a concave stretch of the loss. With one
-    output every damped pair alone makes the next ``H_g``.
+    Outputs move by −1, their gradients by +1, again and again, as on a concave stretch of the loss.
+    With one output every damped pair alone makes the next ``H_g``.
     """
     ones, zero = np.ones((1, 1, 1)), np.zeros(1)
-    H_a, H_g = method.start_H_a(np.zeros((1, 1)), 1.0, method.memory), method.start_H_g(1, method.memory)
+    H_a, H_g = (
+        method.start_H_a(np.zeros((1, 1)), 1.0, method.memory),
+        method.start_H_g(1, method.memory),
+    )
     lambda_a, lambda_g = method.split(method.damping, 1)
     block = BlockState(ones[0], H_a, H_g, zero, zero, lambda_a=lambda_a, lambda_g=lambda_g, T=1)
     state = State(0, (block,))
@@ -166,7 +196,9 @@ def negative_curvature_repeats(method: KFQN, n: int) -> list[float]:
 
 
 def negative_curvature_leaves_B_bounded(variant: Variant) -> None:
-    """Against ``H_0`` every ``‖B‖ = M_g``; against H_k each would be the last one over mu1, plus λ."""
+    """Against ``H_0`` every ``‖B‖ = M_g``; against H_k each would be the last one over mu1, plus
+    λ.
+    """
     for gamma, mu1, memory in product((0.5, 2.0), (0.1, 0.5), (1, 3)):
         method = variant.method(gamma=gamma, mu1=mu1, memory=memory, damping=4.0)
         M = variant.pair_bound(gamma, mu1, 2.0)
@@ -175,7 +207,9 @@ def negative_curvature_leaves_B_bounded(variant: Variant) -> None:
 
 
 def input_radius_bounds_every_factor(variant: Variant) -> None:
-    """AS.3: ``‖A‖ <= R_a`` for every mini-batch at any weights; equality where all activations saturate."""
+    """AS.3: ``‖A‖ <= R_a`` for every mini-batch at any weights; equality where all activations
+    saturate.
+    """
     rng = np.random.default_rng(8)
     layers = (
         Conv2d(1, 2, 2, padding=1),
@@ -195,9 +229,12 @@ def input_radius_bounds_every_factor(variant: Variant) -> None:
             records = forward_backward(network, params, x[rows], target[rows]).records
             for (R_a, T), record in zip(radii, records, strict=True):
                 equal("|T|", T, "the locations seen", record.a_bar.shape[1], 0.0)
-                at_most("‖A‖", np.linalg.norm(input_factor(record.a_bar), 2), "R_a", R_a, 1e-12 * R_a)
+                at_most(
+                    "‖A‖", np.linalg.norm(input_factor(record.a_bar), 2), "R_a", R_a, 1e-12 * R_a
+                )
     saturated = tuple(
-        np.pad(np.zeros((a, b - 1)), ((0, 0), (0, 1)), constant_values=99.0) for a, b in network.block_shapes
+        np.pad(np.zeros((a, b - 1)), ((0, 0), (0, 1)), constant_values=99.0)
+        for a, b in network.block_shapes
     )
     records = forward_backward(network, saturated, x, target).records
     for (R_a, _), record in zip(radii[1:], records[1:], strict=True):
@@ -206,10 +243,14 @@ def input_radius_bounds_every_factor(variant: Variant) -> None:
     equal("the largest ‖A_n‖ of the data", worst, "R_a", radii[0][0], 1e-12 * worst)
 
 
-def tightness(mu1: float, gamma: float, lam: float, memory: int, *, d: int = 3, starts: int = 1) -> Bounds:
-    """Return how near a search over p pairs of d numbers, damped by (7.1), comes to the bounds of Lemma A.
+def tightness(
+    mu1: float, gamma: float, lam: float, memory: int, *, d: int = 3, starts: int = 1
+) -> Bounds:
+    """Return how near a search over p pairs of d numbers, damped by (7.1), comes to the bounds of
+    Lemma A.
 
-    ``hi`` is the largest ``‖H‖ / κ_hi`` that was found, ``lo`` the largest ``κ_lo ‖B‖``; 1 is the bound.
+    ``hi`` is the largest ``‖H‖ / κ_hi`` that was found, ``lo`` the largest ``κ_lo ‖B‖``; 1 is the
+    bound.
     """
     bound = convergent.lbfgs_bounds(
         lam, convergent.pair_bound(gamma, mu1, lam), gamma=gamma, memory=memory, d=d
@@ -217,13 +258,17 @@ def tightness(mu1: float, gamma: float, lam: float, memory: int, *, d: int = 3, 
 
     def spectrum(z: Array) -> Array:
         pairs = [h0_damp(s, y, gamma=gamma, mu1=mu1, lam=lam) for s, y in z.reshape(memory, 2, d)]
-        return np.linalg.eigvalsh(lbfgs_dense(*map(np.array, zip(*pairs, strict=True)), gamma=gamma))
+        return np.linalg.eigvalsh(
+            lbfgs_dense(*map(np.array, zip(*pairs, strict=True)), gamma=gamma)
+        )
 
     def search(objective: Callable[[Array], float]) -> float:
         rng, found = np.random.default_rng(0), []
         for _ in range(starts):
             z = rng.standard_normal(2 * memory * d)
-            found.append(-minimize(objective, z, method="Nelder-Mead", options={"maxfev": 1000}).fun)
+            found.append(
+                -minimize(objective, z, method="Nelder-Mead", options={"maxfev": 1000}).fun
+            )
         return float(np.exp(max(found)))
 
     hi = search(lambda z: -np.log(spectrum(z)[-1] / bound.hi))

@@ -1,4 +1,6 @@
-"""Mistakes in the machinery of the theorem: a ``Variant`` with one wrong field, and a check to reject it."""
+"""Mistakes in the machinery of the theorem: a ``Variant`` with one wrong field, and a check to
+reject it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -33,7 +35,9 @@ def _without_checks(**values: Any) -> type[Convergent]:
     @dataclass(frozen=True)
     class Unchecked(Convergent):
         def __post_init__(self) -> None:
-            for field in fields(Convergent):  # 'replace' copies the wrong value: it must pass the checks
+            for field in fields(
+                Convergent
+            ):  # 'replace' copies the wrong value: it must pass the checks
                 if field.name in values:
                     object.__setattr__(self, field.name, field.default)
             super().__post_init__()
@@ -80,12 +84,16 @@ def _undamped(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) ->
     return Pair(s, y), False
 
 
-def _without_lm(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
+def _without_lm(
+    H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
+) -> tuple[Pair, bool]:
     pair, acted = convergent.h0(H, s, y, mu1, lam)
     return Pair(pair.s, y), acted
 
 
-def _swapped_weights(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
+def _swapped_weights(
+    H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
+) -> tuple[Pair, bool]:
     assert isinstance(H, LBFGSInverse), "only L-BFGS has a gamma"
     sy, yHy = s @ y, H.gamma * (y @ y)
     theta = 1.0 if sy >= mu1 * yHy else mu1 * yHy / (yHy - sy)
@@ -93,7 +101,9 @@ def _swapped_weights(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: fl
     return Pair(s, y + lam * s), bool(theta < 1)
 
 
-def _lbfgs_bounds(mu: float, M: float, *, gamma: float, memory: int, d: int, mistake: str) -> Bounds:
+def _lbfgs_bounds(
+    mu: float, M: float, *, gamma: float, memory: int, d: int, mistake: str
+) -> Bounds:
     def right(gamma: float = gamma, memory: int = memory) -> Bounds:
         return convergent.lbfgs_bounds(mu, M, gamma=gamma, memory=memory, d=d)
 
@@ -116,7 +126,9 @@ def _input_radii(network: Network, x: Array, *, mistake: str) -> list[tuple[floa
     return [(R_a - T, T) for R_a, T in radii]  # without the 1 that stands for the bias
 
 
-def _loss(network: Network, x: Array, target: Array, *, L: float = 1.0, sigma2: float = 1.0) -> Smoothness:
+def _loss(
+    network: Network, x: Array, target: Array, *, L: float = 1.0, sigma2: float = 1.0
+) -> Smoothness:
     right = smoothness(network, x, target)
     return Smoothness(L * right.L, sigma2 * right.sigma2, right.f_low)
 
@@ -192,47 +204,87 @@ def _method(**values: Any) -> Variant:
 MUTANTS = (
     Mutant("the exponent of κ̂ is p − 1", _bounds("exponent p - 1"), c.eigenvalues_stay_bounded),
     Mutant(
-        "exponent p + 1: true, and not the lemma", _bounds("exponent p + 1"), c.exponent_of_kappa_is_attained
+        "exponent p + 1: true, and not the lemma",
+        _bounds("exponent p + 1"),
+        c.exponent_of_kappa_is_attained,
     ),
-    Mutant("√κ̂ where the norm is squared", _bounds("root of kappa"), c.exponent_of_kappa_is_attained),
+    Mutant(
+        "√κ̂ where the norm is squared", _bounds("root of kappa"), c.exponent_of_kappa_is_attained
+    ),
     Mutant("gamma inverted in κ_hi", _bounds("gamma inverted above"), c.eigenvalues_stay_bounded),
     Mutant("gamma inverted in κ_lo", _bounds("gamma inverted below"), c.number_of_M_is_attained),
     Mutant("M once, not once a pair", _bounds("one M"), c.number_of_M_is_attained),
     Mutant("gamma inverted in H_0", Variant(method=_GammaInverted), c.bounds_of_pairs_are_attained),
-    Mutant("damping against H_k, not H_0", _method(damp=dp_dlm), c.negative_curvature_leaves_B_bounded),
+    Mutant(
+        "damping against H_k, not H_0", _method(damp=dp_dlm), c.negative_curvature_leaves_B_bounded
+    ),
     Mutant("the pair is not damped", _method(damp=_undamped), c.eigenvalues_stay_bounded),
-    Mutant("no Levenberg-Marquardt damping", _method(damp=_without_lm), c.pairs_of_h0_damping_are_bounded),
-    Mutant("mu1 and 1 − mu1 swapped in θ", _method(damp=_swapped_weights), c.pairs_of_h0_damping_are_bounded),
+    Mutant(
+        "no Levenberg-Marquardt damping",
+        _method(damp=_without_lm),
+        c.pairs_of_h0_damping_are_bounded,
+    ),
+    Mutant(
+        "mu1 and 1 − mu1 swapped in θ",
+        _method(damp=_swapped_weights),
+        c.pairs_of_h0_damping_are_bounded,
+    ),
     Mutant("the memory drops nothing", Variant(method=_NothingDropped), c.eigenvalues_stay_bounded),
     Mutant("momentum left on", _method(momentum=0.9), c.direction_is_unbiased),
     Mutant("H_a starts from batch 0", _method(first_factor=input_factor), c.direction_is_unbiased),
-    Mutant("H_a is that of the step's own batch", Variant(method=_OwnFactor), c.direction_is_unbiased),
+    Mutant(
+        "H_a is that of the step's own batch", Variant(method=_OwnFactor), c.direction_is_unbiased
+    ),
     Mutant("the steps grow", Variant(method=_StepGrows), c.direction_is_unbiased),
     Mutant(
-        "M_g with mu1 gamma, not its inverse", _M_g(lambda m, lam: lam + m), c.bounds_of_pairs_are_attained
+        "M_g with mu1 gamma, not its inverse",
+        _M_g(lambda m, lam: lam + m),
+        c.bounds_of_pairs_are_attained,
     ),
     Mutant("M_g without λ", _M_g(lambda m, lam: 1 / m), c.pairs_of_h0_damping_are_bounded),
-    Mutant("κ for κ̂: true, and not sharp", Variant(kantorovich=_kappa), c.bounds_of_pairs_are_attained),
-    Mutant("R_a is a mean over locations", _radii("mean over t"), c.input_radius_bounds_every_factor),
+    Mutant(
+        "κ for κ̂: true, and not sharp", Variant(kantorovich=_kappa), c.bounds_of_pairs_are_attained
+    ),
+    Mutant(
+        "R_a is a mean over locations", _radii("mean over t"), c.input_radius_bounds_every_factor
+    ),
     Mutant("R_a without the bias", _radii("no bias"), c.input_radius_bounds_every_factor),
     Mutant("half of L", Variant(smoothness=partial(_loss, L=0.5)), c.constants_of_the_loss_hold),
     Mutant(
-        "half of σ²", Variant(smoothness=partial(_loss, sigma2=0.5)), c.constants_of_the_loss_are_attained
+        "half of σ²",
+        Variant(smoothness=partial(_loss, sigma2=0.5)),
+        c.constants_of_the_loss_are_attained,
     ),
     Mutant(
-        "twice L: not sharp", Variant(smoothness=partial(_loss, L=2.0)), c.constants_of_the_loss_are_attained
+        "twice L: not sharp",
+        Variant(smoothness=partial(_loss, L=2.0)),
+        c.constants_of_the_loss_are_attained,
     ),
     Mutant(
-        "the step is 1/(L κ_lo)", Variant(largest_step=_long, rate=_Unchecked), c.one_step_inequality_holds
+        "the step is 1/(L κ_lo)",
+        Variant(largest_step=_long, rate=_Unchecked),
+        c.one_step_inequality_holds,
     ),
     Mutant(
-        "no factor (D − m)/(D − 1)", Variant(sampling_variance=_infinite), c.variance_of_a_mini_batch_is_exact
+        "no factor (D − m)/(D − 1)",
+        Variant(sampling_variance=_infinite),
+        c.variance_of_a_mini_batch_is_exact,
     ),
-    Mutant("σ² for σ²/m", Variant(sampling_variance=_not_divided), c.variance_of_a_mini_batch_is_exact),
+    Mutant(
+        "σ² for σ²/m", Variant(sampling_variance=_not_divided), c.variance_of_a_mini_batch_is_exact
+    ),
     Mutant("the noise forgotten", Variant(rate=_NoNoise), c.one_step_inequality_holds),
     Mutant("2 κ_hi for ½ κ_lo", Variant(rate=_NoHalf), c.one_step_inequality_holds),
-    Mutant("κ_hi/κ_lo inverted in the rate", Variant(rate=_RatioInverted), c.theorem_holds_along_runs),
-    Mutant("noise of step 1 only", Variant(rate=_NoiseNotSummed), c.bound_is_the_worst_that_one_step_allows),
-    Mutant("N^(−b) for N^(b − 1)", Variant(rate=_WrongRate), c.bound_is_the_worst_that_one_step_allows),
+    Mutant(
+        "κ_hi/κ_lo inverted in the rate", Variant(rate=_RatioInverted), c.theorem_holds_along_runs
+    ),
+    Mutant(
+        "noise of step 1 only",
+        Variant(rate=_NoiseNotSummed),
+        c.bound_is_the_worst_that_one_step_allows,
+    ),
+    Mutant(
+        "N^(−b) for N^(b − 1)", Variant(rate=_WrongRate), c.bound_is_the_worst_that_one_step_allows
+    ),
     Mutant("H_a above 1/λ", Variant(input_bounds=_above), c.eigenvalues_stay_bounded),
 )

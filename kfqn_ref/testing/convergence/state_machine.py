@@ -1,4 +1,6 @@
-"""Lemmas A and B as a state machine: any pairs and batches, memory dropped and refilled, bounds kept."""
+"""Lemmas A and B as a state machine: any pairs and batches, memory dropped and refilled, bounds
+kept.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +8,13 @@ from typing import Any
 import numpy as np
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from kfqn_ref.layers import Record
 from kfqn_ref.lbfgs import LBFGSInverse
@@ -34,26 +42,34 @@ def vectors(d: int) -> st.SearchStrategy[Array]:
 
 
 def eigenvalues_stay_bounded(variant: Variant, *, shrink: bool = False) -> None:
-    """Lemmas A, B: eigenvalues of ``H_a``, ``H_g``, ``H_a ⊗ H_g`` after anything that can happen to them."""
+    """Lemmas A, B: eigenvalues of ``H_a``, ``H_g``, ``H_a ⊗ H_g`` after anything that can happen to
+    them.
+    """
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     run_state_machine_as_test(machine(variant), settings=settings(EFFORT, phases=phases))
 
 
 def machine(variant: Variant) -> type[RuleBasedStateMachine]:
-    """Return the state machine that drives the curvature updates of a variant and watches its bounds."""
+    """Return the state machine that drives the curvature updates of a variant and watches its
+    bounds.
+    """
 
     class Estimates(RuleBasedStateMachine):
         """One block; its records are made up, so that any pair and any mini-batch can occur."""
 
         @initialize(
-            sizes=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 3)),
+            sizes=st.tuples(
+                st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 3)
+            ),
             scales=st.tuples(THIRDS, THIRDS),
             mu1=st.sampled_from([0.1, 0.2, 0.5]),
             pair_decay=st.sampled_from([0.0, 0.9]),
             kind=st.sampled_from([{}, LEAN_INPUT]),
             data=st.data(),
         )
-        def begin(self, sizes: Any, scales: Any, mu1: float, pair_decay: float, kind: Any, data: Any) -> None:
+        def begin(
+            self, sizes: Any, scales: Any, mu1: float, pair_decay: float, kind: Any, data: Any
+        ) -> None:
             d_g, d_a, T, memory = sizes
             damping, gamma = scales
             options = {"damping": damping, "gamma": gamma, "mu1": mu1, "pair_decay": pair_decay}
@@ -81,11 +97,15 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
             return self.block.H_g
 
         def update(self, s: Array, y: Array, rows: list[int]) -> None:
-            """Let the method see outputs that moved by s, their gradients by y, and these samples."""
+            """Let the method see outputs that moved by s, their gradients by y, and these
+            samples.
+            """
             a_bar = self.samples[rows]
             zeros = np.zeros((len(rows), self.block.T, s.size))
             first = Record(a_bar, zeros, zeros)
-            self.state = self.method.update(self.state, (first,), (Record(a_bar, first.h + s, first.Dh + y),))
+            self.state = self.method.update(
+                self.state, (first,), (Record(a_bar, first.h + s, first.Dh + y),)
+            )
 
         def keep(self, n: int) -> None:
             """Leave only the newest n pairs of ``H_g``."""
@@ -136,7 +156,9 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
             H_a, H_g = self.block.H_a.dense(), self.block.H_g.dense()
             watch("H_g", H_g, self.bound_g, self.method.memory)
             watch("H_a", H_a, self.bound_a, self.method.memory)
-            watch("H_a ⊗ H_g", np.kron(H_a, H_g), self.bound_a.times(self.bound_g), self.method.memory)
+            watch(
+                "H_a ⊗ H_g", np.kron(H_a, H_g), self.bound_a.times(self.bound_g), self.method.memory
+            )
 
     return Estimates
 

@@ -1,4 +1,6 @@
-"""The theorem, held against numbers: expectations over every mini-batch of a small data set, and runs."""
+"""The theorem, held against numbers: expectations over every mini-batch of a small data set, and
+runs.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,7 +41,10 @@ class Problem(NamedTuple):
         """Return ∇f_n of every sample, (D, d_g, d_a)."""
         rows = [slice(n, n + 1) for n in range(len(self.x))]
         return np.array(
-            [forward_backward(self.network, params, self.x[r], self.target[r]).grads[0] for r in rows]
+            [
+                forward_backward(self.network, params, self.x[r], self.target[r]).grads[0]
+                for r in rows
+            ]
         )
 
 
@@ -76,12 +81,16 @@ def after(
     state = method.init(params)
     for _ in range(steps):
         rows = rng.choice(len(problem.x), 2, replace=False)
-        params, state, _ = method.step(problem.network, params, state, problem.x[rows], problem.target[rows])
+        params, state, _ = method.step(
+            problem.network, params, state, problem.x[rows], problem.target[rows]
+        )
     return method, params, state
 
 
 def direction_is_unbiased(variant: Variant) -> None:
-    """AS.2: ``E θ_{k+1} = θ_k − c (k+1)^(−b) H_k ∇f``, the mean being taken over every mini-batch."""
+    """AS.2: ``E θ_{k+1} = θ_k − c (k+1)^(−b) H_k ∇f``, the mean being taken over every
+    mini-batch.
+    """
     for problem, kind, steps in product(problems(), ({}, LEAN_INPUT), (0, 1, 4)):
         method, params, state = after(variant, problem, steps, lr=0.5, **kind)
         block = state.blocks[0]
@@ -89,16 +98,22 @@ def direction_is_unbiased(variant: Variant) -> None:
         P = block.H_g @ problem.gradient(params)
         P = (block.H_a @ P.T).T if block.H_a is not None else P / lambda_a
         moved = [
-            method.step(problem.network, params, state, problem.x[rows], problem.target[rows]).params[0]
+            method.step(
+                problem.network, params, state, problem.x[rows], problem.target[rows]
+            ).params[0]
             for rows in batches(len(problem.x), 2)
         ]
         expected = params[0] - 0.5 * (steps + 1) ** -0.7 * P
-        u = rounding(FLOAT64.u, params[0].size, float(np.linalg.norm(params[0]) + np.linalg.norm(P)))
+        u = rounding(
+            FLOAT64.u, params[0].size, float(np.linalg.norm(params[0]) + np.linalg.norm(P))
+        )
         equal(f"E θ after {steps} steps", np.mean(moved, axis=0), "θ − α H ∇f", expected, u)
 
 
 def one_step_inequality_holds(variant: Variant) -> None:
-    """``E f(θ⁺) <= f − ½ α κ_lo ‖∇f‖² + ½ L κ_hi² (σ²/m) α²`` over every mini-batch, at the largest step."""
+    """``E f(θ⁺) <= f − ½ α κ_lo ‖∇f‖² + ½ L κ_hi² (σ²/m) α²`` over every mini-batch, at the largest
+    step.
+    """
     for problem, steps, m in product(problems(), (0, 3, 6), (2, 4)):
         method, params, state = after(variant, problem, steps)
         _one_step(variant, problem, method, params, state, m)
@@ -118,10 +133,14 @@ def _one_step(
     alpha = variant.largest_step(L, kappa)
     f, grad2 = problem.value(params), float((problem.gradient(params) ** 2).sum())
     variance = variant.sampling_variance(sigma2, m, len(problem.x))
-    rate = variant.rate(L, kappa, variance, f - f_low, min(alpha, theorem.largest_step(L, kappa)), 0.7)
+    rate = variant.rate(
+        L, kappa, variance, f - f_low, min(alpha, theorem.largest_step(L, kappa)), 0.7
+    )
     method = replace(method, lr=alpha * (state.k + 1) ** 0.7)  # so that α_k = alpha
     after_step = [
-        problem.value(method.step(problem.network, params, state, problem.x[r], problem.target[r]).params)
+        problem.value(
+            method.step(problem.network, params, state, problem.x[r], problem.target[r]).params
+        )
         for r in batches(len(problem.x), m)
     ]
     u = rounding(FLOAT64.u, problem.x.size, abs(f) + 1)
@@ -129,7 +148,9 @@ def _one_step(
 
 
 def constants_of_the_loss_hold(variant: Variant) -> None:
-    """L bounds the change of ∇f, σ² the exact variance of a sample's gradient, at small and large weights."""
+    """L bounds the change of ∇f, σ² the exact variance of a sample's gradient, at small and large
+    weights.
+    """
     rng = np.random.default_rng(3)
     for problem, scale in product(problems(), (0.0, 0.1, 1.0, 4.0)):
         L, sigma2, _ = variant.smoothness(problem.network, problem.x, problem.target)
@@ -145,21 +166,31 @@ def constants_of_the_loss_hold(variant: Variant) -> None:
 
 
 def constants_of_the_loss_are_attained(variant: Variant) -> None:
-    """Softmax regression, two classes: ``‖∇²f(0)‖ = L``; D orthogonal inputs, all classed wrong, attain
-    ``σ² (1 − 1/D)``.
+    """Softmax regression, two classes: ``‖∇²f(0)‖ = L``; D orthogonal inputs, all classed wrong,
+    attain ``σ² (1 − 1/D)``.
     """
     x, target = np.random.default_rng(4).standard_normal((6, 3)), np.array([0, 1, 0, 0, 1, 1])
     problem = Problem(Network((Linear(3, 2),), SoftmaxCrossEntropy()), x, target)
     L = variant.smoothness(*problem).L
     A = input_factor(np.pad(x, ((0, 0), (0, 1)), constant_values=1.0)[:, None])
     V, eps = np.outer([1, -1], np.linalg.eigh(A)[1][:, -1]) / np.sqrt(2), 1e-4
-    change = np.linalg.norm(problem.gradient((eps * V,)) - problem.gradient((-eps * V,))) / (2 * eps)
+    change = np.linalg.norm(problem.gradient((eps * V,)) - problem.gradient((-eps * V,))) / (
+        2 * eps
+    )
     equal("‖∇²f(0)‖", change, "L", L, L * eps)
-    problem = Problem(Network((Linear(6, 2, bias=False),), SoftmaxCrossEntropy()), np.eye(6), target)
+    problem = Problem(
+        Network((Linear(6, 2, bias=False),), SoftmaxCrossEntropy()), np.eye(6), target
+    )
     W = 50.0 * np.array([target == 1, target == 0])
     g = problem.sample_gradients((W,))
     spread = ((g - g.mean(axis=0)) ** 2).sum(axis=(1, 2)).mean()
-    equal("mean ‖∇f_n − ∇f‖²", spread, "σ² (1 − 1/D)", variant.smoothness(*problem).sigma2 * 5 / 6, 1e-9)
+    equal(
+        "mean ‖∇f_n − ∇f‖²",
+        spread,
+        "σ² (1 − 1/D)",
+        variant.smoothness(*problem).sigma2 * 5 / 6,
+        1e-9,
+    )
 
 
 def variance_of_a_mini_batch_is_exact(variant: Variant) -> None:
@@ -172,11 +203,15 @@ def variance_of_a_mini_batch_is_exact(variant: Variant) -> None:
         for population, rows in drawn.items():
             seen = np.mean([((g[r].mean(axis=0) - g.mean(axis=0)) ** 2).sum() for r in rows])
             bound = variant.sampling_variance(float(spread), m, population)
-            equal("E‖g − ∇f‖²", seen, f"its formula, population {population}", bound, 1e-12 * spread)
+            equal(
+                "E‖g − ∇f‖²", seen, f"its formula, population {population}", bound, 1e-12 * spread
+            )
 
 
 def bound_is_the_worst_that_one_step_allows(variant: Variant) -> None:
-    """The rate is what an adversary gets who spends all one-step inequalities on one gradient, the last."""
+    """The rate is what an adversary gets who spends all one-step inequalities on one gradient, the
+    last.
+    """
     kappa = Bounds(0.2, 3.0)
     for b, N in product((0.55, 0.7, 0.9), (1, 2, 10, 400)):
         c = theorem.largest_step(2.0, kappa)
@@ -186,9 +221,15 @@ def bound_is_the_worst_that_one_step_allows(variant: Variant) -> None:
             f = rate.one_step(f, 0.0, c * k**-b)
         grad2 = f / (0.5 * kappa.lo * c * N**-b)  # the last gradient brings it back to f_low = 0
         at = np.array([N])
-        equal("the adversary's mean", grad2 / N, "the bound", rate.running_mean(at)[0], 1e-12 * grad2)
+        equal(
+            "the adversary's mean", grad2 / N, "the bound", rate.running_mean(at)[0], 1e-12 * grad2
+        )
         at_most(
-            "the bound", rate.running_mean(at)[0], "that by parts", rate.running_mean_by_parts(at)[0], 1e-9
+            "the bound",
+            rate.running_mean(at)[0],
+            "that by parts",
+            rate.running_mean_by_parts(at)[0],
+            1e-9,
         )
 
 
@@ -214,7 +255,9 @@ def _running_mean(problem: Problem, method: Convergent, params: Blocks, seed: in
     for _ in range(40):
         grad2.append((problem.gradient(params) ** 2).sum())
         rows = rng.choice(len(problem.x), 2, replace=False)
-        params, state, _ = method.step(problem.network, params, state, problem.x[rows], problem.target[rows])
+        params, state, _ = method.step(
+            problem.network, params, state, problem.x[rows], problem.target[rows]
+        )
     return np.cumsum(grad2) / np.arange(1, 41)
 
 

@@ -1,7 +1,8 @@
-"""Mutants: known mistakes, each as a complete implementation, the reference with one function replaced.
+"""Mutants: known mistakes, each as a complete implementation, the reference with one function
+replaced.
 
-A check that rejects no mutant has never been seen to fail; a mutant that no check rejects is a mistake the
-suite would let through. ``tests/test_mutants.py`` refuses both.
+A check that rejects no mutant has never been seen to fail; a mutant that no check rejects is a
+mistake the suite would let through. ``tests/test_mutants.py`` refuses both.
 """
 
 from kfqn_ref.testing.mutants import bfgs, damping, errors, factors, in_place, lbfgs, optimizer

@@ -62,7 +62,9 @@ def rho_inverted(H: Array, s: Array, y: Array) -> Array:
 @mutant("bfgs_inverse_update", "rank-two form with a minus: ρ(1 − ρ yᵀHy) s sᵀ")
 def rank_two_sign(H: Array, s: Array, y: Array) -> Array:
     rho, Hy = 1 / (s @ y), H @ y
-    return H + rho * (1 - rho * (y @ Hy)) * np.outer(s, s) - rho * (np.outer(s, Hy) + np.outer(Hy, s))
+    return (
+        H + rho * (1 - rho * (y @ Hy)) * np.outer(s, s) - rho * (np.outer(s, Hy) + np.outer(Hy, s))
+    )
 
 
 @mutant("bfgs_inverse_update", "rank-two form with only one of the two cross terms")
@@ -81,7 +83,10 @@ def skip_positive(H: Array, s: Array, y: Array) -> Array:
     return 1.0 * H if s @ y > 0 else ref.bfgs_inverse_update(H, s, y)
 
 
-@mutant("bfgs_inverse_update", "symmetric rank-one update instead of BFGS: secant, not positive definite")
+@mutant(
+    "bfgs_inverse_update",
+    "symmetric rank-one update instead of BFGS: secant, not positive definite",
+)
 def rank_one(H: Array, s: Array, y: Array) -> Array:
     r = s - H @ y
     return H + np.outer(r, r) / (r @ y) if abs(r @ y) > 1e-12 * (s @ s) else 1.0 * H

@@ -163,7 +163,9 @@ def returned_swapped(H: Array, s: Array, y: Array, *, mu1: float = 0.2, lam: flo
 
 @mutant("double_damp", "damping against I with the undamped step s")
 def double_undamped(H: Array, s: Array, y: Array, *, mu1: float = 0.2, mu2: float) -> Pair:
-    return Pair(ref.powell_damp(H, s, y, mu1=mu1), ref.identity_damp(s, y, mu2=mu2) if s.any() else 1.0 * y)
+    return Pair(
+        ref.powell_damp(H, s, y, mu1=mu1), ref.identity_damp(s, y, mu2=mu2) if s.any() else 1.0 * y
+    )
 
 
 @mutant("double_damp", "mu1 and mu2 swapped")

@@ -1,5 +1,5 @@
-"""Functions without input validation, or with the wrong class of error: mistakes for the error contract
-only.
+"""Functions without input validation, or with the wrong class of error: mistakes for the error
+contract only.
 """
 
 from typing import Any

@@ -56,7 +56,9 @@ def kernel_transposed(x: Array, kernel_size: Any, **geometry: Any) -> Array:
 
 @mutant("im2col", "locations column by column")
 def column_major(x: Array, kernel_size: Any, **geometry: Any) -> Array:
-    return ref.im2col(x.swapaxes(2, 3), kernel_size[::-1], **{k: v[::-1] for k, v in geometry.items()})
+    return ref.im2col(
+        x.swapaxes(2, 3), kernel_size[::-1], **{k: v[::-1] for k, v in geometry.items()}
+    )
 
 
 @mutant("im2col", "the kernel flipped: a convolution instead of a correlation")
@@ -127,7 +129,10 @@ def action_without_bias(conv: Any, a: Array, v: Array) -> Array:
 @mutant("conv_hessian_action", "the padding is forgotten")
 def action_without_padding(conv: Any, a: Array, v: Array) -> Array:
     tight = replace(conv, padding=(0, 0))
-    fits = all(n > d * (k - 1) for n, d, k in zip(a.shape[2:], conv.dilation, conv.kernel_size, strict=True))
+    fits = all(
+        n > d * (k - 1)
+        for n, d, k in zip(a.shape[2:], conv.dilation, conv.kernel_size, strict=True)
+    )
     return ref.conv_hessian_action(tight if fits else conv, a, v)
 
 
@@ -235,7 +240,10 @@ def hessian_averaged(network: Any, params: Any, x: Array, target: Array, block: 
     return ref.output_hessian(network, params, x, target, block) / len(x)
 
 
-@mutant("output_hessian", "the Gauss-Newton part of one output only: off-diagonal second derivatives missing")
+@mutant(
+    "output_hessian",
+    "the Gauss-Newton part of one output only: off-diagonal second derivatives missing",
+)
 def hessian_diagonal(network: Any, params: Any, x: Array, target: Array, block: int) -> Array:
     Hh = ref.output_hessian(network, params, x, target, block)
     N, T, d_g = Hh.shape[:3]

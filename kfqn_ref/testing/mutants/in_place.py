@@ -1,4 +1,6 @@
-"""For every kernel the mistake of writing into its first argument: a correct result, a broken caller."""
+"""For every kernel the mistake of writing into its first argument: a correct result, a broken
+caller.
+"""
 
 from typing import Any
 

@@ -28,7 +28,9 @@ def _patched(name: str, mistake: str, where: Any, attribute: str, replacement: A
     mutant("optimizer_steps", mistake)(optimizer_steps)
 
 
-def _with_options(name: str, mistake: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def _with_options(
+    name: str, mistake: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
     def optimizer_steps(*args: Any, **options: Any) -> Any:
         return reference.optimizer_steps(*args, **(options | change(options)))
 
@@ -75,7 +77,9 @@ def _swapped_sides(self: KFQN, params: Any, state: State, grads: Any) -> Any:
     return tuple(P), moved
 
 
-def _decay_in_pair(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+def _decay_in_pair(
+    self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
+) -> Step:
     """Weight decay enters y: τ (h⁺ − h) is what an L2 term in the loss would add."""
     real = step.output_pair
 
@@ -87,7 +91,9 @@ def _decay_in_pair(self: KFQN, network: Any, params: Any, state: State, x: Array
         return _step(self, network, params, state, x, target)
 
 
-def _other_batch(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+def _other_batch(
+    self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
+) -> Step:
     real, calls = step.forward_backward, []
 
     def passes(network: Any, params: Any, x: Array, target: Array) -> Any:
@@ -98,7 +104,9 @@ def _other_batch(self: KFQN, network: Any, params: Any, state: State, x: Array, 
         return _step(self, network, params, state, x, target)
 
 
-def _second_at_old(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+def _second_at_old(
+    self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
+) -> Step:
     """The second pass halfway, before the step is complete."""
     real, calls = step.forward_backward, []
 
@@ -111,7 +119,9 @@ def _second_at_old(self: KFQN, network: Any, params: Any, state: State, x: Array
         return _step(self, network, params, state, x, target)
 
 
-def _no_nan_guard(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+def _no_nan_guard(
+    self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
+) -> Step:
     with (
         patch.object(step, "_all_finite", lambda arrays: True),
         patch.object(step.np, "isfinite", np.ones_like),
@@ -125,11 +135,15 @@ def _input_second(self: KFQN, state: State, first: Any, second: Any) -> State:
     return _update(self, state, mixed, second)
 
 
-def _always_update(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+def _always_update(
+    self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
+) -> Step:
     return _step(replace(self, curvature_interval=1), network, params, state, x, target)
 
 
-def _late_interval(self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array) -> Step:
+def _late_interval(
+    self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
+) -> Step:
     """Updates at k = 1, 3, … instead of 0, 2, …"""
     interval = self.curvature_interval
     if interval == 1:
@@ -164,7 +178,8 @@ def _asymmetric(self: KFQN, H: Any, pair: Pair, g: Array) -> Any:
 def _start_identity(self: KFQN, network: Any, state: State, factors: Any, records: Any) -> State:
     started = _start(self, network, state, factors, records)
     return replace(
-        started, blocks=tuple(replace(b, H_a=DenseInverse(np.eye(b.M.shape[1]))) for b in started.blocks)
+        started,
+        blocks=tuple(replace(b, H_a=DenseInverse(np.eye(b.M.shape[1]))) for b in started.blocks),
     )
 
 
@@ -207,7 +222,13 @@ for _entry in (
     ("without_decay", "weight decay is ignored", KFQN, "direction", _without_decay),
     ("one_sided", "the gradient preconditioned from one side only", KFQN, "direction", _one_sided),
     ("inverted", "H_g inverted once too often", KFQN, "direction", _inverted),
-    ("swapped_sides", "A and G swapped: H_a applied on the left", KFQN, "direction", _swapped_sides),
+    (
+        "swapped_sides",
+        "A and G swapped: H_a applied on the left",
+        KFQN,
+        "direction",
+        _swapped_sides,
+    ),
     ("decay_in_pair", "weight decay inside y", KFQN, "step", _decay_in_pair),
     ("other_batch", "the second pass on another mini-batch", KFQN, "step", _other_batch),
     ("halfway", "the second pass before the step is complete", KFQN, "step", _second_at_old),
@@ -223,12 +244,24 @@ for _entry in (
         _silent_skip,
     ),
     ("uncounted", "updates of the input side are not counted", KFQN, "_update_input", _uncounted),
-    ("damped_always", "every accepted pair is counted as damped", KFQN, "_update_output", _damped_always),
+    (
+        "damped_always",
+        "every accepted pair is counted as damped",
+        KFQN,
+        "_update_output",
+        _damped_always,
+    ),
     ("skip_positive", "skip where sᵀy > 0", KFQN, "_accept", _skip_positive),
     ("asymmetric", "only the lower half of H is written", KFQN, "_accept", _asymmetric),
     ("start_identity", "H_a starts from I", KFQN, "_start", _start_identity),
     ("start_T", "|T| of the layer recorded as 1", KFQN, "_start", _start_undamped_T),
-    ("rebinds", "H never changes: an in-place update that rebinds", DenseInverse, "update", _rebinding),
+    (
+        "rebinds",
+        "H never changes: an in-place update that rebinds",
+        DenseInverse,
+        "update",
+        _rebinding,
+    ),
     (
         "drops_newest",
         "L-BFGS drops the newest pair instead of the oldest",
@@ -273,7 +306,9 @@ for _entry in (
 
 _with_options("lambda_not_root", "λ instead of √λ", lambda o: {"split": lambda lam, T: (lam, lam)})
 _with_options(
-    "split_everywhere", "√(λ|T|) and √(λ/|T|) in every preset", lambda o: {"split": options.location_split}
+    "split_everywhere",
+    "√(λ|T|) and √(λ/|T|) in every preset",
+    lambda o: {"split": options.location_split},
 )
 
 
@@ -283,8 +318,8 @@ def _swapped_factor(self: KFQN, block: Any, a_bar: Array, *, keep_A: bool) -> An
 
 
 def _per_location(*args: Any, **options: Any) -> Any:
-    """A is formed for the first H_a, for its moving average, and used by the Hessian action: all with the
-    factor.
+    """A is formed for the first H_a, for its moving average, and used by the Hessian action: all
+    with the factor.
     """
     first = {"first_factor": factors.factor_per_location}
     action = patch("kfqn_ref.factors.hessian_action", factors.action_per_location)
@@ -297,7 +332,9 @@ mutant("optimizer_steps", "1/|T| wrongly in A")(_per_location)
 # ā̄ summed over the locations is no mutant: s and y grow by the same factor, and
 # BFGS does not see it (theorem 8).
 
-_patched("factor_swapped", "moving-average weights of A swapped", KFQN, "_update_input", _swapped_factor)
+_patched(
+    "factor_swapped", "moving-average weights of A swapped", KFQN, "_update_input", _swapped_factor
+)
 _with_options(
     "factor_of_batch",
     "the mini-batch's A where a moving average is due",

@@ -10,7 +10,9 @@ from kfqn_ref.testing.implementation import Implementation
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mistake: its name, what it is in words, the one function it replaces, and what it puts there."""
+    """A mistake: its name, what it is in words, the one function it replaces, and what it puts
+    there.
+    """
 
     name: str
     mistake: str

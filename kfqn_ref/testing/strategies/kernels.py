@@ -1,10 +1,11 @@
-"""Hypothesis strategies for the kernels: read-only arrays of readable numbers, cases of every kind frequent.
+"""Hypothesis strategies for the kernels: read-only arrays of readable numbers, cases of every kind
+frequent.
 
-Vectors have quarters of integers as entries; a positive definite matrix is L D Lᵀ with halves in the unit
-triangle L and powers of ten in D. So a counterexample, once shrunk, is short and can be checked by hand, and
-the condition number is drawn and not an accident. No strategy filters: a case that breaks a condition is
-mended. Strategies are cached, as hypothesis analyses each new one (that took two thirds of the time of a
-check).
+Vectors have quarters of integers as entries; a positive definite matrix is L D Lᵀ with halves in
+the unit triangle L and powers of ten in D. So a counterexample, once shrunk, is short and can be
+checked by hand, and the condition number is drawn and not an accident. No strategy filters: a case
+that breaks a condition is mended. Strategies are cached, as hypothesis analyses each new one (that
+took two thirds of the time of a check).
 """
 
 from functools import cache
@@ -35,8 +36,8 @@ def dimensions() -> SearchStrategy[int]:
 
 @cache
 def digits(count: int, limit: int) -> SearchStrategy[np.ndarray]:
-    """``count`` integers between −limit and limit, as the digits of one drawn integer: much faster than many
-    draws.
+    """``count`` integers between −limit and limit, as the digits of one drawn integer: much faster
+    than many draws.
 
     Digits 0, 1, 2, 3, 4 stand for 0, 1, −1, 2, −2, so that a smaller draw is a simpler vector.
     """
@@ -52,7 +53,9 @@ def digits(count: int, limit: int) -> SearchStrategy[np.ndarray]:
 
 @cache
 def vectors(n: int, *, nonzero: bool = True) -> SearchStrategy[np.ndarray]:
-    """Read-only vectors of quarters between −2 and 2; a zero vector becomes the first unit vector."""
+    """Read-only vectors of quarters between −2 and 2; a zero vector becomes the first unit
+    vector.
+    """
 
     def scaled(k: np.ndarray) -> np.ndarray:
         if nonzero and not k.any():
@@ -77,8 +80,8 @@ def _decades(limit: int) -> SearchStrategy[int]:
 @cache
 @st.composite
 def spd(draw: DrawFn, precision: Precision, n: int) -> np.ndarray:
-    """Read-only symmetric positive definite matrices with a drawn condition number, near-singular ones
-    included.
+    """Read-only symmetric positive definite matrices with a drawn condition number, near-singular
+    ones included.
     """
     limit = int(np.log10(precision.max_cond))
     decades = draw(_decades(limit))
@@ -104,8 +107,8 @@ def unit_triangles(n: int, limit: int = 2) -> SearchStrategy[np.ndarray]:
 @cache
 @st.composite
 def pairs(draw: DrawFn, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(s, y) with sᵀy > 0: s is turned round where its curvature is negative, and tilted towards y where it
-    is zero.
+    """(s, y) with sᵀy > 0: s is turned round where its curvature is negative, and tilted towards y
+    where it is zero.
     """
     s, y = draw(vectors(n)), draw(vectors(n))
     sy = float(s @ y)
@@ -125,7 +128,9 @@ def triples(draw: DrawFn, precision: Precision) -> Case:
 @cache
 @st.composite
 def damping_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(H, s, y, mu1) for (4.1), any sᵀy: s = z + t Hy, t on both sides of 0 and of mu1, and on them."""
+    """(H, s, y, mu1) for (4.1), any sᵀy: s = z + t Hy, t on both sides of 0 and of mu1, and on
+    them.
+    """
     n = draw(dimensions())
     H, y, z = draw(spd(precision, n)), draw(vectors(n)), draw(vectors(n, nonzero=False))
     mu1 = draw(thresholds())
@@ -157,13 +162,17 @@ def identity_cases(draw: DrawFn, precision: Precision) -> Case:
 @cache
 def lambdas() -> SearchStrategy[float]:
     """λ > 0 for (4.3): around one, and powers of ten."""
-    return st.one_of(st.sampled_from([1.0, 0.5, 2.0, 0.1]), st.integers(-3, 3).map(lambda k: 10.0**k))
+    return st.one_of(
+        st.sampled_from([1.0, 0.5, 2.0, 0.1]), st.integers(-3, 3).map(lambda k: 10.0**k)
+    )
 
 
 @cache
 @st.composite
 def lbfgs_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(S, Y, q, gamma): up to four pairs of positive curvature (none at all included), oldest first."""
+    """(S, Y, q, gamma): up to four pairs of positive curvature (none at all included), oldest
+    first.
+    """
     n, m = draw(dimensions()), draw(st.integers(0, 4))
     rows = [draw(pairs(n)) for _ in range(m)]
     S = np.array([s for s, _ in rows]).reshape(m, n)
@@ -175,13 +184,17 @@ def lbfgs_cases(draw: DrawFn, precision: Precision) -> Case:
 @cache
 @st.composite
 def unimodular(draw: DrawFn, n: int) -> np.ndarray:
-    """Invertible M = L U with unit triangles of halves: det M = 1, never far from well conditioned."""
+    """Invertible M = L U with unit triangles of halves: det M = 1, never far from well
+    conditioned.
+    """
     return frozen(draw(unit_triangles(n)) @ draw(unit_triangles(n)).T)
 
 
 @st.composite
 def extended(draw: DrawFn, base: SearchStrategy[Case], **extra: Any) -> Case:
-    """A case with more named draws; each extra is a strategy, or a function of the case that returns one."""
+    """A case with more named draws; each extra is a strategy, or a function of the case that
+    returns one.
+    """
     case = dict(draw(base))
     for name, strategy in extra.items():
         chosen: Any = strategy(case) if callable(strategy) else strategy

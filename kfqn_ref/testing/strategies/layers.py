@@ -35,7 +35,13 @@ def geometries(draw: DrawFn) -> dict[str, Any]:
     least = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)]
     extra = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
     size = tuple(max(1, n) + more for n, more in zip(least, extra, strict=True))
-    return {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation, "size": size}
+    return {
+        "kernel_size": kernel,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "size": size,
+    }
 
 
 @st.composite

@@ -1,4 +1,5 @@
-"""Strategies for whole networks: small chains of every kind of layer, and runs of the optimizer on them.
+"""Strategies for whole networks: small chains of every kind of layer, and runs of the optimizer on
+them.
 
 The structure is drawn, so that it shrinks; weights and data come from a drawn seed.
 """
@@ -21,7 +22,9 @@ PRESETS = ("kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022", *LINEAR_ONLY)
 
 
 class BlockView(NamedTuple):
-    """What a check sees of one block after a step: dense matrices, numbers, and the counts of events."""
+    """What a check sees of one block after a step: dense matrices, numbers, and the counts of
+    events.
+    """
 
     H_a: np.ndarray
     H_g: np.ndarray
@@ -45,15 +48,21 @@ class Snapshot(NamedTuple):
 @cache
 def activations(smooth: bool) -> st.SearchStrategy[Any]:
     """Tanh and sigmoid; ReLU too where no law takes a finite difference over its kink."""
-    return st.sampled_from([ref.Tanh(), ref.Sigmoid()] if smooth else [ref.Tanh(), ref.Sigmoid(), ref.ReLU()])
+    return st.sampled_from(
+        [ref.Tanh(), ref.Sigmoid()] if smooth else [ref.Tanh(), ref.Sigmoid(), ref.ReLU()]
+    )
 
 
 @cache
 @st.composite
-def chains(draw: DrawFn, linear_only: bool, smooth: bool) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+def chains(
+    draw: DrawFn, linear_only: bool, smooth: bool
+) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """Layers that fit together, and the shape of one sample."""
     kind = (
-        "linear" if linear_only else draw(st.sampled_from(["linear", "convolution", "grouped", "positions"]))
+        "linear"
+        if linear_only
+        else draw(st.sampled_from(["linear", "convolution", "grouped", "positions"]))
     )
     bias, d_out = draw(st.booleans()), draw(st.integers(1, 3))
     last = ref.Linear
@@ -66,11 +75,16 @@ def chains(draw: DrawFn, linear_only: bool, smooth: bool) -> tuple[tuple[Any, ..
     geometry = dict(draw(geometries()))
     size, groups = geometry.pop("size"), 2 if kind == "grouped" else 1
     conv = ref.Conv2d(2, 2, groups=groups, bias=bias, **geometry)
-    shape = conv.forward(tuple(np.zeros(s) for s in conv.block_shapes), np.zeros((1, 2, *size)))[0].shape
+    shape = conv.forward(tuple(np.zeros(s) for s in conv.block_shapes), np.zeros((1, 2, *size)))[
+        0
+    ].shape
     pools = [(), (ref.AvgPool2d(shape[2:]),), (ref.MaxPool2d(shape[2:]),)]
     pool = draw(st.sampled_from(pools[:2] if smooth else pools))
     features = 2 if pool else int(np.prod(shape[1:]))
-    return (conv, draw(activations(smooth)), *pool, ref.Flatten(), last(features, d_out)), (2, *size)
+    return (conv, draw(activations(smooth)), *pool, ref.Flatten(), last(features, d_out)), (
+        2,
+        *size,
+    )
 
 
 def _target(loss: Any, N: int, d_out: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,17 +95,26 @@ def _target(loss: Any, N: int, d_out: int, rng: np.random.Generator) -> np.ndarr
 
 @cache
 @st.composite
-def problems(draw: DrawFn, precision: Precision, linear_only: bool = False, smooth: bool = True) -> Case:
+def problems(
+    draw: DrawFn, precision: Precision, linear_only: bool = False, smooth: bool = True
+) -> Case:
     """(network, params, x, target)."""
     layers, shape = draw(chains(linear_only, smooth))
     loss = draw(
-        st.sampled_from([ref.MeanSquaredError(), ref.SoftmaxCrossEntropy(), ref.BernoulliCrossEntropy()])
+        st.sampled_from(
+            [ref.MeanSquaredError(), ref.SoftmaxCrossEntropy(), ref.BernoulliCrossEntropy()]
+        )
     )
     network, N = ref.Network(layers, loss), draw(st.integers(1, 3))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     params = tuple(map(frozen, network.init(rng)))
     x = frozen(rng.normal(size=(N, *shape)))
-    return {"network": network, "params": params, "x": x, "target": _target(loss, N, layers[-1].d_out, rng)}
+    return {
+        "network": network,
+        "params": params,
+        "x": x,
+        "target": _target(loss, N, layers[-1].d_out, rng),
+    }
 
 
 @cache
@@ -111,7 +134,9 @@ def options(draw: DrawFn, preset: str) -> dict[str, Any]:
 @cache
 @st.composite
 def runs(draw: DrawFn, precision: Precision) -> Case:
-    """(network, params, batches, options): three to four steps on two mini-batches that take turns."""
+    """(network, params, batches, options): three to four steps on two mini-batches that take
+    turns.
+    """
     preset = draw(st.sampled_from(PRESETS))
     case = dict(draw(problems(precision, preset in LINEAR_ONLY, smooth=False)))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
