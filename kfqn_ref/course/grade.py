@@ -25,7 +25,7 @@ from kfqn_ref.course import summary
 from kfqn_ref.course.classroom import Classroom, Record, put_in_place
 from kfqn_ref.course.clock import PATIENCE, OutOfTime
 from kfqn_ref.course.prepare import OUT_OF_TIME, NotGraded, prepare
-from kfqn_ref.course.regrade import arguments, is_test
+from kfqn_ref.course.regrade import arguments, is_test, with_cause
 from kfqn_ref.course.sandbox import Box, Limits, require_box, require_package
 
 
@@ -176,12 +176,23 @@ def _with_outputs(cells: list[Any], out: bytes, ended: str) -> list[Any]:
     return cells
 
 
-def without_source(output: Any) -> Any:
+def first_error(cell: Any) -> str:
+    """The first error among the outputs of a cell, in one line, or nothing."""
+    errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+    return f"{errors[0].ename}: {errors[0].evalue}" if errors else ""
+
+
+def without_source(output: Any, before: list[tuple[str, str]]) -> Any:
     """An error of a test cell as its own text: a Python traceback would show the hidden tests
     around it.
+
+    Args:
+        before: cells above it with their errors: one may be why a function is missing.
     """
-    if output.output_type == "error" and not "".join(output.traceback).startswith("✗"):
-        output.traceback = [f"{output.ename}: {output.evalue}"]
+    if output.output_type == "error":
+        text = "\n".join(output.traceback)
+        own = text if text.startswith("✗") else f"{output.ename}: {output.evalue}"
+        output.traceback = [with_cause(own, before)]
     return output
 
 
@@ -199,9 +210,11 @@ def _settle(
     path = prepared / f"{assignment}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = ran.cells
+    before: list[tuple[str, str]] = []  # cells with their errors
     for cell in notebook.cells:
+        before.append((cell.source, first_error(cell)))
         if is_test(cell):
-            cell.outputs = [without_source(output) for output in cell.outputs]
+            cell.outputs = [without_source(output, before) for output in cell.outputs]
         again = ran.again.get(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
         if is_test(cell) and again is not None and not again["passed"]:
             cell.outputs = [
@@ -210,7 +223,7 @@ def _settle(
             text = str(again["text"])
             if not any(text in "\n".join(output.get("traceback", [])) for output in cell.outputs):
                 head = "Checked again in a fresh process, with other examples:"
-                cell.outputs.append(error_output("CheckedAgain", head, "", text))
+                cell.outputs.append(error_output(summary.AGAIN, head, "", text))
     about: Any = {"notebook": assignment, "assignment": assignment, "student": student}
     about["db_url"] = classroom.coursedir(assignment).db_url
     notebook, _ = SaveAutoGrades().preprocess(notebook, ResourcesDict(nbgrader=about))

@@ -87,15 +87,27 @@ class Submission:
             "",
             "",
         )  # why there are no more answers; whether only for want of time
+        self.names: set[str] = set()
+        self.problems = [self.run(cell, refuse) for cell in cells]  # "" where there is none
+
+    def run(self, cell: str, refuse: list[str] | None = None) -> str:
+        """Run one more cell; return its error in one line, or nothing.
+
+        Args:
+            refuse: names of functions of the package that refuse to work from now on.
+
+        Raises:
+            SubmissionError, OutOfTime: there is no worker any more.
+        """
         try:
-            reply = self._ask(("cells", cells, refuse), limits.seconds / 2)
+            reply = self._ask(("cell", cell, refuse or []), self._limits.seconds / 2)
         except SubmissionError:
             self._box.__exit__()
             if self.late:
                 raise OutOfTime(self.late) from None
             raise
-        self.problems = [str(problem) for problem in reply.get("problems", [])]
         self.names = {str(name) for name in reply.get("names", [])}
+        return str(reply.get("problem", ""))
 
     def __enter__(self) -> "Submission":
         return self

@@ -17,6 +17,7 @@ ADVICE = (
     "the law, the smallest example that breaks it, and both sides of the equation on that example: compute "
     "it by hand."
 )
+AGAIN = "CheckedAgain"  # the name of an error that only the second run has
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -30,15 +31,24 @@ def record(classroom: Classroom, assignment: str, student: str, notebook: Any, r
     with classroom.gradebook() as gradebook:
         grades = gradebook.find_submission(assignment, student).notebooks[0].grades
         by_hand = sum(float(grade.max_score) for grade in grades if grade.needs_manual_grade)
-    notes = [f"the box was ended by {ran.ended}"] if ran.ended else []
-    for cell in tests:
-        passed = ran.again.get(cell.metadata.nbgrader.grade_id, {}).get("passed", False)
-        if passed and not points[cell.metadata.nbgrader.grade_id]:
-            notes.append(f"{cell.metadata.nbgrader.grade_id}: passes alone, fails in the notebook")
+    notes = list(notebook.metadata.get("kfqn", {}).get("notes", []))
+    notes += [f"the box was ended by {ran.ended}"] if ran.ended else []
+    notes += [note for cell in tests if (note := _difference(cell, points, ran.again))]
     score = sum(points.values())
     return Record(
         student, "graded", score, most, by_hand, round(ran.seconds, 2), points, tuple(notes)
     )
+
+
+def _difference(cell: Any, points: dict[str, float], again: dict[str, dict[str, Any]]) -> str:
+    """Where the two runs of a test differ, in words; nothing where they agree."""
+    name = cell.metadata.nbgrader.grade_id
+    errors = [output.ename for output in cell.outputs if output.output_type == "error"]
+    if again.get(name, {}).get("passed", False) and not points[name]:
+        return f"{name}: passes alone, fails in the notebook"
+    if errors == [AGAIN]:
+        return f"{name}: passes in the notebook, fails alone with other examples"
+    return ""
 
 
 def reason(cell: Any) -> str:

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from kfqn_ref.course.cells import Cells
+
 
 def send(stream: BinaryIO, data: bytes) -> None:
     """Write one message: its length, then its bytes."""
@@ -84,21 +86,6 @@ def refuse(names: list[str]) -> None:
                 setattr(module, name, refusal(name))
 
 
-def run_cells(cells: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Run cells one after the other; one that fails does not stop the next. Magics are left out."""
-    namespace: dict[str, Any] = {"__name__": "submission", "display": lambda *args: None}
-    problems = []
-    for number, source in enumerate(cells):
-        lines = [
-            "" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n")
-        ]
-        try:
-            exec(compile("\n".join(lines), f"<cell {number}>", "exec"), namespace)
-        except (Exception, SystemExit) as error:
-            problems.append(f"{type(error).__name__}: {error}")
-    return namespace, problems
-
-
 def answer(namespace: dict[str, Any], name: str, args: Any, kwargs: Any) -> dict[str, Any]:
     """Call one function; its result, or its error with the line that raised it."""
     if name not in namespace:
@@ -115,26 +102,22 @@ def answer(namespace: dict[str, Any], name: str, args: Any, kwargs: Any) -> dict
 
 
 def main() -> None:
-    """First message: the cells and the names to refuse. Then one call a message, until stdin
-    ends.
-    """
+    """A message: a cell to run and names to refuse before it, or one call; until stdin ends."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)  # a print of the student's goes nowhere
-    namespace: dict[str, Any] = {}
+    cells = Cells()
     while head := source.read(4):
         kind, *rest = pickle.loads(source.read(struct.unpack(">I", head)[0]))
-        if kind == "cells":
+        if kind == "cell":
             refuse(rest[1])
-            namespace, problems = run_cells(rest[0])
-            reply: Any = {
-                "problems": problems,
-                "names": sorted(k for k, v in namespace.items() if callable(v)),
-            }
+            problem = cells.run(rest[0])
+            known = sorted(name for name, value in cells.namespace.items() if callable(value))
+            reply: Any = {"problem": problem, "names": known}
         else:
             name, args, kwargs = rest
-            reply = answer(namespace, name, freeze(args), freeze(kwargs))
+            reply = answer(cells.namespace, name, freeze(args), freeze(kwargs))
         send(
             sink, json.dumps(reply, default=lambda value: {"other": type(value).__name__}).encode()
         )

@@ -177,7 +177,7 @@ def broken() -> list[Sample]:
     syntax = answers.UPDATE + "    return H +\n"
     return [
         Sample("empty", "a1_bfgs", 0, "is not defined", change=emptied),
-        bfgs("syntax", syntax, "bfgs_inverse_update is not defined", USES_UPDATE),
+        bfgs("syntax", syntax, "the cell that defines it stops with SyntaxError", USES_UPDATE),
         bfgs("crash", crash, "stops with an error", USES_UPDATE),
         bfgs("endless", endless, "a loop that never ends", ALL),
         bfgs("hog", hog, "Unable to allocate", USES_UPDATE),

@@ -86,7 +86,7 @@ def submission():
 
 def test_a_worker_answers_and_keeps_its_side_of_the_wall(submission):
     assert "double" in submission.names
-    assert submission.problems == ["ZeroDivisionError: division by zero"]
+    assert list(filter(None, submission.problems)) == ["ZeroDivisionError: division by zero"]
     X = np.arange(3.0)
     assert np.array_equal(submission.function("double")(X), 2 * X)
     assert submission.function("talk")() == 1.0  # what it prints does not reach the answers
