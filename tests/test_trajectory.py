@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kfqn_ref.optim import PRESETS, Counts
-from kfqn_ref.optim.options import can_compile
+from kfqn_ref.optim.options import compile_problem
 
 from .trajectories import Moment, side_by_side
 
@@ -73,7 +73,10 @@ def test_trajectories_agree_with_the_products_by_pairs() -> None:
     assert "H" not in moment.opt.state[moment.opt.layers[-1].weight]["H_g"]
 
 
-@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+CANNOT_COMPILE = compile_problem(torch.device("cpu"))
+
+
+@pytest.mark.skipif(bool(CANNOT_COMPILE), reason=CANNOT_COMPILE)
 @pytest.mark.filterwarnings(
     "ignore:`torch:DeprecationWarning", "ignore:`torch:FutureWarning"
 )  # of its compiler

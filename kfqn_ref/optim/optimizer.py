@@ -70,8 +70,8 @@ class KFQN(torch.optim.Optimizer):
     Raises:
         TypeError: ``model`` is not a module.
         ValueError: a value is outside its range, no layer is covered, a covered weight is shared,
-            the preset refuses a layer, weight and bias of a layer are in different groups, or there
-            is no compiler.
+            the preset refuses a layer, weight and bias of a layer are in different groups, or
+            ``compile`` finds no compiler, or a folder with a space.
 
     Source: ren2021kfqn, goldfarb2020kbfgs, ren2022kfqn.
     """

@@ -1,7 +1,10 @@
 """Parameter groups, their values and what they may hold; and what compiling asks of the machine."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,9 +82,29 @@ def check_groups(layers: Sequence[Layer], group_of: dict[nn.Parameter, int]) -> 
             )
 
 
-def can_compile(device: torch.device) -> bool:
-    """Return whether ``torch.compile`` has what it needs for a device: on a CPU, a C++ compiler."""
-    return device.type != "cpu" or any(map(shutil.which, compilers()))
+def compile_problem(device: torch.device) -> str:
+    """Return in one sentence why ``torch.compile`` cannot work for a device, "" where it can.
+
+    On a CPU it needs a C++ compiler, whose command line it writes without quotes: the folders of
+    torch and of the compiled code must have no space.
+    """
+    if device.type != "cpu":
+        return ""
+    if not any(map(shutil.which, compilers())):
+        return f"compile=True needs one of the C++ compilers {compilers()}, got none in PATH"
+    torch_folder = Path(torch.__file__).parent
+    if " " in str(torch_folder):
+        return (
+            "compile=True needs torch installed in a folder without spaces, "
+            f"got {str(torch_folder)!r}"
+        )
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+    if " " in cache:
+        return (
+            f"compile=True needs a folder without spaces for the compiled code, got {cache!r}: "
+            "set TORCHINDUCTOR_CACHE_DIR"
+        )
+    return ""
 
 
 def compilers() -> list[str]:
@@ -92,12 +115,11 @@ def compilers() -> list[str]:
 
 
 def check_compile(compile: bool, device: torch.device) -> None:
-    """Refuse to compile where there is no compiler, before the first step needs it.
+    """Refuse to compile where that cannot work, before the first step needs it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no compiler, or a folder whose name the compiler cannot be told.
     """
-    if compile and not can_compile(device):
-        raise ValueError(
-            f"compile=True needs one of the C++ compilers {compilers()}, got none in PATH"
-        )
+    problem = compile_problem(device) if compile else ""
+    if problem:
+        raise ValueError(problem)

@@ -27,7 +27,7 @@ def attempts():
 def look(mounted):
     import os
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    mounted, beside = mounted.split(), []  # neither mounted nor on the way there
+    beside = []  # what is neither mounted nor on the way there
     for top in ("/home", "/root", "/tmp"):
         paths = [top] if top != "/tmp" and os.path.exists(top) else []
         for folder, folders, files in os.walk(top):
@@ -35,7 +35,7 @@ def look(mounted):
             paths += [os.path.join(folder, name) for name in folders + files]
         beside += [path for path in paths if not any(m.startswith(path + "/") for m in mounted)]
     processes = sum(name.isdigit() for name in os.listdir("/proc"))
-    return {"environment": " ".join(sorted(os.environ)), "beside": " ".join(beside), "uid": os.getuid(),
+    return {"environment": " ".join(sorted(os.environ)), "beside": beside, "uid": os.getuid(),
             "capabilities": status["CapEff"].strip(), "processes": processes}
 def fork():
     import os, time
@@ -74,12 +74,9 @@ def test_nothing_outside_can_be_written_or_reached(inside, tmp_path):
 
 @needs_box
 def test_the_box_is_bare(inside, monkeypatch):
-    mounted = (
-        sandbox.PACKAGE,
-        Path(sys.prefix),
-        Path(sys.base_prefix),
-    )  # wherever they lie, at home too
-    found = inside.function("look")(" ".join(map(str, mounted)))
+    # wherever they lie, at home too
+    mounted = (sandbox.PACKAGE, Path(sys.prefix), Path(sys.base_prefix))
+    found = inside.function("look")([str(folder) for folder in mounted])
     assert "HOME" in found["environment"].split()
     assert not {"SSH_AUTH_SOCK", "USER", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST"} & set(
         found["environment"].split()

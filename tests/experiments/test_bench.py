@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,30 +13,36 @@ from typer.testing import CliRunner
 from kfqn_ref.cli import app
 from kfqn_ref.experiments.bench import measure
 from kfqn_ref.experiments.bench.kernels import Kernels, as_on_a_gpu
-from kfqn_ref.optim import KFQN
+from kfqn_ref.optim import KFQN, options
+
+from ..command import kfqn, words
+
+SHORT = "--steps 2 --batch-size 8 --threads 1 --clock cpu --largest 256".split()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:`torch:DeprecationWarning", "ignore:`torch:FutureWarning"
-)  # of its compiler
-def test_a_short_run_writes_the_figures_and_a_plot(tmp_path: Path) -> None:
-    options = [
-        "--steps",
-        "2",
-        "--batch-size",
-        "8",
-        "--threads",
-        "1",
-        "--clock",
-        "cpu",
-        "--largest",
-        "256",
-    ]
-    result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), *options])
+def small_cnn() -> nn.Sequential:
+    """A convolution, and a layer that is wide enough for the lean form."""
+    torch.manual_seed(0)
+    shrink = nn.MaxPool2d(2)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), shrink, nn.Flatten(), nn.Linear(1568, 10)
+    )
+
+
+def test_a_short_run_writes_the_figures_and_a_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler only traces here, without C++: what it makes is held to the reference by the
+    trajectories.
+    """
+    monkeypatch.setattr(measure, "reference_cnn", small_cnn)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(options, "compile_problem", lambda device: "")
+    result = CliRunner().invoke(app, ["bench", "--out", str(tmp_path), *SHORT])
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "bench.json").read_text())
     rows = found["rows"]
-    assert set(rows) == set(measure.MAKERS)
+    assert set(rows) == {*measure.MAKERS, *measure.COMPILED}
     assert rows["SGD"]["mean_over_sgd"] == 1
     assert (
         rows["kfqn_cnn"]["mean_over_limit"] == rows["kfqn_cnn"]["mean"] / rows["kfqn_cnn"]["limit"]
@@ -51,6 +58,17 @@ def test_a_short_run_writes_the_figures_and_a_plot(tmp_path: Path) -> None:
         "the rest",
     }
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_nothing_can_be_compiled_one_sentence_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    result = kfqn("bench", "--out", tmp_path / "none", *SHORT)
+    assert result.exit_code == 2
+    assert "compile=True needs" in words(result)
+    assert "--no-compiled measures the rest" in words(result)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_missing_data_folder_is_a_wrong_option(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 nothing.
 """
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from kfqn_ref.optim import KFQN
+from kfqn_ref.optim.options import compilers
 
 from .models import closure_of, cnn, data, equal, mlp, weights
 
@@ -86,6 +89,35 @@ def test_compiling_without_a_compiler_is_refused_at_once(monkeypatch: pytest.Mon
         ValueError, match=r"compile=True needs one of the C\+\+ compilers .* none in PATH"
     ):
         KFQN(mlp(), compile=True)
+
+
+@pytest.mark.skipif(" " in torch.__file__, reason="torch's own folder is refused first")
+def test_compiling_into_a_folder_with_a_space_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_a_compiler(monkeypatch, tmp_path)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/var/another cache")
+    with pytest.raises(ValueError, match="got '/var/another cache': set TORCHINDUCTOR_CACHE_DIR"):
+        KFQN(mlp(), compile=True)
+    KFQN(mlp())
+
+
+def test_compiling_with_torch_in_a_folder_with_a_space_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_a_compiler(monkeypatch, tmp_path)
+    monkeypatch.setattr(torch, "__file__", "/opt/another name/torch/__init__.py")
+    needs = "compile=True needs torch installed in a folder without spaces, got '/opt/another name"
+    with pytest.raises(ValueError, match=needs):
+        KFQN(mlp(), compile=True)
+    KFQN(mlp())
+
+
+def make_a_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Put a command with a compiler's name into PATH, on machines without one too."""
+    (folder / compilers()[0]).write_text("#!/bin/sh\n")
+    (folder / compilers()[0]).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
 def test_a_model_without_a_supported_layer_is_refused() -> None:

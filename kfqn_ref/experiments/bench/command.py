@@ -27,6 +27,9 @@ def command(
     largest: Annotated[
         int, typer.Option(help="Largest width of the growth curve.", min=256)
     ] = 4609,
+    compiled: Annotated[
+        bool, typer.Option(help="Measure the steps under compile=True as well.")
+    ] = True,
 ) -> None:
     """Measure a step beside SGD and the physical limit.
 
@@ -34,13 +37,15 @@ def command(
     kernels that a GPU would launch, and where the time of a step goes. Then how time and state grow
     with the width of a layer and the batch, for the dense and the lean input factor.
     """
-    from rich.console import (
-        Console,
-    )  # these imports take a second: 'kfqn bench --help' does without
+    # these imports take a second: 'kfqn bench --help' does without
+    from rich.console import Console
 
     from kfqn_ref.experiments.bench import measure
 
+    makers = measure.MAKERS | measure.COMPILED if compiled else measure.MAKERS
     try:
+        if compiled:
+            _require_compiler()
         x, target = _images(data_dir, batch_size)
         out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
@@ -51,7 +56,7 @@ def command(
     console, timer = Console(), measure.CLOCKS[clock]
     with console.status("measuring"):
         found = measure.side_by_side(
-            x, target, steps=steps, warmup=5, batch=batch_size, clock=timer
+            x, target, makers, steps=steps, warmup=5, batch=batch_size, clock=timer
         )
         widths = tuple(width for width in (64, 128, 256, 512, 1024, 2305, 4609) if width <= largest)
         curves = measure.growth(widths, (32, 64, 128, 256, 512), steps=min(steps, 9), clock=timer)
@@ -67,6 +72,21 @@ def command(
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
     plot(curves, out / "bench.png")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
+
+
+def _require_compiler() -> None:
+    """Refuse where the compiled contenders cannot run.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    import torch
+
+    from kfqn_ref.optim.options import compile_problem
+
+    problem = compile_problem(torch.device("cpu"))
+    if problem:
+        raise ValueError(f"{problem}; --no-compiled measures the rest")
 
 
 def _images(data_dir: Path | None, batch: int) -> tuple[Any, Any]:

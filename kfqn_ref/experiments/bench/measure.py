@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from kfqn_ref.experiments.bench.kernels import kernels_a_step
 from kfqn_ref.optim import KFQN, iteration, move, update
-from kfqn_ref.optim.options import can_compile
 from kfqn_ref.optim.replay import Replay
 
 Clock = Callable[[], float]
@@ -74,17 +73,14 @@ MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
 }
 
 
-if can_compile(torch.device("cpu")):
-    MAKERS |= {
-        "kfqn_cnn, compiled": lambda m: KFQN(m, lr=0.1, compile=True),
-        "kfqn_cnn, every 10, compiled": lambda m: KFQN(
-            m, lr=0.1, curvature_interval=10, compile=True
-        ),
-        "kfqn_cnn, lean, compiled": lambda m: KFQN(m, lr=0.1, compile=True, **LEAN),
-        "kfqn_cnn, every 10, lean, compiled": lambda m: KFQN(
-            m, lr=0.1, curvature_interval=10, compile=True, **LEAN
-        ),
-    }
+COMPILED: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
+    "kfqn_cnn, compiled": lambda m: KFQN(m, lr=0.1, compile=True),
+    "kfqn_cnn, every 10, compiled": lambda m: KFQN(m, lr=0.1, curvature_interval=10, compile=True),
+    "kfqn_cnn, lean, compiled": lambda m: KFQN(m, lr=0.1, compile=True, **LEAN),
+    "kfqn_cnn, every 10, lean, compiled": lambda m: KFQN(
+        m, lr=0.1, curvature_interval=10, compile=True, **LEAN
+    ),
+}
 
 
 class Runner:
@@ -183,11 +179,18 @@ def state_bytes(opt: torch.optim.Optimizer) -> int:
 
 
 def side_by_side(
-    x: Tensor, target: Tensor, *, steps: int, warmup: int, batch: int, clock: Clock
+    x: Tensor,
+    target: Tensor,
+    makers: Mapping[str, Callable[[nn.Module], torch.optim.Optimizer]],
+    *,
+    steps: int,
+    warmup: int,
+    batch: int,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Return times of all contenders, whose steps take turns, with the limits of the dense ones."""
     runners = {}
-    for name, make in MAKERS.items():
+    for name, make in makers.items():
         model = reference_cnn()
         runners[name] = Runner(model, make(model), x, target, batch)
     times: dict[str, list[float]] = {name: [] for name in runners}
