@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import kfqn_ref as kf
 from kfqn_ref.layers import sigmoid
+from kfqn_ref.transposed import ConvTranspose2d
 
 RTOL = 1e-12  # float64 sums of at most a few hundred terms of order one, in two orders
 
@@ -70,6 +71,61 @@ def test_convolution(case, seed):
     for record, W in zip(records, blocks, strict=True):
         close(record.h, record.a_bar @ W.T)
         assert not conv.bias or (record.a_bar[..., -1] == 1).all()
+
+
+@st.composite
+def transposed_convolutions(draw):
+    """A transposed convolution with every option, and the size of an image."""
+    sizes = [draw(st.integers(2, 4)) for _ in range(2)]
+    kernel, stride, dilation = (
+        (draw(st.integers(1, 3)), draw(st.integers(1, 3))) for _ in ("kernel", "stride", "dilation")
+    )
+    extra = tuple(
+        draw(st.integers(0, max(step, dil) - 1)) for step, dil in zip(stride, dilation, strict=True)
+    )
+    longest = [
+        (step * (n - 1) + dil * (k - 1) + e) // 2
+        for n, k, step, dil, e in zip(sizes, kernel, stride, dilation, extra, strict=True)
+    ]
+    padding = tuple(draw(st.integers(0, min(3, most))) for most in longest)
+    channels = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    options = (kernel, stride, padding, extra, dilation, draw(st.booleans()))
+    return ConvTranspose2d(*channels, *options), sizes
+
+
+@given(transposed_convolutions(), st.integers(0, 2**32 - 1))
+def test_transposed_convolution(case, seed):
+    conv, size = case
+    rng = np.random.default_rng(seed)
+    blocks = tuple(rng.standard_normal(shape) for shape in conv.block_shapes)
+    x = rng.standard_normal((2, conv.in_channels, *size))
+    by_output, bias = torch_weights(blocks, conv.bias, conv.kernel_size)
+    weight = by_output.detach().transpose(0, 1).clone().requires_grad_()  # torch's order of axes
+    x_torch = torch.from_numpy(x).requires_grad_()
+    options = (conv.stride, conv.padding, conv.output_padding, 1, conv.dilation)
+    expected = F.conv_transpose2d(x_torch, weight, bias, *options)
+    out, cache = conv.forward(blocks, x)
+    close(out, expected.detach())
+    Dout = rng.standard_normal(out.shape)
+    expected.backward(torch.from_numpy(Dout))
+    Dx, (record,) = conv.backward(blocks, cache, Dout)
+    close(Dx, x_torch.grad)
+    grad = weight.grad.transpose(0, 1).flatten(1)
+    grad = grad if bias is None else torch.cat([grad, bias.grad[:, None]], dim=1)
+    close(kf.gradient(record) * len(x), grad)
+    close(record.h, record.a_bar @ blocks[0].T)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_channels": 0}, "channels must be positive"),
+        ({"output_padding": 2}, "output_padding must be below stride or dilation"),
+    ],
+)
+def test_a_transposed_convolution_has_valid_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        ConvTranspose2d(**{"in_channels": 1, "out_channels": 1, "kernel_size": 2, **options})
 
 
 @given(st.booleans(), st.sampled_from([(3,), (3, 4)]), st.integers(0, 2**32 - 1))

@@ -3,7 +3,8 @@ layers.
 """
 
 from kfqn_ref.optim.curvature import Counts, Curvature
+from kfqn_ref.optim.kinds import register_layer
 from kfqn_ref.optim.optimizer import KFQN
 from kfqn_ref.optim.presets import PRESETS
 
-__all__ = ["KFQN", "PRESETS", "Counts", "Curvature"]
+__all__ = ["KFQN", "PRESETS", "Counts", "Curvature", "register_layer"]

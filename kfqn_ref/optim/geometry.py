@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,14 @@ class Geometry(Protocol):
     d_a: int
     d_g: int
     bias: bool
+
+    def as_weight(self, W: Tensor, shape: torch.Size) -> Tensor:
+        """Return ``W`` without its bias column as a view with the shape of the weight."""
+        ...
+
+    def as_matrix(self, weight: Tensor) -> Tensor:
+        """Return a weight as ``(groups, d_g, d_a)`` without the bias column."""
+        ...
 
     def counts(self, h: Tensor) -> tuple[int, int]:
         """Return the number of samples ``N`` and of locations ``T`` of an output."""
@@ -79,12 +87,26 @@ def narrow(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-class LinearGeometry:
+class RowGeometry:
+    """What layers have in common whose weight has one row an output."""
+
+    groups: int
+    d_g: int
+
+    def as_weight(self, W: Tensor, shape: torch.Size) -> Tensor:
+        return W.reshape(shape)
+
+    def as_matrix(self, weight: Tensor) -> Tensor:
+        return weight.reshape(self.groups, self.d_g, -1)
+
+
+class LinearGeometry(RowGeometry):
     """A linear layer: the axes between the first and the last are the locations."""
 
-    def __init__(self, module: nn.Linear) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self.groups, self.bias = 1, module.bias is not None
-        self.d_a, self.d_g = module.in_features + self.bias, module.out_features
+        weight: Any = module.weight
+        self.d_g, self.d_a = int(weight.shape[0]), int(weight.shape[1]) + self.bias
 
     def counts(self, h: Tensor) -> tuple[int, int]:
         return (h.shape[0], prod(h.shape[1:-1])) if h.ndim > 1 else (1, 1)
@@ -113,7 +135,7 @@ class LinearGeometry:
         return torch.cat((rows.mT @ u, u.sum()[None]))[None]
 
 
-class ConvGeometry:
+class ConvGeometry(RowGeometry):
     """A convolution over one, two or three axes."""
 
     def __init__(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
@@ -316,20 +338,6 @@ def _served(n: int, T: int, stride: int, shift: int) -> tuple[slice, slice]:
     last = max(first, min(T, (n - 1 - shift) // stride + 1))
     start = stride * first + shift
     return slice(first, last), slice(start, start + stride * (last - first), stride)
-
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-def geometry_of(module: nn.Module) -> Geometry | None:
-    """Return the geometry of a supported module, ``None`` for every other kind (subclasses
-    included).
-    """
-    if type(module) is nn.Linear:
-        return LinearGeometry(module)
-    if type(module) in CONVOLUTIONS:
-        return ConvGeometry(module)  # type: ignore[arg-type]  # the line above narrows it
-    return None
 
 
 def total(terms: Sequence[Tensor]) -> Tensor:

@@ -176,6 +176,38 @@ def scaled_(
     return M_hat.div_((V / (1 - beta2**n)).sqrt_().add_(EPS))
 
 
+def adamw_(
+    p: Tensor,
+    g: Tensor,
+    M: Tensor,
+    V: Tensor,
+    t: Tensor,
+    *,
+    lr: float | Tensor,
+    betas: tuple[float, float],
+    decay: float,
+    ok: Tensor,
+) -> None:
+    r"""Move ``p`` by AdamW's step if ``ok``; average ``g`` in ``M`` and its squares in ``V``.
+
+    .. math:: p \leftarrow (1 - \alpha \tau)\, p - \alpha\, \hat M / (\sqrt{\hat V} + \epsilon),
+        \qquad \hat M = \frac{M}{1 - \beta_1^t}, \qquad \hat V = \frac{V}{1 - \beta_2^t}
+
+    ``t`` counts the sound iterations. Source: loshchilov2019adamw.
+    """
+    g, weight = torch.where(ok, g, 0.0).to(M.dtype), ok.to(M.dtype)
+    beta1, beta2 = betas
+    M.lerp_(g, weight * (1 - beta1))
+    V.lerp_(g * g, weight * (1 - beta2))
+    t.add_(ok)
+    n = t.clamp(min=1).to(M.dtype)  # 0 only where nothing moves
+    root = (V / (1 - beta2**n)).sqrt_().add_(EPS)
+    P = M / (1 - beta1**n) / root
+    alpha = weight * lr
+    p.mul_((1 - alpha * decay).to(p.dtype))
+    descend_(p, P, alpha)
+
+
 def descend_(W: Tensor, P: Tensor, alpha: Tensor) -> None:
     r"""Move ``W`` to :math:`W - \alpha P`; ``alpha`` has no axes."""
     W.addcmul_(P, alpha, value=-1)

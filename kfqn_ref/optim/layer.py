@@ -62,14 +62,15 @@ class Layer:
         """Return a matrix in parts shaped like the parameters: views, if the matrix is
         contiguous.
         """
+        shape = self.weight.shape
         if not self.geometry.bias:
-            return [matrix.reshape(self.weight.shape)]
-        return [matrix[..., :-1].reshape(self.weight.shape), matrix[..., -1].reshape(-1)]
+            return [self.geometry.as_weight(matrix, shape)]
+        return [self.geometry.as_weight(matrix[..., :-1], shape), matrix[..., -1].reshape(-1)]
 
     def output_mean(self, a_mean: Tensor) -> Tensor:
         """Return the mean of ``h`` in wide arithmetic: ``W ā̄``, for ``h`` is linear in ``ā``."""
         groups, d_g, _ = self.shape
         a_mean = a_mean.to(wide(a_mean))
-        W = self.weight.detach().to(a_mean.dtype).reshape(groups, d_g, -1)
+        W = self.geometry.as_matrix(self.weight.detach().to(a_mean.dtype))
         h = (W @ a_mean[:, : W.shape[-1], None])[..., 0]
         return h if self.bias is None else h + self.bias.detach().reshape(groups, d_g)

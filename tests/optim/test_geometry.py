@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kfqn_ref.optim import geometry
-from kfqn_ref.optim.geometry import Geometry, geometry_of
+from kfqn_ref.optim.geometry import Geometry
+from kfqn_ref.optim.kinds import geometry_of
 from kfqn_ref.optim.layer import Layer
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -171,16 +172,3 @@ def test_factor_and_action_are_the_same_from_small_slices(monkeypatch: pytest.Mo
         layer_geometry.input_factor(a, a.dtype), whole, rtol=1e-13, atol=1e-13
     )
     torch.testing.assert_close(layer_geometry.action(a, v), product, rtol=1e-13, atol=1e-13)
-
-
-@pytest.mark.parametrize(
-    "module", [nn.ConvTranspose2d(1, 1, 2), nn.BatchNorm2d(2), nn.Bilinear(2, 2, 2)]
-)
-def test_other_kinds_have_no_geometry(module: nn.Module) -> None:
-    assert geometry_of(module) is None
-
-
-def test_a_subclass_is_another_kind() -> None:
-    # its forward may do anything: the output projection of MultiheadAttention is never called at
-    # all
-    assert geometry_of(nn.MultiheadAttention(4, 1).out_proj) is None
