@@ -61,7 +61,7 @@ class TransposedGeometry(ConvGeometry):
     kernel. Source: derived here.
     """
 
-    def __init__(self, module: nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+    def __init__(self, module: Any) -> None:
         self.groups, self.bias = 1, module.bias is not None
         self.kernel, self.dilation = module.kernel_size, module.dilation
         self.between = module.stride
