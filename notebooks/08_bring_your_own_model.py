@@ -74,7 +74,7 @@ def network():
 # %% [markdown]
 # ## What is covered?
 #
-# `nn.Linear` and the convolutions take the method; every other parameter, here BatchNorm's, the momentum step: the optimizer says so once, in a
+# Linear layers and convolutions take the method; every other parameter, here BatchNorm's, takes AdamW's step. The optimizer says so once, in a
 # warning that we catch and read. Nothing to configure.
 
 
@@ -103,7 +103,7 @@ with warnings.catch_warnings(record=True) as caught:
     losses, model, opt = train_with(lambda model: KFQN(model, lr=0.1, damping=0.1))
 print("warning:", caught[0].message)
 warnings.filterwarnings(
-    "ignore", message="these parameters take the momentum step"
+    "ignore", message="covered: "
 )  # read once, known now
 covered = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
 print("covered:", covered)
@@ -198,7 +198,7 @@ print(f"test accuracy: {right:.2f}")
 #
 # <details><summary>Answer</summary>
 #
-# Probably not: the embedding takes the plain momentum step, so most of the model would be trained by SGD.
+# Probably not: the embedding takes AdamW's step, so most of the model would be trained by AdamW.
 #
 # </details>
 #

@@ -139,8 +139,8 @@ class Capture:
             record = self.records.setdefault(layer, Record(layer))
             if record.waits:
                 raise ValueError(
-                    f"a layer must be used once a forward pass, but {layer.name!r} was called twice before "
-                    f"a backward pass; name it in exclude=[...] to give it the momentum step"
+                    f"a layer must be used once a forward pass, but {layer.name!r} was called "
+                    f"twice before a backward pass; exclude=[{layer.name!r}] gives it AdamW's step"
                 )
             record.see(args[0] if args else kwargs["input"], rooted, keep_input=self.keep_input)
             rooted.register_hook(record.see_gradient)

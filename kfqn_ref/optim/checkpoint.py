@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.update import Method
 
-VERSION = 1
+VERSION = 2
 """Version of the layout of ``state_dict()["kfqn"]`` and of the states of the layers."""
 
 MUST_AGREE = ("preset", "input_factor", "memory", "layers", "others")

@@ -49,12 +49,26 @@ def survey(model: nn.Module, exclude: Collection[str]) -> list[Owned]:
     for name, module in model.named_modules():
         own = [p for p in module._parameters.values() if p is not None]
         _refuse_uninitialised(name, own)
-        weights = sum(p.numel() for p in own if p not in seen)
-        seen.update(own)
+        new = [p for p in own if p not in seen]
+        seen.update(new)
         if own:
             layer, reason = _judge(name, module, exclude, inside)
-            found.append(Owned(name, type(module).__name__, weights, layer, reason))
+            found += _owned(name, type(module).__name__, new, layer, reason)
     return found
+
+
+def _owned(
+    name: str, kind: str, own: Sequence[nn.Parameter], layer: Layer | None, reason: str
+) -> list[Owned]:
+    """Return what a module owns; what a layer has besides weight and bias is not covered."""
+    if layer is None:
+        return [Owned(name, kind, sum(p.numel() for p in own), None, reason)]
+    covered = {*layer.parameters}
+    extra = sum(p.numel() for p in own if p not in covered)
+    weights = sum(p.numel() for p in own if p in covered)
+    found = [Owned(name, kind, weights, layer, "")]
+    why = "a parameter besides weight and bias"
+    return [*found, Owned(name, f"part of {kind}", extra, None, why)] if extra else found
 
 
 def _judge(
@@ -138,18 +152,23 @@ def summary(found: Sequence[Owned]) -> str:
     return f"{line}; other parameters: {1 - share:.0%} ({kinds})" if rest else line
 
 
-def table(found: Sequence[Owned], sizes: dict[Layer, int], other: str) -> str:
+def table(
+    found: Sequence[Owned], sizes: dict[Layer, int], unseen: Collection[Layer], other: str
+) -> str:
     """Return a line for each module with parameters.
 
     Args:
         found: the modules.   sizes: bytes of the factors of each covered layer.
+        unseen: covered layers that the first iteration did not call.
         other: name of the step that the other parameters take.
     """
     lines = [f"{'module':32} {'kind':18} {'weights':>10} {'factors':>10}  step"]
     for owned in found:
-        layer = owned.layer
-        size = "" if layer is None else readable(sizes[layer])
-        step = f"{other}: {owned.reason}" if layer is None else "Kronecker factors"
+        layer, size, step = owned.layer, "", f"{other}: {owned.reason}"
+        if layer in unseen:
+            step = f"{other}: its output was not seen in the first iteration"
+        elif layer is not None:
+            size, step = readable(sizes[layer]), "Kronecker factors"
         name = owned.name or "(the model itself)"
         lines.append(f"{name:32} {owned.kind:18} {owned.weights:>10,} {size:>10}  {step}")
     total = readable(sum(sizes.values()))
@@ -160,6 +179,17 @@ def warn_of_others(found: Sequence[Owned], other: str) -> None:
     """Warn in one line of the parameters that no layer covers, if there are any."""
     if any(owned.layer is None for owned in found):
         warnings.warn(f"{summary(found)}; these take {other}'s step, see describe()", stacklevel=3)
+
+
+def warn_of_unseen(unseen: Sequence[Layer], other: str) -> None:
+    """Warn of covered layers that got a gradient in the first iteration but were not seen."""
+    if unseen:
+        warnings.warn(
+            f"these layers got a gradient, but their outputs were not seen: "
+            f"{[layer.name for layer in unseen]}; their weights are read without calling them, or "
+            f"their outputs are changed in place. They take {other}'s step until they are seen",
+            stacklevel=4,
+        )
 
 
 def refuse_large_factors(sizes: dict[Layer, int], limit: int | None) -> None:

@@ -117,6 +117,14 @@ class LBFGSInverse:
         return lbfgs_apply(t["S"], t["Y"], t["R"], X, gamma=t["gamma"])
 
 
+def numbers_of_inverse(d: int, memory: int | None) -> int:
+    """Return how many numbers an estimate of size ``d`` keeps; ``memory`` is None for a matrix."""
+    if memory is None:
+        return d * d
+    matrix = d * d if d <= 2 * memory else 0
+    return 2 * memory * d + memory**2 + 1 + matrix
+
+
 def inverse_of(tensors: Tensors) -> Inverse:
     """Return the estimate that keeps these tensors."""
     return LBFGSInverse(tensors) if is_lean(tensors) else DenseInverse(tensors)

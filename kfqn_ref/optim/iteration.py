@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kfqn_ref.optim.capture import Capture, Record
-from kfqn_ref.optim.coverage import plain_arithmetic
+from kfqn_ref.optim.coverage import plain_arithmetic, warn_of_unseen
 from kfqn_ref.optim.kernels import all_finite
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
@@ -71,9 +71,7 @@ class Iteration:
         with plain_arithmetic(self.layers):
             owned: list[tuple[Move, Layer]] = []
             for group in self.opt.param_groups:
-                move = Move(
-                    group, self._alpha(group), self.scale, self.ok, self.method.preset.square_decay
-                )
+                move = Move(group, self._alpha(group), self.scale, self.ok, self.method.preset)
                 for p in group["params"]:
                     self._move_one_(move, p, owned)
             if self.ownership.active:
@@ -107,8 +105,17 @@ class Iteration:
             if record.layer not in self.opt.started:
                 A = record.first_factor(self.method.form_of(record.layer))
                 start(self.opt, record, A, self.ok & past)
+        if self.k == 0:
+            self._note_unseen()
         pairs = zip(records, means, strict=True)
         self.pairs = {r.layer: Pairs(r, a_mean, r.layer.output_mean(a_mean)) for r, a_mean in pairs}
+
+    def _note_unseen(self) -> None:
+        """Warn once of layers that got a gradient, but whose outputs no pass has shown."""
+        for layer in self.layers:
+            if layer.weight.grad is not None and layer not in self.opt.started:
+                self.opt.unseen.append(layer)
+        warn_of_unseen(self.opt.unseen, self.opt.other_step)
 
     def _own_copy(self, loss: Tensor | float) -> Tensor:
         if isinstance(loss, Tensor):
@@ -123,8 +130,8 @@ class Iteration:
         layer = self.opt.layer_of.get(p)
         if p.grad is None:
             return
-        if layer is None or layer.weight.grad is None:
-            move.plain_(p, self.opt.state[p])
+        if layer is None or layer.weight.grad is None or layer not in self.opt.started:
+            move.other_(p, self.opt.state[p])
         elif p is layer.weight and self.ownership.active:
             owned.append((move, layer))
         elif p is layer.weight:
@@ -145,6 +152,8 @@ def start(opt: "KFQN", record: Record, A: Tensor, ok: Tensor) -> None:
     """
     layer, weight = record.layer, record.layer.weight
     opt.started.add(layer)
+    for p in layer.parameters:
+        opt.state.get(p, {}).pop("adamw", None)  # from the iterations before
     opt.reducer.mean_([A], to=opt.ownership.owner.get(layer))
     if opt.ownership.keeps(layer):
         damping = opt.param_groups[opt.group_of[weight]]["damping"]

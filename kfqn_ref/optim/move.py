@@ -1,13 +1,15 @@
 """The step itself: gradients into their moving averages, parameters along their directions."""
 
 from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim.kernels import descend_, momentum_, scaled_
+from kfqn_ref.optim.kernels import adamw_, descend_, momentum_, scaled_
 from kfqn_ref.optim.layer import Layer, whole
+from kfqn_ref.optim.presets import Preset
 from kfqn_ref.optim.update import Pairs, direction
 
 
@@ -20,38 +22,53 @@ def begun(
     return state[name]
 
 
+def adamw_options(group: dict[str, Any], alpha: float) -> tuple[float, tuple[float, float], float]:
+    """Return step size, decays and weight decay of AdamW's step in a group.
+
+    A group of covered parameters has them under names of their own: there they serve layers that
+    have no factors yet.
+    """
+    if group["other"]:
+        return alpha, (group["momentum"], group["beta2"]), group["weight_decay"]
+    return group["other_lr"], group["other_betas"], group["other_weight_decay"]
+
+
 class Move:
     """One step of all parameters of one group.
 
     Args:
         group: the parameter group's options.   alpha: step size, before the mask.
         scale: factor that makes gradients those of a mean loss.   ok: mask of a sound iteration.
-        square_decay: of the preset; 0: ``M`` averages gradients, else ``M`` and ``V`` average
+        preset: with ``square_decay`` 0 ``M`` averages gradients, else ``M`` and ``V`` average
             directions.
     """
 
     def __init__(
-        self, group: dict[str, Any], alpha: float, scale: float, ok: Tensor, square_decay: float
+        self, group: dict[str, Any], alpha: float, scale: float, ok: Tensor, preset: Preset
     ) -> None:
-        self.square_decay = square_decay
+        self.square_decay, self.convergent = preset.square_decay, preset.convergent
+        self.adamw = adamw_options(group, alpha)
         self.beta, self.alpha, self.scale, self.ok = group["momentum"], alpha, scale, ok
         decay = group["weight_decay"]
         self.tau, self.shrink = (0.0, decay) if group["decoupled"] else (decay, 0.0)
         self.alphas: dict[torch.dtype, Tensor] = {}  # the masked step size
 
-    def plain_(self, p: nn.Parameter, state: dict[str, Any]) -> None:
-        """Move a parameter that no layer covers by the momentum step, or by Adam's with
-        ``square_decay``.
+    def other_(self, p: nn.Parameter, state: dict[str, Any]) -> None:
+        """Move a parameter that has no Kronecker factors: AdamW's step, or for ``convergent`` ours
+        with ``H = I``.
         """
-        if self.square_decay:
-            g = torch.zeros_like(p, dtype=whole(p.dtype))
-            begun(state, "M", lambda: torch.zeros_like(g))
-            self._average_([p], [g], 0.0)
-            P = self._scaled_(state, g)
-        else:
-            P = begun(state, "M", lambda: torch.zeros_like(p))
-            self._average_([p], [P], self.beta)
-        self._descend_([p], [P])
+        if self.convergent:
+            M = begun(state, "M", lambda: torch.zeros_like(p))
+            self._average_([p], [M], self.beta)
+            return self._descend_([p], [M])
+        assert p.grad is not None, "only parameters with a gradient move"
+        kept = state.setdefault("adamw", {})
+        zeros = partial(torch.zeros_like, p, dtype=whole(p.dtype))
+        M, V = begun(kept, "M", zeros), begun(kept, "V", zeros)
+        t = begun(kept, "t", lambda: torch.zeros((), dtype=torch.int64, device=p.device))
+        lr, betas, decay = self.adamw
+        decay = decay if p.ndim > 1 else 0.0  # biases and scales of norms are not pulled to zero
+        adamw_(p, self._mean_gradient(p), M, V, t, lr=lr, betas=betas, decay=decay, ok=self.ok)
 
     def layer_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> None:
         """Move the weights of a covered layer along ``H_g M H_a``."""
@@ -85,8 +102,12 @@ class Move:
     ) -> None:
         for p, M in zip(parameters, Ms, strict=True):
             if p.grad is not None:
-                g = p.grad if self.scale == 1 else p.grad * self.scale
+                g = self._mean_gradient(p)
                 momentum_(M, g, p, beta=beta, tau=self.tau, ok=self.ok)
+
+    def _mean_gradient(self, p: nn.Parameter) -> Any:
+        """Return the gradient of the mean loss."""
+        return p.grad if self.scale == 1 or p.grad is None else p.grad * self.scale
 
     def _descend_(self, parameters: Sequence[nn.Parameter], Ps: Sequence[Tensor]) -> None:
         alpha = begun(self.alphas, Ps[0].dtype, lambda: self.ok.to(Ps[0].dtype) * self.alpha)

@@ -9,15 +9,28 @@ import torch
 from torch import Tensor, nn
 
 from kfqn_ref.optim import checkpoint, diagnostics
-from kfqn_ref.optim.coverage import covered_layers, plain_arithmetic
+from kfqn_ref.optim.coverage import (
+    covered_layers,
+    plain_arithmetic,
+    refuse_large_factors,
+    survey,
+    table,
+    warn_of_others,
+)
 from kfqn_ref.optim.curvature import Curvature, curvature_of
 from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
 from kfqn_ref.optim.iteration import Closure, Iteration, start
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.options import check_compile, check_group, check_groups, complete_groups
+from kfqn_ref.optim.options import (
+    check_compile,
+    check_group,
+    check_groups,
+    complete_groups,
+    other_group,
+)
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
-from kfqn_ref.optim.update import Method, Pairs, update_
+from kfqn_ref.optim.update import Method, Pairs, factor_bytes, update_
 from kfqn_ref.optim.warm_start import mean_factors
 
 
@@ -27,7 +40,8 @@ class KFQN(torch.optim.Optimizer):
     A layer's weights, as a matrix ``W`` with the bias as its last column, move along
     :math:`H_g M H_a`, where ``M`` is the moving average of the gradient and the two factors are
     BFGS or L-BFGS estimates of damped inverse Kronecker factors of the Hessian. All other
-    parameters take the momentum step (``kfqn_adam``: Adam's).
+    parameters take AdamW's step with ``other_lr`` (with ``convergent`` the momentum step), and so
+    does a covered layer before its first curvature update. :meth:`describe` lists what is covered.
 
     ``loss = opt.step(closure)``; the closure clears the gradients, runs the model on one
     mini-batch, calls ``backward`` and returns the loss. Every ``curvature_interval`` iterations it
@@ -35,7 +49,8 @@ class KFQN(torch.optim.Optimizer):
     must use the same mini-batch, and there the gradients are ``None``.
 
     Args:
-        model: the model; its modules of exactly the types Linear and Conv1d, 2d, 3d are covered.
+        model: the model; its modules whose forward pass is that of Linear, Conv or ConvTranspose
+            (1d, 2d, 3d) or of a kind given to ``register_layer`` are covered.
             Wrapped in DistributedDataParallel, the ranks must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
             ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
@@ -57,7 +72,9 @@ class KFQN(torch.optim.Optimizer):
         decoupled: take weight decay out of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``.
         exclude: names of modules whose parameters are to be among those others.
         groups: dictionaries with ``params`` and any of lr, damping, momentum, weight_decay,
-            decoupled, step_decay; all other parameters form a last group with the values above.
+            decoupled, step_decay, other_lr, other_betas, other_weight_decay; all other parameters
+            of the model form last groups with the values given here. A group with covered
+            parameters and others becomes two, the second with ``other_lr`` as its ``lr``.
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``; ``None`` is the preset's.
         gamma: ``H_g`` starts as ``gamma I``; positive.
         factor_ownership: under DistributedDataParallel each layer's state lives on one rank, which
@@ -66,6 +83,11 @@ class KFQN(torch.optim.Optimizer):
             layers of the rank.
         compile: fuse the updates of the factors by ``torch.compile``, which takes its time at the
             first one.
+        other_lr, other_betas, other_weight_decay: step size, decays of both moments and weight
+            decay of AdamW's step for parameters that no layer covers; those with one axis (biases,
+            norms) do not decay.
+        max_factor_bytes: memory that all factors together may take; ``None`` is a quarter of the
+            device's.
 
     Raises:
         TypeError: ``model`` is not a module.
@@ -99,6 +121,10 @@ class KFQN(torch.optim.Optimizer):
         gamma: float = 1.0,
         factor_ownership: bool = False,
         compile: bool = False,
+        other_lr: float = 1e-3,
+        other_betas: tuple[float, float] = (0.9, 0.999),
+        other_weight_decay: float = 0.01,
+        max_factor_bytes: int | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -119,7 +145,10 @@ class KFQN(torch.optim.Optimizer):
         )
         self.reducer, self.model = Reducer(model), without_wrapper(model)
         refuse_sharded(self.model)
-        self.layers = covered_layers(self.model, chosen, exclude)
+        self.found = survey(self.model, exclude)
+        self.layers = covered_layers(self.found, self.model, chosen)
+        self.factor_bytes = {layer: factor_bytes(layer, self.method) for layer in self.layers}
+        refuse_large_factors(self.factor_bytes, max_factor_bytes)
         self.ownership = Ownership(self.reducer, self.layers, factor_ownership, chosen)
         check_compile(compile, self.layers[0].weight.device)
         self.update_ = torch.compile(update_, dynamic=False) if compile else update_
@@ -131,11 +160,20 @@ class KFQN(torch.optim.Optimizer):
             "weight_decay": weight_decay,
             "decoupled": decoupled,
             "step_decay": chosen.step_decay if step_decay is None else step_decay,
+            "other_lr": other_lr,
+            "other_betas": other_betas,
+            "other_weight_decay": other_weight_decay,
+            "beta2": other_betas[-1],
+            "other": False,
         }
-        super().__init__(complete_groups(self.model, groups), defaults)
         self.layer_of = {p: layer for layer in self.layers for p in layer.parameters}
+        covered = dict.fromkeys(self.model.parameters()) if chosen.convergent else self.layer_of
+        super().__init__(complete_groups(self.model, groups, defaults, covered), defaults)
         self.group_of = {p: i for i, group in enumerate(self.param_groups) for p in group["params"]}
         check_groups(self.layers, self.group_of)
+        self.unseen: list[Layer] = []
+        self.other_step = "momentum" if chosen.convergent else "AdamW"
+        warn_of_others(self.found, self.other_step)
         self._latest: dict[Layer, Pairs] = {}
         self._k = 0
         self._skipped_steps = torch.zeros(
@@ -148,6 +186,8 @@ class KFQN(torch.optim.Optimizer):
         Raises:
             ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range.
         """
+        if not self.method.preset.convergent and "other" not in param_group:
+            param_group = other_group(param_group, self.defaults)
         check_group({**self.defaults, **param_group}, self.method.preset)
         super().add_param_group(param_group)
 
@@ -197,6 +237,10 @@ class KFQN(torch.optim.Optimizer):
         with plain_arithmetic(self.layers):
             for record, A in factors:
                 start(self, record, A, torch.ones((), dtype=torch.bool, device=A.device))
+
+    def describe(self) -> str:
+        """Return a table: which modules are covered, what their factors take, and why not."""
+        return table(self.found, self.factor_bytes, self.unseen, self.other_step)
 
     def curvature(self, module: nn.Module) -> Curvature:
         """Return what the method knows of one layer, as dense matrices and numbers on the host.

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,21 @@ def check_group(group: dict[str, Any], preset: Preset) -> None:
         (0 <= group["momentum"] < 1, "momentum must be in [0, 1)", "momentum"),
         (group["weight_decay"] >= 0, "weight_decay must not be negative", "weight_decay"),
         (group["step_decay"] >= 0, "step_decay must not be negative", "step_decay"),
+        (group["other_lr"] >= 0, "other_lr must not be negative", "other_lr"),
+        (_are_decays(group["other_betas"]), "other_betas must be two in [0, 1)", "other_betas"),
+        (
+            group["other_weight_decay"] >= 0,
+            "other_weight_decay must not be negative",
+            "other_weight_decay",
+        ),
     )
     for holds, rule, key in (*(preset.convergent * _assumptions(group)), *rules):
         if not holds:
             raise ValueError(f"{rule}, got {group[key]}")
+
+
+def _are_decays(betas: Any) -> bool:
+    return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
 
 
 def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
@@ -59,14 +70,50 @@ def _assumptions(group: dict[str, Any]) -> tuple[tuple[bool, str, str], ...]:
     )
 
 
-def complete_groups(model: nn.Module, groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the groups, with all parameters of the model that are in none of them as a last
-    group.
+def complete_groups(
+    model: nn.Module,
+    groups: Iterable[dict[str, Any]],
+    defaults: dict[str, Any],
+    covered: Collection,
+) -> list[dict[str, Any]]:
+    """Return the groups, with all parameters of the model that are in none of them as a last one.
+
+    A group that holds covered parameters and others becomes two, so that schedulers drive the step
+    size of each: the second takes AdamW's step with ``other_lr`` as its ``lr``. In a group without
+    covered parameters ``lr``, ``momentum`` and ``weight_decay`` mean AdamW's own.
     """
     complete = [{**group, "params": list(group["params"])} for group in groups]
     taken = {p for group in complete for p in group["params"]}
-    rest = [p for p in model.parameters() if p not in taken]
-    return [*complete, {"params": rest}] if rest else complete
+    complete.append({"params": [p for p in model.parameters() if p not in taken]})
+    parted = []
+    for group in complete:
+        own = [p for p in group["params"] if p in covered]
+        rest = [p for p in group["params"] if p not in covered]
+        parted.append({**group, "params": own, "other": False})
+        parted.append({**other_group(group, defaults, mixed=bool(own)), "params": rest})
+    return [group for group in parted if group["params"]]
+
+
+def other_group(
+    group: dict[str, Any], defaults: dict[str, Any], *, mixed: bool = False
+) -> dict[str, Any]:
+    """Return a group that takes AdamW's step, its options under the names that schedulers know.
+
+    Args:
+        group: the options that the user gave.   defaults: those of the optimizer.
+        mixed: whether ``lr``, ``momentum`` and ``weight_decay`` are those of covered parameters.
+    """
+    full = {**defaults, **group}
+    beta1, beta2 = full["other_betas"]
+    adamw = {
+        "lr": full["other_lr"],
+        "momentum": beta1,
+        "beta2": beta2,
+        "weight_decay": full["other_weight_decay"],
+        "decoupled": True,
+        "other": True,
+    }
+    return {**group, **adamw} if mixed else {**adamw, **group}
 
 
 def check_groups(layers: Sequence[Layer], group_of: dict[nn.Parameter, int]) -> None:

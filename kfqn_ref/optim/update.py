@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from kfqn_ref.optim.capture import Record
-from kfqn_ref.optim.inverses import Stack, Tensors, inverse_of, is_lean
+from kfqn_ref.optim.inverses import Stack, Tensors, inverse_of, is_lean, numbers_of_inverse
 from kfqn_ref.optim.joined import join, joinable, split
 from kfqn_ref.optim.kernels import average_, damped_inverse, dot
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.presets import INPUT_STARTS, Preset
+from kfqn_ref.optim.presets import INPUT_STARTS, Preset, lbfgs_output
 
 State = dict[str, Any]
 
@@ -95,6 +95,18 @@ class Method:
     def renews_H_a(self) -> bool:
         """Whether ``H_a`` is the exact inverse of every mini-batch's ``A + λ_A I``."""
         return self.preset.convergent and self.input_factor == "dense"
+
+
+def factor_bytes(layer: Layer, method: Method) -> int:
+    """Return how many bytes ``H_a``, ``H_g`` and, where it is averaged, ``A`` of a layer take."""
+    groups, d_g, d_a = layer.shape
+    forms = (
+        (d_a, method.form_of(layer) == "lbfgs"),
+        (d_g, method.preset.output_start is lbfgs_output),
+    )
+    numbers = sum(numbers_of_inverse(d, method.memory if lean else None) for d, lean in forms)
+    numbers += method.preset.averages_A * d_a**2
+    return groups * numbers * layer.dtype.itemsize
 
 
 def start_(

@@ -29,7 +29,7 @@ from kfqn_ref.experiments.scale.networks import (
     vit_b16,
 )
 from kfqn_ref.optim import KFQN, PRESETS
-from kfqn_ref.optim.coverage import covered_layers
+from kfqn_ref.optim.coverage import covered_layers, survey
 from kfqn_ref.optim.update import direction
 
 from ..command import kfqn, words
@@ -54,7 +54,7 @@ def test_the_tables_have_the_published_parameters_and_multiply_adds(
 
 def test_the_table_of_the_reference_cnn_is_the_module() -> None:
     cnn, seen = bench_measure.reference_cnn(), {}
-    layers = covered_layers(cnn, PRESETS["kfqn_cnn"], ())
+    layers = covered_layers(survey(cnn, ()), cnn, PRESETS["kfqn_cnn"])
     for layer in layers:
         layer.module.register_forward_hook(
             lambda m, a, h, x=layer: seen.update({x: x.geometry.counts(h)[1]})

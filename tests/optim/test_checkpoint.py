@@ -95,7 +95,7 @@ REFUSED = [
         ValueError,
         "input_factor of the checkpoint must be 'lbfgs above 9', got 'dense'",
     ),
-    (lambda: KFQN(cnn()), older, ValueError, "version 1, got version 0"),
+    (lambda: KFQN(cnn()), older, ValueError, "version 2, got version 0"),
     (
         lambda: KFQN(cnn()),
         lambda s: {"state": {}, "param_groups": []},

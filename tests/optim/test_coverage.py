@@ -107,6 +107,7 @@ class Kinds(nn.Module):
         self.three = nn.Conv3d(1, 2, 2, dilation=2, bias=False)
         self.positions = nn.Linear(6, 4)
         self.up = nn.ConvTranspose2d(2, 1, 2)
+        self.norm = nn.LayerNorm(6)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [
@@ -114,13 +115,16 @@ class Kinds(nn.Module):
             self.two(x),
             self.three(x[:, None, :, :, :].repeat(1, 1, 2, 1, 1)),
         ]
-        return sum(p.tanh().flatten(1).mean(1) for p in [*parts, self.positions(x), self.up(x)])  # type: ignore[return-value]  # a sum of tensors
+        return sum(
+            p.tanh().flatten(1).mean(1) for p in [*parts, self.positions(x), self.up(self.norm(x))]
+        )  # type: ignore[return-value]  # a sum of tensors
 
 
 def test_every_kind_of_layer_trains_and_the_rest_is_listed_in_one_warning() -> None:
     torch.manual_seed(0)
     model = Kinds().double()
-    with pytest.warns(UserWarning, match="take the momentum step: up.weight, up.bias$") as seen:
+    said = r"covered: 5 layers, 89% of the weights; other parameters: 11% \(1 LayerNorm\)"
+    with pytest.warns(UserWarning, match=said) as seen:
         opt = KFQN(model, lr=0.1)
     assert len(seen) == 1
     x, goal = data()[0], torch.ones(16, dtype=torch.float64)
@@ -133,11 +137,12 @@ def test_every_kind_of_layer_trains_and_the_rest_is_listed_in_one_warning() -> N
 
     losses = [float(opt.step(closure).detach()) for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
-    assert [opt.curvature(m).T for m in (model.one, model.two, model.three, model.positions)] == [
+    assert [opt.curvature(m).T for m in model.children() if m is not model.norm] == [
         36,
         9,
         32,
         12,
+        49,
     ]
 
 
@@ -310,7 +315,7 @@ def test_activation_checkpointing_changes_nothing(cut: list[int]) -> None:
     assert close(weights(recomputed), weights(plain), 1e-13)
 
 
-def test_a_layer_that_is_never_called_takes_the_momentum_step() -> None:
+def test_a_layer_that_is_never_called_is_named_and_takes_the_step_of_AdamW() -> None:
     class Bypassed(nn.Module):
         """Uses a layer's weight, not the layer."""
 
@@ -325,9 +330,18 @@ def test_a_layer_that_is_never_called_takes_the_momentum_step() -> None:
 
     torch.manual_seed(0)
     model = Bypassed()
-    opt, before = KFQN(model, lr=0.1), weights(model)
-    run(opt, model, 3)
-    assert not torch.equal(weights(model)[2], before[2])
+    opt, parameter = KFQN(model, lr=0.1), model.weight_only.weight
+    twin = nn.Parameter(parameter.detach().clone())
+    adamw = torch.optim.AdamW([twin], lr=1e-3, weight_decay=0.01)
+    with pytest.warns(UserWarning, match=r"outputs were not seen: \['weight_only'\]"):
+        run(opt, model, 1)
+    for k in range(1, 4):
+        assert parameter.grad is not None
+        twin.grad = parameter.grad.clone()
+        adamw.step()
+        assert close([parameter.detach()], [twin.detach()], 1e-14)
+        run(opt, model, 1, first=k)
+    assert "AdamW: its output was not seen in the first iteration" in opt.describe()
     with pytest.raises(ValueError, match="'weight_only' must have been through one iteration"):
         opt.curvature(model.weight_only)
 

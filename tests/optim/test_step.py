@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kfqn_ref.optim import KFQN, PRESETS
 
-from .models import close, closure_of, cnn, data, equal, model_for, run, weights
+from .models import close, closure_of, cnn, data, equal, model_for, run, tensors, weights
 
 IMAGES, CLASSES = data()
 
@@ -32,7 +32,7 @@ def with_norm_and_dropout() -> nn.Sequential:
 
 def covering(model: nn.Module, **options: object) -> KFQN:
     """The optimizer of a model that has parameters outside the layers."""
-    with pytest.warns(UserWarning, match="take (the momentum|Adam's) step"):
+    with pytest.warns(UserWarning, match="these take (AdamW|momentum)'s step"):
         return KFQN(model, **options)  # type: ignore[arg-type]  # options of many kinds
 
 
@@ -135,39 +135,57 @@ def test_a_schedule_changes_the_step() -> None:
     assert moved == [True, True, False, False]
 
 
-@pytest.mark.parametrize("decoupled", [False, True])
-def test_other_parameters_take_the_momentum_step(decoupled: bool) -> None:
+@pytest.mark.parametrize("preset", ["kfqn_cnn", "kfqn_adam"])
+def test_other_parameters_take_the_step_of_torch_s_AdamW(preset: str) -> None:
     model = with_norm_and_dropout().eval()
-    options = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01, "decoupled": decoupled}
-    opt = covering(model, **options)
+    model.register_parameter("scale", nn.Parameter(torch.ones(2, 3, dtype=torch.float64)))
+    options = {"other_lr": 0.02, "other_betas": (0.8, 0.95), "other_weight_decay": 0.3}
+    opt = covering(model, preset=preset, lr=0.1, weight_decay=0.01, **options)
+    others = [p for group in opt.param_groups if group["other"] for p in group["params"]]
+    assert len(others) == 3
+    twins = [nn.Parameter(p.detach().clone()) for p in others]
+    groups = [{"params": [p], "weight_decay": 0.3 * (p.ndim > 1)} for p in twins]
+    adamw = torch.optim.AdamW(groups, lr=0.02, betas=(0.8, 0.95))
+    for k in range(20):
+        scheduled = 0.02 / (k + 1)
+        for group in [*adamw.param_groups, *(g for g in opt.param_groups if g["other"])]:
+            group["lr"] = scheduled
+
+        def closure() -> Tensor:
+            loss = closure_of(model, IMAGES, CLASSES)() + model.scale.square().sum()
+            model.scale.grad = 2 * model.scale.detach()
+            return loss
+
+        opt.step(closure)
+        for p, twin in zip(others, twins, strict=True):
+            twin.grad = p.grad.clone()
+        adamw.step()
+        assert close([p.detach() for p in others], [p.detach() for p in twins], 1e-13)
+
+
+def test_with_convergent_other_parameters_take_the_plain_gradient_step() -> None:
+    model = with_norm_and_dropout().eval()
+    opt = covering(model, preset="convergent", lr=0.1)
     norm = dict(model.named_parameters())["1.weight"]
-    W, M = norm.detach().clone(), torch.zeros_like(norm)
-    for _ in range(3):
+    W = norm.detach().clone()
+    for k in range(3):
         opt.step(closure_of(model, IMAGES, CLASSES))
         assert norm.grad is not None
-        M = 0.8 * M + 0.2 * (norm.grad + (0 if decoupled else 0.01) * W)
-        W = (1 - 0.1 * 0.01 * decoupled) * W - 0.1 * M
+        W = W - 0.1 * (k + 1) ** -0.7 * norm.grad
         assert close([norm.detach()], [W], 1e-14)
-        assert close([opt.state[norm]["M"]], [M], 1e-14)
 
 
-@pytest.mark.parametrize("decoupled", [False, True])
-def test_other_parameters_take_adams_step_where_directions_are_scaled(decoupled: bool) -> None:
+def test_a_step_that_is_not_finite_leaves_other_parameters_alone() -> None:
     model = with_norm_and_dropout().eval()
-    options = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01, "decoupled": decoupled}
-    opt = covering(model, preset="kfqn_adam", **options)
-    norm, b, b2 = dict(model.named_parameters())["1.weight"], 0.8, PRESETS["kfqn_adam"].square_decay
-    W, M, V = norm.detach().clone(), torch.zeros_like(norm), torch.zeros_like(norm)
-    for t in (1, 2, 3):
-        opt.step(closure_of(model, IMAGES, CLASSES))
-        assert norm.grad is not None
-        g = norm.grad + (0 if decoupled else 0.01) * W
-        M, V = b * M + (1 - b) * g, b2 * V + (1 - b2) * g**2
-        ahead = b * M / (1 - b ** (t + 1)) + (1 - b) * g / (1 - b**t)
-        W = (1 - 0.1 * 0.01 * decoupled) * W - 0.1 * ahead / (torch.sqrt(V / (1 - b2**t)) + 1e-8)
-        state = opt.state[norm]
-        assert close([norm.detach(), state["M"], state["V"]], [W, M, V], 1e-13)
-        assert (state["t"].dtype, int(state["t"])) == (torch.int64, t)
+    opt = covering(model)
+    opt.step(lambda: closure_of(model, IMAGES, CLASSES)() * float("nan"))
+    opt.step(closure_of(model, IMAGES, CLASSES))
+    norm = dict(model.named_parameters())["1.weight"]
+    kept, before = copy.deepcopy(opt.state[norm]["adamw"]), weights(model)
+    opt.step(lambda: closure_of(model, IMAGES * float("inf"), CLASSES)())
+    assert equal(weights(model), before)
+    assert equal(tensors(opt.state[norm]["adamw"]), tensors(kept))
+    assert int(kept["t"]) == 1  # the two bad ones do not count
 
 
 def test_every_parameter_moves_by_a_step_size_of_its_own_precision() -> None:
@@ -182,7 +200,7 @@ def test_every_parameter_moves_by_a_step_size_of_its_own_precision() -> None:
         loss.backward()
         return loss
 
-    covering(model, lr=0.3, momentum=0.0).step(closure)
+    covering(model, preset="convergent", lr=0.3).step(closure)
     assert model.single.tolist() == [-float(torch.tensor(0.3))] * 2
     assert model.double_.tolist() == [-0.3] * 2  # and not what 0.3 is in single precision
 
@@ -193,9 +211,8 @@ def test_averages_and_pairs_of_a_half_precision_model_are_whole() -> None:
     x, target = torch.randn(6, 4).bfloat16(), torch.arange(6) % 2
     for _ in range(2):
         opt.step(closure_of(model, x, target))
-    assert all(
-        state[name].dtype == torch.float32 for state in opt.state.values() for name in ("M", "V")
-    )
+    kept = [state.get("adamw", state) for state in opt.state.values() if state]
+    assert all(state[name].dtype == torch.float32 for state in kept for name in ("M", "V"))
     gathered = [x for pairs in opt._latest.values() for x in (pairs.s, pairs.y, pairs.g)]
     assert {x.dtype for x in gathered} == {
         torch.float32

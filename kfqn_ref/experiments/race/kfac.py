@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from kfqn_ref.optim.coverage import covered_layers
+from kfqn_ref.optim.coverage import covered_layers, survey
+from kfqn_ref.optim.kinds import CONVOLUTIONS
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import PRESETS
 
@@ -119,7 +120,9 @@ class KFAC(torch.optim.Optimizer):
         for holds, rule, got in rules:
             if not holds:
                 raise ValueError(f"{rule}, got {got}")
-        self.layers = covered_layers(model, PRESETS["kfqn_cnn"], ())
+        kinds = (nn.Linear, *CONVOLUTIONS)
+        others = [name for name, module in model.named_modules() if type(module) not in kinds]
+        self.layers = covered_layers(survey(model, others), model, PRESETS["kfqn_cnn"])
         self.factor_decay, self.curvature_interval, self._k = factor_decay, curvature_interval, 0
         values = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(model.parameters(), values)
