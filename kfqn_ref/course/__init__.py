@@ -11,10 +11,15 @@ process, and no test goes in.
 ``sandbox``     the box: what it holds, its limits, and what ended it
 ``execute``     inside the box: run a notebook from stdin to stdout
 ``worker``      inside the box: hold a student's functions and answer calls
+``cells``       inside the box: run cells as Jupyter runs them
 ``remote``      outside: a student's functions as stand-ins that ask the worker
 ``regrade``     outside: run the test cells of the master notebook against the stand-ins
 ``classroom``   the folders and the gradebook of a course
 ``release``     from the sources of an assignment to what students get
+``handed_in``   find the file of a student, whatever a platform named it
+``reading``     read a notebook leniently: kind, source and mark of each cell
+``source``      what the source of a cell defines, and whether two are the same
+``marks``       every marked cell once, where it can be graded
 ``prepare``     a submission read, completed and with its tests back, before anything runs
 ``grade``       a class of submissions in one call
 ``feedback``    the page that a student gets, and the table that a teacher gets

@@ -54,8 +54,8 @@ class Record:
     """What became of one submission.
 
     Args:
-        state: "graded", or why not: "missing", "wrong name", "corrupt", "out of time", "not
-            graded".
+        state: "graded", or why not: "missing", "wrong name", "corrupt", "lost its marks", "out of
+            time", "not graded".
         score, max_score: points of the test cells.   by_hand: points that wait for a person.
         cells: points by test cell.   notes: what a teacher should know.
     """
@@ -127,8 +127,9 @@ class Classroom:
         return path
 
     def students(self) -> list[str]:
-        """Everyone with a folder in ``submitted/``."""
-        return sorted(path.name for path in (self.root / "submitted").glob("*") if path.is_dir())
+        """Everyone with a folder in ``submitted/``; hidden folders are tools' own."""
+        folders = [path for path in (self.root / "submitted").glob("[!.]*") if path.is_dir()]
+        return sorted(path.name for path in folders)
 
     def records(self, assignment: str) -> dict[str, Record]:
         """What ``grade`` wrote, by student."""

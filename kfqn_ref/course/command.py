@@ -18,6 +18,7 @@ from kfqn_ref.course.classroom import Classroom, CourseError, Record
 from kfqn_ref.course.feedback import export as write_table
 from kfqn_ref.course.feedback import feedback as write_page
 from kfqn_ref.course.grade import grade as grade_class
+from kfqn_ref.course.handed_in import strays
 from kfqn_ref.course.prepare import OUT_OF_TIME
 from kfqn_ref.course.release import HERE, available
 from kfqn_ref.course.release import release as release_one
@@ -88,6 +89,8 @@ def grade(
     )
     with _told():
         chosen = _chosen(classroom, assignment, student)
+        for stray in strays(classroom.root / "submitted", assignment):
+            console.print(stray, highlight=False, markup=False, soft_wrap=True)
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(assignment, total=len(chosen))
 

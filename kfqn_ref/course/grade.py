@@ -24,7 +24,8 @@ from nbgrader.preprocessors import SaveAutoGrades
 from kfqn_ref.course import summary
 from kfqn_ref.course.classroom import Classroom, Record, put_in_place
 from kfqn_ref.course.clock import PATIENCE, OutOfTime
-from kfqn_ref.course.prepare import OUT_OF_TIME, NotGraded, prepare
+from kfqn_ref.course.prepare import OUT_OF_TIME, prepare
+from kfqn_ref.course.reading import NotGraded
 from kfqn_ref.course.regrade import arguments, is_test, with_cause
 from kfqn_ref.course.sandbox import Box, Limits, require_box, require_package
 

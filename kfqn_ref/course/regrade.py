@@ -5,7 +5,6 @@ cells define is replaced by a stand-in that asks the worker in the box; then the
 cells run here, hidden tests and all.
 """
 
-import ast
 import contextlib
 import io
 import json
@@ -23,6 +22,7 @@ from kfqn_ref.course.clock import OutOfTime
 from kfqn_ref.course.lesson import LawBroken
 from kfqn_ref.course.remote import Submission, SubmissionError
 from kfqn_ref.course.sandbox import Limits
+from kfqn_ref.course.source import defined
 
 # How a test says that a function is missing: by the laws, or by Python.
 MISSING = re.compile(r"✗ (?P<early>\w+) is not defined yet|name '(?P<late>\w+)' is not defined")
@@ -37,15 +37,6 @@ def is_test(cell: Any) -> bool:
 def is_solution(cell: Any) -> bool:
     """Whether a student writes in the cell."""
     return cell.cell_type == "code" and bool(cell.metadata.get("nbgrader", {}).get("solution"))
-
-
-def defined(source: str) -> set[str]:
-    """Names of the functions that a cell defines; none where it is not Python."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return set()
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 def regrade(master: Any, submitted: Any, limits: Limits) -> dict[str, dict[str, Any]]:

@@ -58,6 +58,8 @@ def master_notebook(path: Path) -> Any:
         "display_name": "Python 3",
         "language": "python",
     }
+    # without it, an export as a script is named .txt
+    notebook.metadata["language_info"] = {"name": "python", "file_extension": ".py"}
     notebook.metadata.pop("jupytext", None)
     nbformat.validate(notebook)
     return notebook

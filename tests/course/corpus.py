@@ -176,7 +176,7 @@ def broken() -> list[Sample]:
     crash = answers.UPDATE + answers.REFUSE + "    return H @ s[:, None] @ y\n"
     syntax = answers.UPDATE + "    return H +\n"
     return [
-        Sample("empty", "a1_bfgs", 0, "is not defined", change=emptied),
+        Sample("empty", "a1_bfgs", 0, "has lost its marks", change=emptied, state="lost its marks"),
         bfgs("syntax", syntax, "the cell that defines it stops with SyntaxError", USES_UPDATE),
         bfgs("crash", crash, "stops with an error", USES_UPDATE),
         bfgs("endless", endless, "a loop that never ends", ALL),

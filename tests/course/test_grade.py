@@ -15,7 +15,7 @@ from kfqn_ref.course import sandbox
 from kfqn_ref.course.classroom import Classroom, CourseError, put_in_place, write_whole
 from kfqn_ref.course.feedback import feedback, offline
 from kfqn_ref.course.grade import grade
-from kfqn_ref.course.prepare import NotGraded, complete
+from kfqn_ref.course.reading import NotGraded
 from kfqn_ref.course.release import release
 from kfqn_ref.course.sandbox import NoBox, require_box
 
@@ -23,8 +23,8 @@ from ..command import kfqn, words
 from . import answers
 from .boxes import needs_box
 from .classes import LIMITS, Graded, grade_all, plain
-from .corpus import bfgs, deleted, edited, emptied, linked, nothing, renamed, truncated, wrong
-from .samples import Sample, build, hand_in
+from .corpus import bfgs, linked, nothing, renamed, truncated
+from .samples import Sample, hand_in
 
 CLASS = [
     Sample("ada", "a1_bfgs", 20.0),
@@ -248,19 +248,6 @@ def test_a_course_that_cannot_be_written_is_one_line(tmp_path):
     assert f"must be one that can be written, got {tmp_path / 'file'} (Not a directory)" in words(
         result
     )
-
-
-@pytest.mark.parametrize("change", [emptied, deleted, edited])
-def test_lost_cells_come_back_in_the_master_s_order(change):
-    master = nbformat.from_dict(build(Sample("m", "a1_bfgs", 0)))
-    notebook = complete(build(wrong("s", change=change)), master)
-    order = [
-        cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata
-    ]
-    assert order == [
-        cell.metadata.nbgrader.grade_id for cell in master.cells if "nbgrader" in cell.metadata
-    ]
-    assert len({cell["id"] for cell in notebook.cells}) == len(notebook.cells)
 
 
 def test_an_error_of_a_test_cell_does_not_show_the_hidden_tests_around_it():

@@ -56,6 +56,7 @@ def test_the_hand_out_earns_nothing_and_gives_nothing_away(tmp_path, name):
     for secret in ("BEGIN SOLUTION", "HIDDEN TESTS", "untampered()", "seed="):
         assert secret not in text
     notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.language_info.file_extension == ".py"  # an export is named by it
     results = run(notebook)
     assert all(results.values()), results
     assert all("still the stub" in failure for failure in results.values()), results
