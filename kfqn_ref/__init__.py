@@ -67,13 +67,15 @@ from kfqn_ref.layers import (
 from kfqn_ref.lbfgs import LBFGSInverse, lbfgs_compact, lbfgs_dense, lbfgs_push, lbfgs_two_loop
 from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.baselines import SGD, Adam
+from kfqn_ref.method.convergent import Convergent
 from kfqn_ref.method.kfac import KFAC, factored_damping, fisher_output_factor
 from kfqn_ref.method.presets import PRESETS, preset
-from kfqn_ref.method.step import KFQN, BlockState, Counts, State, Step
+from kfqn_ref.method.state import BlockState, Counts, State, Step
+from kfqn_ref.method.step import KFQN
 from kfqn_ref.method.train import fit, minibatches
 from kfqn_ref.network import Network, Pass, forward_backward, gradient
 from kfqn_ref.patches import append_one, col2im, im2col
-from kfqn_ref.theory.convergent import LEAN_INPUT, Bounds, Constants, Convergent, constants
+from kfqn_ref.theory.bounds import Bounds, Constants, constants
 from kfqn_ref.theory.loss_constants import Smoothness, smoothness
 from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance
 
@@ -82,7 +84,6 @@ __version__ = "0.1.0"
 __all__ = [
     "KFAC",
     "KFQN",
-    "LEAN_INPUT",
     "PRESETS",
     "SGD",
     "Adam",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kfqn_ref import layers as reference
 from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
-from kfqn_ref.method.step import State
+from kfqn_ref.method.state import State
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
 

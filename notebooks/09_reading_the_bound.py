@@ -33,9 +33,7 @@ from rich.progress import track
 from sklearn.datasets import load_digits
 
 import kfqn_ref as kf
-from kfqn_ref.theory.convergent import constants
-from kfqn_ref.theory.loss_constants import smoothness
-from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance
+from kfqn_ref.theory import Rate, constants, largest_step, sampling_variance, smoothness
 
 plt.style.use("tableau-colorblind10")
 

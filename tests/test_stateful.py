@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import kfqn_ref as ref
 from kfqn_ref import bridge
+from kfqn_ref.method.state import State
 from kfqn_ref.method.step import KFQN as Reference
-from kfqn_ref.method.step import State
 from kfqn_ref.optim import KFQN
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, PRESETS
@@ -104,7 +104,7 @@ class Machine(RuleBasedStateMachine):
         """The secant equation for the pair just accepted."""
         if after.counts.updates_g == before.counts.updates_g:
             return
-        (s, y), _ = self.method.damp(
+        (s, y), _ = self.method.options.damp(
             before.H_g, after.s_g, after.y_g, self.method.mu1, after.lambda_g
         )
         H = before.H_g.dense()

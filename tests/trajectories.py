@@ -12,10 +12,10 @@ import torch
 from kfqn_ref import bridge
 from kfqn_ref.layers import Blocks, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
 from kfqn_ref.losses import SoftmaxCrossEntropy
-from kfqn_ref.method.options import lean_input_start_above
+from kfqn_ref.method.options import LbfgsInput
 from kfqn_ref.method.presets import preset
+from kfqn_ref.method.state import State
 from kfqn_ref.method.step import KFQN as Reference
-from kfqn_ref.method.step import State
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
 
@@ -79,7 +79,7 @@ def reference_run(
     network = network_of(name)
     given = dict(options)
     above = given.pop("lean", None)
-    lean = {} if above is None else {"start_H_a": lean_input_start_above(above)}
+    lean = {} if above is None else {"input_inverse": LbfgsInput(lean_above=above)}
     method: Reference = preset(name, **given, **lean)
     initial = params = network.init(np.random.default_rng(3))
     state, moments = method.init(params), []

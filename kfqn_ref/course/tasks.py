@@ -3,14 +3,14 @@ puzzles.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
-from kfqn_ref import dp_dlm_damp, forward_backward, input_factor, layer_blocks
-from kfqn_ref.method.options import exact_input_start
+from kfqn_ref import InverseEstimate, dp_dlm_damp, forward_backward, input_factor, layer_blocks
+from kfqn_ref.method.options import BfgsInput
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.checks import optimizer
@@ -102,13 +102,23 @@ def _kfqn_cnn(precision: Precision) -> Any:
     return runs(precision).map(lambda case: {**case, "options": case["options"] | fixed})
 
 
+@dataclass(frozen=True)
+class _GivenInput(BfgsInput):
+    """A first ``H_a`` whose λ_A is given."""
+
+    lam: float
+
+    def start(self, A: np.ndarray, lam: float, memory: int) -> InverseEstimate:
+        return super().start(A, self.lam, memory)
+
+
 def _lambda_after_the_start(*args: Any, damping: float, **options: Any) -> list[Snapshot]:
     """The student's step has λ on both sides; the first H_a is given, and has √λ."""
     return reference.optimizer_steps(
         *args,
         damping=damping,
         split=lambda lam, T: (lam, lam),
-        start_H_a=lambda A, _, memory: exact_input_start(A, np.sqrt(damping), memory),
+        input_inverse=_GivenInput(np.sqrt(damping)),
         **options,
     )
 

@@ -1,10 +1,13 @@
-"""The full method: what the presets have in common, and how they differ.
+"""The full method: one iteration, how the presets differ, and the methods to compare with.
 
 ==============  ================================================================================
-``options``     what the presets do differently: damping, split of λ, starts of the inverses
-``nadam``       steps scaled as Adam scales them (``kfqn_adam``)
-``step``        one iteration: init, direction, update, step
+``step``        one iteration: start, direction, step, update, in the order of the algorithm
+``options``     what the presets do differently, one small type a concern
 ``presets``     the published variants by name
+``nadam``       the direction of ``kfqn_adam``: steps scaled as Adam scales them
+``convergent``  the variant with a convergence theorem
+``guards``      numbers that cannot be used: what is skipped, and the counters
+``state``       what is remembered from one iteration to the next
 ``train``       mini-batches and a loop
 ``baselines``   SGD with momentum, Adam
 ``kfac``        KFAC and KFC, the neighbours

@@ -11,7 +11,7 @@ import numpy as np
 
 from kfqn_ref._typing import Array, require
 from kfqn_ref.layers import Blocks
-from kfqn_ref.method.step import Step
+from kfqn_ref.method.state import Step
 from kfqn_ref.network import Network, forward_backward
 
 

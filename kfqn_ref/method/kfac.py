@@ -12,7 +12,7 @@ import numpy as np
 from kfqn_ref._typing import Array, Float, checked, require
 from kfqn_ref.factors import input_factor
 from kfqn_ref.layers import Blocks, Record
-from kfqn_ref.method.step import Step
+from kfqn_ref.method.state import Step
 from kfqn_ref.network import Network, backward, forward, gradient
 
 

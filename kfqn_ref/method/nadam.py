@@ -4,12 +4,34 @@ The estimates give the directions, the averaged squares their lengths. However w
 no weight moves further in one step than ``α`` times :func:`box`: the step stays in a box.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from kfqn_ref._typing import Array, require
+from kfqn_ref.method.state import BlockState
 
 EPS = 1e-8
 """What is added to the root of the averaged squares. Source: kingma2015adam."""
+
+
+def direction(
+    block: BlockState, g: Array, t: int, *, beta: float, beta2: float
+) -> tuple[Array, BlockState]:
+    """Return the t-th direction of a block, and the block with its new moving averages M and V.
+
+    ``U = H_g g H_a`` takes the gradient's place in Adam with Nesterov's momentum.
+
+    Args:
+        g: gradient with weight decay, (d_g, d_a).   t, beta, beta2: as :func:`scaled`.
+
+    Source: derived here, with kingma2015adam and dozat2016nadam.
+    """
+    U = block.along(g)
+    M = beta * block.M + (1 - beta) * U
+    kept = 0.0 if block.V is None else beta2 * block.V
+    V = (1 - beta2) * U**2 + kept
+    return scaled(M, V, U, t, beta=beta, beta2=beta2), replace(block, M=M, V=V)
 
 
 def scaled(M: Array, V: Array, U: Array, t: int, *, beta: float, beta2: float) -> Array:

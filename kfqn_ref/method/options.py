@@ -1,15 +1,17 @@
-"""Strategies: what the presets do differently, as values of the fields of ``KFQN`` (book:
-KF-QN-CNN).
+"""What the presets do differently: one small type a concern, and :class:`Options` that holds one of
+each (book: KF-QN-CNN).
 
-How λ is split over the two sides, how the output pair is damped, and what ``H_a`` and ``H_g`` start
-from.
+How λ is split over the two sides, how the output pair is damped, how ``H_a`` and ``H_g`` start and
+are kept, and when a pair is not believed.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from kfqn_ref._typing import Array, InverseEstimate, Pair
+from kfqn_ref._typing import Array, InverseEstimate, Pair, require
 from kfqn_ref.bfgs import DenseInverse
 from kfqn_ref.damping import double_damp, dp_dlm_damp, h0_damp, identity_theta, powell_theta
 from kfqn_ref.lbfgs import LBFGSInverse
@@ -25,59 +27,189 @@ def location_split(lam: float, T: int) -> tuple[float, float]:
     return np.sqrt(lam * T), np.sqrt(lam / T)
 
 
-def dp_dlm(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
-    """Return the D_P D_LM pair, and whether Powell's damping acted."""
-    return dp_dlm_damp(H, s, y, mu1=mu1, lam=lam), powell_theta(H, s, y, mu1=mu1) < 1
+class Damp(Protocol):
+    """A damping of the output pair; a call returns the damped pair, and whether it was changed."""
+
+    damping_below: ClassVar[float | None]
+    """What λ must be below, or None where any positive λ will do."""
+
+    def __call__(
+        self, H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
+    ) -> tuple[Pair, bool]:
+        """Return the damped pair for the estimate ``H``, and whether the damping acted."""
+        ...
 
 
-def dd(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
-    """Return the doubly damped pair, mu2 = lam, and whether one of the two dampings acted."""
-    pair = double_damp(H, s, y, mu1=mu1, mu2=lam)
-    return pair, powell_theta(H, s, y, mu1=mu1) < 1 or identity_theta(pair.s, y, mu2=lam) < 1
+@dataclass(frozen=True)
+class DpDlm:
+    """D_P D_LM: Powell's damping (4.1), then Levenberg-Marquardt's (4.3).
 
-
-def h0(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
-    """Return the pair damped against ``H_0 = gamma I`` (7.1), and whether Powell's damping
-    acted.
-    """
-    assert isinstance(H, LBFGSInverse), "only L-BFGS has a gamma"
-    pair = h0_damp(s, y, gamma=H.gamma, mu1=mu1, lam=lam)
-    return pair, bool(s @ y < mu1 * H.gamma * (y @ y))
-
-
-def no_factor(a_bar: Array) -> Array:
-    """Return ``A_0 = 0``, (d_a, d_a): a start that no mini-batch has a say in."""
-    return np.zeros((a_bar.shape[2], a_bar.shape[2]))
-
-
-def exact_input_start(A: Array, lam: float, memory: int) -> InverseEstimate:
-    """Return ``(A + lam I)⁻¹`` as a matrix, to be changed by BFGS."""
-    return DenseInverse(np.linalg.inv(A + lam * np.eye(len(A))))
-
-
-def lean_input_start(A: Array, lam: float, memory: int) -> InverseEstimate:
-    """Return L-BFGS from ``gamma I``, 1/gamma being the mean eigenvalue of ``A + lam I``: 2 p d_a
-    numbers.
-    """
-    return LBFGSInverse.empty(len(A), gamma=1 / (lam + np.trace(A) / len(A)), memory=memory)
-
-
-def lean_input_start_above(d_a: int) -> Callable[[Array, float, int], InverseEstimate]:
-    """Return the start that is lean where ``A`` has more than ``d_a`` rows, and exact where it has
-    not.
+    Source: ren2021kfqn.
     """
 
-    def start(A: Array, lam: float, memory: int) -> InverseEstimate:
-        return (lean_input_start if len(A) > d_a else exact_input_start)(A, lam, memory)
+    damping_below: ClassVar[float | None] = None
 
-    return start
-
-
-def dense_output_start(d_g: int, memory: int) -> InverseEstimate:
-    """Return ``I`` as a matrix, to be changed by BFGS."""
-    return DenseInverse(np.eye(d_g))
+    def __call__(
+        self, H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
+    ) -> tuple[Pair, bool]:
+        """Return the D_P D_LM pair, and whether Powell's damping acted."""
+        return dp_dlm_damp(H, s, y, mu1=mu1, lam=lam), powell_theta(H, s, y, mu1=mu1) < 1
 
 
-def lbfgs_output_start(d_g: int, memory: int, gamma: float = 1.0) -> InverseEstimate:
-    """Return L-BFGS from ``gamma I``."""
-    return LBFGSInverse.empty(d_g, gamma=gamma, memory=memory)
+@dataclass(frozen=True)
+class DoubleDamp:
+    """DD: Powell's damping (4.1), then that with the identity (4.2).
+
+    Source: goldfarb2020kbfgs.
+    """
+
+    damping_below: ClassVar[float | None] = 1.0  # mu2 = λ_G must be in (0, 1)
+
+    def __call__(
+        self, H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
+    ) -> tuple[Pair, bool]:
+        """Return the doubly damped pair, mu2 = lam, and whether one of the two dampings acted."""
+        pair = double_damp(H, s, y, mu1=mu1, mu2=lam)
+        acted = powell_theta(H, s, y, mu1=mu1) < 1 or identity_theta(pair.s, y, mu2=lam) < 1
+        return pair, acted
+
+
+@dataclass(frozen=True)
+class H0Damp:
+    """Damping against ``H_0 = gamma I`` instead of the running estimate (7.1); derived here."""
+
+    damping_below: ClassVar[float | None] = None
+
+    def __call__(
+        self, H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
+    ) -> tuple[Pair, bool]:
+        """Return the pair damped against ``gamma I``, and whether Powell's damping acted."""
+        assert isinstance(H, LBFGSInverse), "only L-BFGS has a gamma"
+        pair = h0_damp(s, y, gamma=H.gamma, mu1=mu1, lam=lam)
+        return pair, bool(s @ y < mu1 * H.gamma * (y @ y))
+
+
+class InputInverse(Protocol):
+    """How ``H_a`` is kept: its start from a factor, and whether a later factor replaces it."""
+
+    renews: ClassVar[bool]
+    """True: ``H_a`` is made anew from every mini-batch's A; False: it learns from pairs (5.1)."""
+
+    def start(self, A: Array, lam: float, memory: int) -> InverseEstimate:
+        """Return ``H_a`` for the factor ``A`` (d_a, d_a) and ``lam`` = λ_A."""
+        ...
+
+
+@dataclass(frozen=True)
+class BfgsInput:
+    """``H_a`` is a matrix: ``(A_0 + λ_A I)⁻¹`` at first, then changed by BFGS."""
+
+    renews: ClassVar[bool] = False
+
+    def start(self, A: Array, lam: float, memory: int) -> InverseEstimate:
+        """Return ``(A + lam I)⁻¹`` as a matrix."""
+        return DenseInverse(np.linalg.inv(A + lam * np.eye(len(A))))
+
+
+@dataclass(frozen=True)
+class ExactInput(BfgsInput):
+    """``H_a`` is the exact ``(A + λ_A I)⁻¹`` of the latest mini-batch."""
+
+    renews: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class LbfgsInput:
+    """``H_a`` is stored as the last ``memory`` pairs (the lean form), 2 p d_a numbers.
+
+    Args:
+        lean_above: layers with at most this many inputs d_a keep a matrix, as :class:`BfgsInput`.
+    """
+
+    lean_above: int = 0
+    renews: ClassVar[bool] = False
+
+    def start(self, A: Array, lam: float, memory: int) -> InverseEstimate:
+        """Return L-BFGS from ``gamma I``, 1/gamma being the mean eigenvalue of ``A + lam I``."""
+        d_a = len(A)
+        if d_a <= self.lean_above:
+            return BfgsInput().start(A, lam, memory)
+        return LBFGSInverse.empty(d_a, gamma=1 / (lam + np.trace(A) / d_a), memory=memory)
+
+
+class OutputInverse(Protocol):
+    """How ``H_g`` is kept."""
+
+    def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
+        """Return the first ``H_g``, ``gamma I`` (d_g, d_g)."""
+        ...
+
+
+@dataclass(frozen=True)
+class BfgsOutput:
+    """``H_g`` is a matrix, changed by BFGS."""
+
+    def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
+        """Return ``gamma I`` as a matrix."""
+        return DenseInverse(gamma * np.eye(d_g))
+
+
+@dataclass(frozen=True)
+class LbfgsOutput:
+    """``H_g`` is stored as the last ``memory`` pairs."""
+
+    def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
+        """Return L-BFGS from ``gamma I``."""
+        return LBFGSInverse.empty(d_g, gamma=gamma, memory=memory)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a preset does differently from KF-QN-CNN; the defaults are KF-QN-CNN.
+
+    Args:
+        split: ``(λ, |T|)`` to ``(λ_A, λ_G)``.
+        damp: damping of the output pair.
+        input_inverse: how ``H_a`` starts and is kept.   output_inverse: the same of ``H_g``.
+        averages_A: average A with ``pair_decay``; else use the mini-batch's own, never formed.
+        starts_from_batch: without a warm start ``H_a`` starts from the A of the first mini-batch;
+            else from ``A_0 = 0``, so that ``H_a`` is independent of it.
+        square_decay: β₂, in [0, 1): ``U = H_g (∇_W f + τ W) H_a`` takes the gradient's place in
+            Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: the step is
+            ``P = H_g M H_a``.
+        eager_steps: number of initial iterations in which the curvature is always updated.
+        skip_below: a pair is skipped when ``sᵀy ≤ skip_below ‖s‖² ‖ḡ‖``; 0 asks for ``sᵀy > 0``
+            only.
+        linear_only: refuse networks with convolutions.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    split: Callable[[float, int], tuple[float, float]] = sqrt_split
+    damp: Damp = DpDlm()
+    input_inverse: InputInverse = BfgsInput()
+    output_inverse: OutputInverse = BfgsOutput()
+    averages_A: bool = False
+    starts_from_batch: bool = True
+    square_decay: float = 0.0
+    eager_steps: int = 0
+    skip_below: float = 0.0
+    linear_only: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            (0 <= self.square_decay < 1, "square_decay must be in [0, 1)", self.square_decay),
+            (self.eager_steps >= 0, "eager_steps must not be negative", self.eager_steps),
+            (self.skip_below >= 0, "skip_below must not be negative", self.skip_below),
+        )
+
+    def check_damping(self, lam: float) -> None:
+        """Refuse a λ that the damping of the output pair cannot use.
+
+        Raises:
+            ValueError: ``lam`` is not in ``(0, damping_below)``.
+        """
+        below: Any = self.damp.damping_below
+        if below is not None and not 0 < lam < below:
+            raise ValueError(f"damping must be in (0, {below:g}) with double damping, got {lam}")

@@ -1,121 +1,46 @@
-"""The Kronecker-factored quasi-Newton method: one iteration, readable (book: KF-QN-CNN).
+"""One iteration of the method, with the step numbers of the book's algorithm (book: KF-QN-CNN).
 
 Every block ``W`` has two inverse estimates, ``H_a`` of ``(A + λ_A I)⁻¹``, ``H_g`` of
 ``(G + λ_G I)⁻¹``, and moves along ``H_g M H_a``, M being the averaged gradient. ``H_a`` learns by
-BFGS with Hessian action, ``H_g`` by damped BFGS or L-BFGS from the changes that the step made. The
-presets differ in the values of the fields of :class:`KFQN` only.
+BFGS with Hessian action, ``H_g`` by damped BFGS or L-BFGS from the changes that the step made.
+
+Read :mod:`kfqn_ref.algorithm` first: it is KF-QN-CNN alone, on one page. Then read
+:meth:`KFQN.step` from its end: the six methods that it calls are steps 0 to 4.5 in their order.
+The presets differ in :class:`~kfqn_ref.method.options.Options` only; what happens to numbers that
+cannot be used is in :mod:`kfqn_ref.method.guards`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kfqn_ref._typing import Array, InverseEstimate, Pair, require
+from kfqn_ref._typing import Array, Pair, require
 from kfqn_ref.factors import average_pair, input_factor, input_mean, input_pair, output_pair
 from kfqn_ref.layers import Blocks, Conv2d, Record
-from kfqn_ref.method.nadam import scaled
-from kfqn_ref.method.options import (
-    dd,
-    dense_output_start,
-    dp_dlm,
-    exact_input_start,
-    no_factor,
-    sqrt_split,
-)
+from kfqn_ref.method import guards, nadam
+from kfqn_ref.method.options import Options
+from kfqn_ref.method.state import BlockState, State, Step
 from kfqn_ref.network import Network, Pass, forward_backward
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What happened to the pairs of one block: accepted, skipped, damped."""
-
-    updates_a: int = 0
-    skipped_a: int = 0
-    updates_g: int = 0
-    damped_g: int = 0
-    skipped_g: int = 0
-
-
-@dataclass(frozen=True)
-class BlockState:
-    """What the method remembers of one block.
-
-    Args:
-        M: moving average of the gradient, or of U with ``square_decay``, (d_g, d_a).
-        H_a, H_g: inverse estimates; ``H_a`` is None until a first mini-batch was seen.
-        s_g, y_g: averaged output-side pair, (d_g,).
-        A: factor of the input side, (d_a, d_a), where a moving average is kept, or None.
-        V: moving average of the squares of U, (d_g, d_a), with ``square_decay``, or None.
-        lambda_a, lambda_g: damping of the two sides, fixed at the first mini-batch.
-        T: number of locations of the first mini-batch.
-        counts: events.
-    """
-
-    M: Array
-    H_a: InverseEstimate | None
-    H_g: InverseEstimate
-    s_g: Array
-    y_g: Array
-    A: Array | None = None
-    V: Array | None = None
-    lambda_a: float = 0.0
-    lambda_g: float = 0.0
-    T: int = 0
-    counts: Counts = field(default_factory=Counts)
-
-
-@dataclass(frozen=True)
-class State:
-    """Iteration number k, the blocks' states, and how many iterations a non-finite gradient
-    skipped.
-    """
-
-    k: int
-    blocks: tuple[BlockState, ...]
-    skipped_steps: int = 0
-
-
-class Step(NamedTuple):
-    """Result of one iteration: new parameters, new state, and the loss before the step."""
-
-    params: Blocks
-    state: Any
-    loss: float
-
-
-@dataclass(frozen=True)
 class KFQN:
-    """The method as a value: hyper-parameters, and strategies for what the presets do differently.
+    """The method as a value: hyper-parameters, and the options in which the presets differ.
 
     Args:
         lr: step size α, not negative.
-        square_decay: β₂, in [0, 1): ``U = H_g (∇_W f + τ W) H_a`` takes the gradient's place in
-            Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: the step is
-            ``P = H_g M H_a``.
-        step_decay: b of the step sizes ``α_k = lr (k + 1)^(−b)``, not negative; 0 keeps them
-            constant.
         damping: λ, positive; split into λ_A λ_G = λ.
         momentum: β of the gradient's moving average, in [0, 1).
         weight_decay: τ of the L2 term, not negative; enters the step, never a pair.
         pair_decay: decay of the averaged output pair (and of the averaged A), in [0, 1).
         mu1: threshold of Powell's damping, in (0, 1).
         memory: pairs p that L-BFGS keeps, at least 1.
+        gamma: scale of the first ``H_g = gamma I``, positive.
         curvature_interval: iterations from one curvature update to the next, at least 1.
-        eager_steps: so many iterations at the start update the curvature whatever the interval.
-        split: ``(λ, |T|)`` to ``(λ_A, λ_G)``.
-        damp: damping of the output pair; returns the pair and whether it was changed.
-        first_factor: ``A_0`` from the inputs of the first mini-batch, where there was no warm
-            start.
-        start_H_a: first ``H_a`` from ``A_0``, λ_A and the memory.
-        renew_H_a: every later ``H_a`` from the mini-batch's A, λ_A and memory; None: BFGS by
-            Hessian action.
-        start_H_g: first ``H_g`` from d_g and the memory.
-        averages_A: average A with ``pair_decay``; else use the mini-batch's own, never formed.
-        skip_below: a pair is skipped when ``sᵀy ≤ skip_below ‖s‖² ‖ḡ‖``; 0 asks for ``sᵀy > 0``
-            only.
-        linear_only: refuse networks with convolutions.
+        step_decay: b of the step sizes ``α_k = lr (k + 1)^(−b)``, not negative; 0 keeps them
+            constant.
+        options: what a preset does differently.
 
     Raises:
         ValueError: a hyper-parameter is outside its range.
@@ -130,21 +55,13 @@ class KFQN:
     pair_decay: float = 0.9
     mu1: float = 0.2
     memory: int = 100
+    gamma: float = 1.0
     curvature_interval: int = 1
-    eager_steps: int = 0
-    square_decay: float = 0.0
     step_decay: float = 0.0
-    split: Callable[[float, int], tuple[float, float]] = sqrt_split
-    damp: Callable[[InverseEstimate, Array, Array, float, float], tuple[Pair, bool]] = dp_dlm
-    first_factor: Callable[[Array], Array] = input_factor
-    start_H_a: Callable[[Array, float, int], InverseEstimate] = exact_input_start
-    renew_H_a: Callable[[Array, float, int], InverseEstimate] | None = None
-    start_H_g: Callable[[int, int], InverseEstimate] = dense_output_start
-    averages_A: bool = False
-    skip_below: float = 0.0
-    linear_only: bool = False
+    options: Options = Options()
 
     def __post_init__(self) -> None:
+        interval = self.curvature_interval
         require(
             (self.lr >= 0, "lr must not be negative", self.lr),
             (self.step_decay >= 0, "step_decay must not be negative", self.step_decay),
@@ -154,27 +71,17 @@ class KFQN:
             (0 <= self.pair_decay < 1, "pair_decay must be in [0, 1)", self.pair_decay),
             (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
             (self.memory >= 1, "memory must be at least 1", self.memory),
-            (
-                self.curvature_interval >= 1,
-                "curvature_interval must be at least 1",
-                self.curvature_interval,
-            ),
-            (self.eager_steps >= 0, "eager_steps must not be negative", self.eager_steps),
-            (0 <= self.square_decay < 1, "square_decay must be in [0, 1)", self.square_decay),
-            (self.skip_below >= 0, "skip_below must not be negative", self.skip_below),
-            (
-                self.damp is not dd or self.damping < 1,
-                "damping must be in (0, 1) with double damping",
-                self.damping,
-            ),
+            (0 < self.gamma < np.inf, "gamma must be positive and finite", self.gamma),
+            (interval >= 1, "curvature_interval must be at least 1", interval),
         )
+        self.options.check_damping(self.damping)
 
     def init(self, params: Blocks) -> State:
-        """Return the state before the first iteration: M = 0, s_g = y_g = 0, H_g its start."""
+        """Return the state before the first iteration: M = 0, s_g = y_g = 0, ``H_g = gamma I``."""
         return State(0, tuple(self._init_block(*W.shape) for W in params))
 
     def _init_block(self, d_g: int, d_a: int) -> BlockState:
-        H_g = self.start_H_g(d_g, self.memory)
+        H_g = self.options.output_inverse.start(d_g, self.gamma, self.memory)
         return BlockState(np.zeros((d_g, d_a)), None, H_g, np.zeros(d_g), np.zeros(d_g))
 
     def warm_start(
@@ -197,110 +104,105 @@ class KFQN:
         ]
         return self._start(network, state, factors, passes[0].records)
 
+    def _first_factors(self, first: Pass) -> list[Array]:
+        """Return ``A_0`` of every block: A of the first mini-batch, or 0 where it has no say."""
+        if self.options.starts_from_batch and guards.sound(first):
+            return [input_factor(record.a_bar) for record in first.records]
+        sizes = (record.a_bar.shape[2] for record in first.records)
+        return [np.zeros((d_a, d_a)) for d_a in sizes]
+
     def _start(
         self, network: Network, state: State, factors: Iterable[Array], records: tuple[Record, ...]
     ) -> State:
         """Return the state with λ_A, λ_G, T and the first ``H_a`` set from the factors ``A_0``."""
-        if self.linear_only and any(isinstance(layer, Conv2d) for layer in network.layers):
+        options = self.options
+        if options.linear_only and any(isinstance(layer, Conv2d) for layer in network.layers):
             raise ValueError("this preset must have linear layers only, got a Conv2d; use kfqn_cnn")
         blocks = []
         for block, A, record in zip(state.blocks, factors, records, strict=True):
-            T, A = record.a_bar.shape[1], _trusted(A)
-            lambda_a, lambda_g = self.split(self.damping, T)
-            H_a = self.start_H_a(A, lambda_a, self.memory)
-            kept = A if self.averages_A else None
-            blocks.append(
-                replace(block, H_a=H_a, A=kept, lambda_a=lambda_a, lambda_g=lambda_g, T=T)
-            )
+            A_0 = guards.trusted(A)
+            T = record.a_bar.shape[1]
+            lambda_a, lambda_g = options.split(self.damping, T)
+            started = replace(block, lambda_a=lambda_a, lambda_g=lambda_g, T=T)
+            H_a = options.input_inverse.start(A_0, lambda_a, self.memory)
+            kept = A_0 if options.averages_A else None
+            blocks.append(replace(started, H_a=H_a, A=kept))
         return replace(state, blocks=tuple(blocks))
 
     def direction(self, params: Blocks, state: State, grads: Blocks) -> tuple[Blocks, State]:
-        """Return the directions ``P``, ``H_g M H_a`` unless ``square_decay``, and the state with
-        the new M.
+        """Return the directions ``P`` and the state with the new moving averages (step 2).
+
+        ``P = H_g M H_a``; with ``square_decay`` it is :func:`kfqn_ref.method.nadam.direction`.
 
         Args:
             params, grads: blocks (d_g, d_a).   state: after the first mini-batch set ``H_a``.
         """
         P, blocks = [], []
+        made = state.k - state.skipped_steps  # steps that moved, before this one
         for W, g, block in zip(params, grads, state.blocks, strict=True):
-            g = g + self.weight_decay * W
-            U = _along(block, g) if self.square_decay else g
-            block = replace(block, M=self.momentum * block.M + (1 - self.momentum) * U)
-            if self.square_decay:
-                V = (1 - self.square_decay) * U**2 + (
-                    0.0 if block.V is None else self.square_decay * block.V
-                )
-                block, t = replace(block, V=V), state.k + 1 - state.skipped_steps
-                P.append(scaled(block.M, V, U, t, beta=self.momentum, beta2=self.square_decay))
-            else:
-                P.append(_along(block, block.M))
-            blocks.append(block)
+            decayed = g + self.weight_decay * W
+            p, moved = self._block_direction(block, decayed, made + 1)
+            P.append(p)
+            blocks.append(moved)
         return tuple(P), replace(state, blocks=tuple(blocks))
 
-    def update(self, state: State, first: tuple[Record, ...], second: tuple[Record, ...]) -> State:
-        """Return the state after the curvature update of every block.
+    def _block_direction(self, block: BlockState, g: Array, t: int) -> tuple[Array, BlockState]:
+        """Return the t-th direction of a block, and the block with its moving averages."""
+        beta, beta2 = self.momentum, self.options.square_decay
+        if beta2:
+            return nadam.direction(block, g, t, beta=beta, beta2=beta2)
+        block = replace(block, M=beta * block.M + (1 - beta) * g)
+        return block.along(block.M), block
+
+    def update_input(self, block: BlockState, a_bar: Array, *, keep_A: bool = False) -> BlockState:
+        """Return the block with ``H_a`` updated by Hessian action (5.1): step 4.1.
+
+        Args:
+            a_bar: inputs of the first pass, (N, T, d_a).
+            keep_A: leave an averaged A as it is, as in the first iteration, which starts from it.
+        """
+        H_a = block.H_a
+        assert H_a is not None, "step and warm_start set H_a first"
+        if self.options.input_inverse.renews:
+            A = guards.trusted(input_factor(a_bar))
+            exact = self.options.input_inverse.start(A, block.lambda_a, self.memory)
+            return guards.count_input(block, exact)
+        if block.A is not None and not keep_A:
+            block = replace(block, A=self._averaged(block.A, input_factor(a_bar)))
+        a_mean = input_mean(a_bar)
+        source = a_bar if block.A is None else block.A  # of the mini-batch: A is never formed
+        pair = input_pair(H_a, a_mean, source, lam=block.lambda_a)
+        H_a_plus = guards.updated(H_a, pair, a_mean, skip_below=self.options.skip_below)
+        return guards.count_input(block, H_a_plus)
+
+    def _averaged(self, A: Array, new: Array) -> Array:
+        """Return the moving average of A; a new factor that has overflowed is left out."""
+        if not guards.finite(new):
+            return A
+        return self.pair_decay * A + (1 - self.pair_decay) * new
+
+    def update_output(self, block: BlockState, first: Record, second: Record) -> BlockState:
+        """Return the block with the averaged pair (5.3) and ``H_g`` updated: steps 4.3 to 4.5.
 
         Args:
             first, second: records before and after the step, on the same mini-batch.
         """
-        blocks = []
-        for block, before, after in zip(state.blocks, first, second, strict=True):
-            block = self._update_input(block, before.a_bar, keep_A=state.k == 0)
-            blocks.append(self._update_output(block, before, after))
-        return replace(state, blocks=tuple(blocks))
-
-    def _update_input(self, block: BlockState, a_bar: Array, *, keep_A: bool) -> BlockState:
-        """Return the block with ``H_a`` updated by Hessian action (5.1)."""
-        assert block.H_a is not None, "step and warm_start set H_a first"
-        if self.renew_H_a is not None:
-            H_a = self.renew_H_a(_trusted(input_factor(a_bar)), block.lambda_a, self.memory)
-            return replace(
-                block, H_a=H_a, counts=replace(block.counts, updates_a=block.counts.updates_a + 1)
-            )
-        A = block.A
-        if (
-            A is not None and not keep_A and _all_finite([new := input_factor(a_bar)])
-        ):  # it may overflow
-            A = self.pair_decay * A + (1 - self.pair_decay) * new
-        a_mean = input_mean(a_bar)
-        pair = input_pair(block.H_a, a_mean, a_bar if A is None else A, lam=block.lambda_a)
-        H_a = self._accept(block.H_a, pair, a_mean)
-        if H_a is None:
-            counts = replace(block.counts, skipped_a=block.counts.skipped_a + 1)
-            return replace(block, A=A, counts=counts)
-        counts = replace(block.counts, updates_a=block.counts.updates_a + 1)
-        return replace(block, H_a=H_a, A=A, counts=counts)
-
-    def _update_output(self, block: BlockState, first: Record, second: Record) -> BlockState:
-        """Return the block with the averaged pair (5.3) and ``H_g`` updated by its damped form."""
-        new = output_pair(first, second)
-        counts = block.counts
-        skipped = replace(block, counts=replace(counts, skipped_g=counts.skipped_g + 1))
-        if not _all_finite(new):
-            return skipped
+        new = output_pair(first, second)  # 4.3
+        if not guards.finite(*new):
+            return guards.count_output(block, None)
         s_g, y_g = average_pair(Pair(block.s_g, block.y_g), new, decay=self.pair_decay)
-        skipped = replace(skipped, s_g=s_g, y_g=y_g)
-        if not 0 < block.H_g @ y_g @ y_g < np.inf:  # y_g = 0 carries no curvature
-            return skipped
-        pair, damped = self.damp(block.H_g, s_g, y_g, self.mu1, block.lambda_g)
-        H_g = self._accept(block.H_g, pair, first.Dh.mean(axis=(0, 1)))
-        if H_g is None:
-            return skipped
-        counts = replace(counts, updates_g=counts.updates_g + 1, damped_g=counts.damped_g + damped)
-        return replace(block, H_g=H_g, s_g=s_g, y_g=y_g, counts=counts)
+        block = replace(block, s_g=s_g, y_g=y_g)
+        if not guards.has_curvature(block.H_g, y_g):
+            return guards.count_output(block, None)
+        pair, damped = self.options.damp(block.H_g, s_g, y_g, self.mu1, block.lambda_g)  # 4.4
+        Dh_mean = first.Dh.mean(axis=(0, 1))
+        skip_below = self.options.skip_below
+        H_g = guards.updated(block.H_g, pair, Dh_mean, skip_below=skip_below)  # 4.5
+        return guards.count_output(block, H_g, damped=damped)
 
-    def _accept(self, H: InverseEstimate, pair: Pair, g: Array) -> InverseEstimate | None:
-        """Return the updated estimate, or None where the pair must be skipped."""
-        s, y = pair
-        sy = s @ y
-        if not (
-            _all_finite(pair)
-            and np.isfinite(sy)
-            and sy > self.skip_below * (s @ s) * np.linalg.norm(g)
-        ):
-            return None
-        H_plus = H.update(s, y)
-        return H_plus if np.isfinite(H_plus @ y).all() else None
+    def updates_curvature(self, k: int) -> bool:
+        """Return whether iteration k has step 4: at first always, then once an interval."""
+        return k < self.options.eager_steps or k % self.curvature_interval == 0
 
     def step(self, network: Network, params: Blocks, state: State, x: Array, target: Array) -> Step:
         """Return parameters, state and loss after one iteration on the mini-batch (x, target).
@@ -311,36 +213,28 @@ class KFQN:
         Raises:
             ValueError: shapes do not fit, or the network has a layer that the preset refuses.
         """
-        first = forward_backward(network, params, x, target)
-        sound = np.isfinite(first.loss) and _all_finite(first.grads)
-        if any(block.H_a is None for block in state.blocks):
-            first_factor = self.first_factor if sound else no_factor
-            factors = (first_factor(record.a_bar) for record in first.records)
-            state = self._start(network, state, factors, first.records)
-        if not sound:
-            skipped = replace(state, k=state.k + 1, skipped_steps=state.skipped_steps + 1)
-            return Step(params, skipped, first.loss)
-        P, moved = self.direction(params, state, first.grads)
+        first = forward_backward(network, params, x, target)  # 1
+        if not state.started:  # 0
+            state = self._start(network, state, self._first_factors(first), first.records)
+        if not guards.sound(first):
+            return Step(params, guards.without_step(state), first.loss)
+        P, state = self.direction(params, state, first.grads)  # 2
         alpha = self.lr * (state.k + 1) ** -self.step_decay
-        new = tuple(W - alpha * p for W, p in zip(params, P, strict=True))
-        if state.k < self.eager_steps or state.k % self.curvature_interval == 0:
-            second: Pass = forward_backward(network, new, x, target)
-            moved = self.update(moved, first.records, second.records)
-        return Step(new, replace(moved, k=state.k + 1), first.loss)
+        new = tuple(W - alpha * p for W, p in zip(params, P, strict=True))  # 3
+        if self.updates_curvature(state.k):
+            state = self._update(network, new, state, first, x, target)  # 4
+        return Step(new, replace(state, k=state.k + 1), first.loss)
 
-
-def _along(block: BlockState, X: Array) -> Array:
-    """Return ``H_g X H_a``."""
-    assert block.H_a is not None, "step and warm_start set H_a first"
-    return (block.H_a @ (block.H_g @ X).T).T  # H_a is symmetric
-
-
-def _trusted(A: Array) -> Array:
-    """Return ``A``, or 0 where it has overflowed, which it may though loss and gradient have
-    not.
-    """
-    return A if _all_finite([A]) else np.zeros_like(A)
-
-
-def _all_finite(arrays: Iterable[Array]) -> bool:
-    return all(np.isfinite(array).all() for array in arrays)
+    def _update(
+        self, network: Network, new: Blocks, state: State, first: Pass, x: Array, target: Array
+    ) -> State:
+        """Return the state after the curvature update of every block: step 4."""
+        keep_A = state.k == 0
+        learnt = [
+            self.update_input(block, record.a_bar, keep_A=keep_A)  # 4.1
+            for block, record in zip(state.blocks, first.records, strict=True)
+        ]
+        second = forward_backward(network, new, x, target)  # 4.2
+        both = zip(learnt, first.records, second.records, strict=True)
+        blocks = tuple(self.update_output(*each) for each in both)  # 4.3 to 4.5
+        return replace(state, blocks=blocks)

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from kfqn_ref._typing import Array
 from kfqn_ref.layers import Blocks
-from kfqn_ref.method.step import Step
+from kfqn_ref.method.state import Step
 from kfqn_ref.network import Network
 
 
@@ -52,8 +52,10 @@ def fit(
     batches: Iterable[tuple[Array, Array]],
     state: Any = None,
 ) -> Iterator[Step]:
-    """Yield the :class:`~kfqn_ref.method.step.Step` of every mini-batch; continue from ``state`` if
-    given.
+    """Yield the :class:`~kfqn_ref.method.state.Step` of every mini-batch.
+
+    Args:
+        state: where to continue from; None starts with ``optimizer.init(params)``.
     """
     state = optimizer.init(params) if state is None else state
     for x, target in batches:

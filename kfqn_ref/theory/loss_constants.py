@@ -17,7 +17,7 @@ from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Layer, Linear, Sigmoid, 
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.network import Network
 from kfqn_ref.patches import pair_of
-from kfqn_ref.theory.convergent import sample_norms
+from kfqn_ref.theory.bounds import sample_norms
 
 
 class Smoothness(NamedTuple):
@@ -73,15 +73,17 @@ def smoothness(network: Network, x: Array, target: Array) -> Smoothness:
         phi, windows = _activation(tail)
         return squared_loss(a_bar, target, phi, windows)
     raise ValueError(
-        "AS.1 and AS.2 must have constants that hold at all weights: they are derived for one Linear with "
-        f"SoftmaxCrossEntropy, or one layer, Tanh or Sigmoid, and MeanSquaredError, got {network}"
+        "AS.1 and AS.2 must have constants that hold at all weights: they are derived for one "
+        "Linear with SoftmaxCrossEntropy, or one layer, Tanh or Sigmoid, and MeanSquaredError, "
+        f"got {network}"
     )
 
 
 def softmax_regression(a_bar: Array) -> Smoothness:
     r"""Return the constants of softmax regression, ``ā`` (N, 1, d_a).
 
-    .. math:: L = \tfrac12 \lambda_{\max}(A), \qquad \sigma^2 = 2 \operatorname{mean}_n \|\bar a_n\|^2
+    .. math:: L = \tfrac12 \lambda_{\max}(A), \qquad
+        \sigma^2 = 2 \operatorname{mean}_n \|\bar a_n\|^2
 
     The Hessian is ``mean (diag p − p pᵀ) ⊗ ā āᵀ``, and ``diag p − p pᵀ ⪯ I/2``; a sample's gradient
     is ``(p − e) āᵀ`` with ``‖p − e‖² <= 2``.
@@ -111,8 +113,9 @@ def _parts(network: Network) -> tuple[tuple[Layer, ...], Linear | Conv2d, tuple[
     """Return the layers before the one with weights, that one, and those after it."""
     if len(network.block_shapes) != 1:
         raise ValueError(
-            f"AS.1 must hold at all weights, but with {len(network.block_shapes)} blocks of weights the "
-            "second derivatives of the loss grow with the weights: there is no global L"
+            f"AS.1 must hold at all weights, but with {len(network.block_shapes)} blocks of "
+            "weights the second derivatives of the loss grow with the weights: there is no "
+            "global L"
         )
     at = next(i for i, layer in enumerate(network.layers) if layer.block_shapes)
     layer = network.layers[at]
@@ -127,8 +130,8 @@ def _activation(tail: tuple[Layer, ...]) -> tuple[Activation, int]:
     disjoint = all(p.stride is None or pair_of(p.stride) == pair_of(p.kernel_size) for p in pools)
     if not isinstance(tail[0], Tanh | Sigmoid) or others or len(pools) > 1 or not disjoint:
         raise ValueError(
-            "AS.1 must have an L that holds at all weights: it is derived for Tanh or Sigmoid, then at most "
-            f"one AvgPool2d of disjoint windows and Flatten, got {tail}"
+            "AS.1 must have an L that holds at all weights: it is derived for Tanh or Sigmoid, "
+            f"then at most one AvgPool2d of disjoint windows and Flatten, got {tail}"
         )
     K = int(np.prod(pair_of(pools[0].kernel_size))) if pools else 1
     return (_TANH if isinstance(tail[0], Tanh) else _SIGMOID), K

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import zeta
 
 from kfqn_ref._typing import Array, require
-from kfqn_ref.theory.convergent import Bounds
+from kfqn_ref.theory.bounds import Bounds
 
 
 def largest_step(L: float, kappa: Bounds) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kfqn_ref as kf
-from kfqn_ref.method.options import lean_input_start
+from kfqn_ref.method.options import LbfgsInput
 
 CNN = kf.Network(
     (
@@ -184,7 +184,7 @@ def test_full_lbfgs_memory_equals_bfgs():
 
 def test_lean_input_factor_with_one_direction_is_exact_there():
     """From gamma I, L-BFGS maps the last y_a = (A + λ_A I) s_a back to s_a."""
-    optimizer = kf.preset("kfqn_cnn", start_H_a=lean_input_start, memory=5)
+    optimizer = kf.preset("kfqn_cnn", input_inverse=LbfgsInput(), memory=5)
     params = CNN.init(np.random.default_rng(3))
     x, t = batch(CNN)
     step = optimizer.step(CNN, params, optimizer.init(params), x, t)

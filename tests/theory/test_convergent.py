@@ -11,16 +11,10 @@ import torch
 
 import kfqn_ref as kf
 from kfqn_ref import bridge
+from kfqn_ref.method.convergent import EXACT, LEAN, Convergent
+from kfqn_ref.method.options import BfgsInput, BfgsOutput, DpDlm, Options
 from kfqn_ref.optim import KFQN
-from kfqn_ref.theory.convergent import (
-    LEAN_INPUT,
-    Bounds,
-    Convergent,
-    constants,
-    input_radii,
-    kantorovich,
-    lbfgs_bounds,
-)
+from kfqn_ref.theory.bounds import Bounds, constants, input_radii, kantorovich, lbfgs_bounds
 from kfqn_ref.theory.loss_constants import smoothness
 from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance
 
@@ -40,7 +34,7 @@ X = np.random.default_rng(0).uniform(-1, 1, (6, 1, 8, 8))
 )
 def test_reference_and_torch_walk_together(lean: bool, options: dict[str, Any]) -> None:
     values: dict[str, Any] = {"lr": 0.3, "damping": 0.1} | options
-    method = kf.preset("convergent", **values, **(LEAN_INPUT if lean else {}))
+    method = kf.preset("convergent", **values, options=LEAN if lean else EXACT)
     params = CNN.init(np.random.default_rng(3))
     model = bridge.build(CNN, params)
     opt = KFQN(model, "convergent", input_factor="lbfgs" if lean else "dense", **values)
@@ -103,7 +97,18 @@ def test_values_outside_the_theorem_are_refused_by_both(
 
 def test_an_input_inverse_that_no_lemma_covers_is_refused() -> None:
     with pytest.raises(ValueError, match="AS.5: at most p pairs"):
-        Convergent(renew_H_a=None)
+        Convergent(options=replace(EXACT, input_inverse=BfgsInput()))
+    with pytest.raises(ValueError, match="H_g must be L-BFGS .AS.5: at most p pairs"):
+        Convergent(options=replace(EXACT, output_inverse=BfgsOutput()))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"damp": DpDlm()}, "damp must be H0Damp.*AS.5"), ({"starts_from_batch": True}, "AS.2")],
+)
+def test_options_that_break_an_assumption_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        kf.preset("convergent", **wrong)
 
 
 def test_decoupled_weight_decay_is_refused_in_torch() -> None:
@@ -111,9 +116,10 @@ def test_decoupled_weight_decay_is_refused_in_torch() -> None:
         KFQN(torch.nn.Linear(2, 2), "convergent", decoupled=True)
 
 
-@pytest.mark.parametrize("kind", [{}, LEAN_INPUT])
-def test_constants_hold_along_a_run_with_a_warm_start(kind: dict[str, Any]) -> None:
-    method, rng = Convergent(lr=0.5, memory=2, damping=1.0, **kind), np.random.default_rng(1)
+@pytest.mark.parametrize("options", [EXACT, LEAN])
+def test_constants_hold_along_a_run_with_a_warm_start(options: Options) -> None:
+    rng = np.random.default_rng(1)
+    method = Convergent(lr=0.5, memory=2, damping=1.0, options=options)
     known = constants(method, TANH, X)
     params, target = TANH.init(rng), rng.integers(0, 5, 6)
     state = method.warm_start(TANH, params, method.init(params), [(X[:3], target[:3])])

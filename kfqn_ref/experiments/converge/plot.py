@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from kfqn_ref.experiments.plots import COLOURS, new_figure, save_figure
+from kfqn_ref.method.convergent import Convergent
 from kfqn_ref.method.presets import preset
 from kfqn_ref.testing.convergence.lemmas import negative_curvature_repeats
-from kfqn_ref.theory.convergent import Convergent, pair_bound
+from kfqn_ref.theory.bounds import pair_bound
 
 UPDATES = 20
 OPTIONS = {"gamma": 1.0, "mu1": 0.2, "damping": 0.1, "memory": 5}

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -18,8 +18,9 @@ from scipy import stats
 from kfqn_ref.experiments.data import digits
 from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, Tanh
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
+from kfqn_ref.method.convergent import EXACT, LEAN, Convergent
 from kfqn_ref.network import Network, forward_backward
-from kfqn_ref.theory.convergent import LEAN_INPUT, Bounds, Constants, Convergent, constants
+from kfqn_ref.theory.bounds import Bounds, Constants, constants
 from kfqn_ref.theory.loss_constants import Smoothness, smoothness
 from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance
 
@@ -60,14 +61,13 @@ class Setup:
 
     def method(self, b: float) -> Convergent:
         """Return the method with step sizes ``k^(−b)``."""
-        options: dict[str, Any] = LEAN_INPUT if self.lean else {}
         return Convergent(
             step_decay=b,
             damping=self.damping,
             gamma=self.gamma,
             mu1=self.mu1,
             memory=self.memory,
-            **options,
+            options=LEAN if self.lean else EXACT,
         )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from kfqn_ref.experiments.data import Split
 from kfqn_ref.factors import input_mean, input_pair
-from kfqn_ref.method.step import KFQN, BlockState, State, Step
+from kfqn_ref.method.state import BlockState, State, Step
+from kfqn_ref.method.step import KFQN
 from kfqn_ref.network import Network, forward_backward
 from kfqn_ref.testing.tolerances import FLOAT64, inverse_update
 
@@ -42,12 +43,14 @@ def secant_residuals(
     sides = zip(blocks_of(before), blocks_of(after), records, *torch_H, strict=True)
     for old, new, record, torch_H_a, torch_H_g in sides:
         if new.H_a is not None and new.counts.updates_a > old.counts.updates_a:
-            H = old.H_a or method.start_H_a(_factor(new, record.a_bar), new.lambda_a, method.memory)
+            A_0 = _factor(new, record.a_bar)
+            start = method.options.input_inverse.start(A_0, new.lambda_a, method.memory)
+            H = old.H_a or start
             source = record.a_bar if new.A is None else new.A
             s, y = input_pair(H, input_mean(record.a_bar), source, lam=new.lambda_a)
             yield from _residuals(H.dense(), s, y, (new.H_a.dense(), torch_H_a), allowed)
         if new.counts.updates_g > old.counts.updates_g:
-            (s, y), _ = method.damp(old.H_g, new.s_g, new.y_g, method.mu1, new.lambda_g)
+            (s, y), _ = method.options.damp(old.H_g, new.s_g, new.y_g, method.mu1, new.lambda_g)
             yield from _residuals(old.H_g.dense(), s, y, (new.H_g.dense(), torch_H_g), allowed)
 
 

@@ -26,7 +26,8 @@ from kfqn_ref.experiments.verify.secant import blocks_of, secant_residuals
 from kfqn_ref.layers import Conv2d, Flatten, Linear, ReLU, Tanh
 from kfqn_ref.losses import SoftmaxCrossEntropy
 from kfqn_ref.method.presets import preset
-from kfqn_ref.method.step import KFQN, Step
+from kfqn_ref.method.state import Step
+from kfqn_ref.method.step import KFQN
 from kfqn_ref.method.train import fit
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN as TorchKFQN
@@ -97,7 +98,7 @@ class Comparison:
 
 def network_of(method: KFQN) -> Network:
     """The network that a method is compared on: with convolutions, unless it refuses them."""
-    return MLP if method.linear_only else CNN
+    return MLP if method.options.linear_only else CNN
 
 
 def batches(train: Split, steps: int = STEPS) -> list[Split]:

@@ -6,7 +6,7 @@ A check draws its cases, or constructs the one that attains a bound, and raises
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -18,12 +18,13 @@ from kfqn_ref.factors import input_factor
 from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, Record, Sigmoid, Tanh
 from kfqn_ref.lbfgs import lbfgs_dense
 from kfqn_ref.losses import SoftmaxCrossEntropy
-from kfqn_ref.method.step import KFQN, BlockState, State
+from kfqn_ref.method.convergent import Convergent
+from kfqn_ref.method.step import KFQN
 from kfqn_ref.network import Network, forward_backward
 from kfqn_ref.testing.law import at_most, equal
 from kfqn_ref.testing.tolerances import FLOAT64, norm, powell, rounding
-from kfqn_ref.theory import convergent, theorem
-from kfqn_ref.theory.convergent import Bounds, Convergent
+from kfqn_ref.theory import bounds, theorem
+from kfqn_ref.theory.bounds import Bounds
 from kfqn_ref.theory.loss_constants import Smoothness, smoothness
 
 Array = np.ndarray
@@ -34,11 +35,11 @@ class Variant:
     """All that the theorem is made of; a mutant has another value in one of the fields."""
 
     method: Callable[..., Convergent] = Convergent
-    pair_bound: Callable[[float, float, float], float] = convergent.pair_bound
-    kantorovich: Callable[[float, float], float] = convergent.kantorovich
-    lbfgs_bounds: Callable[..., Bounds] = convergent.lbfgs_bounds
-    input_bounds: Callable[..., Bounds] = convergent.input_bounds
-    input_radii: Callable[[Network, Array], list[tuple[float, int]]] = convergent.input_radii
+    pair_bound: Callable[[float, float, float], float] = bounds.pair_bound
+    kantorovich: Callable[[float, float], float] = bounds.kantorovich
+    lbfgs_bounds: Callable[..., Bounds] = bounds.lbfgs_bounds
+    input_bounds: Callable[..., Bounds] = bounds.input_bounds
+    input_radii: Callable[[Network, Array], list[tuple[float, int]]] = bounds.input_radii
     smoothness: Callable[[Network, Array, Array], Smoothness] = smoothness
     largest_step: Callable[[float, Bounds], float] = theorem.largest_step
     sampling_variance: Callable[..., float] = theorem.sampling_variance
@@ -57,7 +58,8 @@ def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
         )
         M, method = variant.pair_bound(gamma, mu1, lam), variant.method(gamma=gamma)
         drawn, y = rng.standard_normal((2, d)) * 10.0 ** rng.integers(-2, 3, (2, 1))
-        (s, y_), _ = method.damp(method.start_H_g(d, 3), drawn, y, mu1, lam)
+        H_0 = method.options.output_inverse.start(d, gamma, 3)
+        (s, y_), _ = method.options.damp(H_0, drawn, y, mu1, lam)
         slope = (
             M * norm(y) + 2 * M * lam * norm(s) + 2 * lam * norm(y_)
         )  # of the three, as functions of s̃
@@ -72,10 +74,11 @@ def bounds_of_pairs_are_attained(variant: Variant) -> None:
     """M_g by ``s = mu1 gamma y``, κ̂ by the pair of :func:`extremal_pair`."""
     for mu1, gamma, lam in product((0.1, 0.5), (0.1, 1.0, 10.0), (0.1, 1.0, 10.0)):
         M, method = variant.pair_bound(gamma, mu1, lam), variant.method(gamma=gamma)
-        H, e, f = method.start_H_g(2, 3), *np.eye(2)
-        (s, y), _ = method.damp(H, mu1 * gamma * e, e, mu1, lam)
+        H = method.options.output_inverse.start(2, gamma, 3)
+        e, f = np.eye(2)
+        (s, y), _ = method.options.damp(H, mu1 * gamma * e, e, mu1, lam)
         equal("ỹᵀỹ", y @ y, "M_g s̃ᵀỹ", M * (s @ y), rounding(FLOAT64.u, 2, norm(y) ** 2))
-        (s, y), _ = method.damp(H, *extremal_pair(mu1, gamma, lam, e, f), mu1, lam)
+        (s, y), _ = method.options.damp(H, *extremal_pair(mu1, gamma, lam, e, f), mu1, lam)
         ratio = float((s @ s) * (y @ y) / (s @ y) ** 2)
         equal(
             "‖s̃‖²‖ỹ‖²/(s̃ᵀỹ)²",
@@ -179,19 +182,16 @@ def negative_curvature_repeats(method: KFQN, n: int) -> list[float]:
     Outputs move by −1, their gradients by +1, again and again, as on a concave stretch of the loss.
     With one output every damped pair alone makes the next ``H_g``.
     """
-    ones, zero = np.ones((1, 1, 1)), np.zeros(1)
-    H_a, H_g = (
-        method.start_H_a(np.zeros((1, 1)), 1.0, method.memory),
-        method.start_H_g(1, method.memory),
-    )
-    lambda_a, lambda_g = method.split(method.damping, 1)
-    block = BlockState(ones[0], H_a, H_g, zero, zero, lambda_a=lambda_a, lambda_g=lambda_g, T=1)
-    state = State(0, (block,))
+    ones = np.ones((1, 1, 1))
+    first = Record(ones, ones, -ones)
+    second = Record(ones, 0 * ones, 0 * ones)
+    lambda_a, lambda_g = method.options.split(method.damping, 1)
+    (block,) = method.init((ones[0],)).blocks
+    block = replace(block, lambda_a=lambda_a, lambda_g=lambda_g, T=1)
     norms = []
     for _ in range(n):
-        first = Record(ones, ones, -ones)
-        state = method.update(state, (first,), (Record(ones, 0 * ones, 0 * ones),))
-        norms.append(1 / float(state.blocks[0].H_g.dense()[0, 0]))
+        block = method.update_output(block, first, second)
+        norms.append(1 / float(block.H_g.dense()[0, 0]))
     return norms
 
 
@@ -252,8 +252,8 @@ def tightness(
     ``hi`` is the largest ``‖H‖ / κ_hi`` that was found, ``lo`` the largest ``κ_lo ‖B‖``; 1 is the
     bound.
     """
-    bound = convergent.lbfgs_bounds(
-        lam, convergent.pair_bound(gamma, mu1, lam), gamma=gamma, memory=memory, d=d
+    bound = bounds.lbfgs_bounds(
+        lam, bounds.pair_bound(gamma, mu1, lam), gamma=gamma, memory=memory, d=d
     )
 
     def spectrum(z: Array) -> Array:

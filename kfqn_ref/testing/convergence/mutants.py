@@ -3,7 +3,7 @@ reject it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,13 +11,15 @@ from kfqn_ref._typing import InverseEstimate, Pair
 from kfqn_ref.factors import input_factor
 from kfqn_ref.layers import Blocks
 from kfqn_ref.lbfgs import LBFGSInverse
-from kfqn_ref.method.options import dp_dlm, lbfgs_output_start
-from kfqn_ref.method.step import KFQN, State, Step
+from kfqn_ref.method.convergent import Convergent
+from kfqn_ref.method.options import DpDlm, H0Damp, LbfgsOutput
+from kfqn_ref.method.state import State, Step
+from kfqn_ref.method.step import KFQN
 from kfqn_ref.network import Network, forward_backward
 from kfqn_ref.testing.convergence import checks as c
 from kfqn_ref.testing.convergence.lemmas import Array, Variant
-from kfqn_ref.theory import convergent, theorem
-from kfqn_ref.theory.convergent import Bounds, Convergent
+from kfqn_ref.theory import bounds, theorem
+from kfqn_ref.theory.bounds import Bounds
 from kfqn_ref.theory.loss_constants import Smoothness, smoothness
 
 
@@ -30,28 +32,33 @@ class Mutant(NamedTuple):
 
 
 def _without_checks(**values: Any) -> type[Convergent]:
-    """Return the method with values that its own checks would refuse."""
+    """Return the method with values, its own or options, that its own checks would refuse."""
+    own = values.keys() & {field.name for field in fields(Convergent)}
 
     @dataclass(frozen=True)
     class Unchecked(Convergent):
         def __post_init__(self) -> None:
-            for field in fields(
-                Convergent
-            ):  # 'replace' copies the wrong value: it must pass the checks
-                if field.name in values:
-                    object.__setattr__(self, field.name, field.default)
+            # 'replace' copies the wrong values, so that right ones stand here for the checks
+            self._set(Convergent())
             super().__post_init__()
-            for name, value in values.items():
-                object.__setattr__(self, name, value)
+            for name in own:
+                object.__setattr__(self, name, values[name])
+            inner = {name: values[name] for name in values.keys() - own}
+            object.__setattr__(self, "options", replace(self.options, **inner))
+
+        def _set(self, right: Convergent) -> None:
+            for name in own:
+                object.__setattr__(self, name, getattr(right, name))
+            inner = {name: getattr(right.options, name) for name in values.keys() - own}
+            object.__setattr__(self, "options", replace(self.options, **inner))
 
     return Unchecked
 
 
 @dataclass(frozen=True)
-class _GammaInverted(Convergent):
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "start_H_g", partial(lbfgs_output_start, gamma=1 / self.gamma))
+class _GammaInverted(LbfgsOutput):
+    def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
+        return super().start(d_g, 1 / gamma, memory)
 
 
 @dataclass(frozen=True)
@@ -73,27 +80,34 @@ class _OwnFactor(Convergent):
 
 
 @dataclass(frozen=True)
-class _NothingDropped(Convergent):
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        start = self.start_H_g
-        object.__setattr__(self, "start_H_g", lambda d_g, memory: start(d_g, 10 * memory))
+class _NothingDropped(LbfgsOutput):
+    def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
+        return super().start(d_g, gamma, 10 * memory)
 
 
-def _undamped(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> tuple[Pair, bool]:
+Damped = tuple[Pair, bool]
+
+
+class _Rule(NamedTuple):
+    """A damping made of a function."""
+
+    rule: Callable[[InverseEstimate, Array, Array, float, float], Damped]
+    damping_below: float | None = None
+
+    def __call__(self, H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> Damped:
+        return self.rule(H, s, y, mu1, lam)
+
+
+def _undamped(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> Damped:
     return Pair(s, y), False
 
 
-def _without_lm(
-    H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
-) -> tuple[Pair, bool]:
-    pair, acted = convergent.h0(H, s, y, mu1, lam)
+def _without_lm(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> Damped:
+    pair, acted = H0Damp()(H, s, y, mu1, lam)
     return Pair(pair.s, y), acted
 
 
-def _swapped_weights(
-    H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float
-) -> tuple[Pair, bool]:
+def _swapped_weights(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> Damped:
     assert isinstance(H, LBFGSInverse), "only L-BFGS has a gamma"
     sy, yHy = s @ y, H.gamma * (y @ y)
     theta = 1.0 if sy >= mu1 * yHy else mu1 * yHy / (yHy - sy)
@@ -105,9 +119,9 @@ def _lbfgs_bounds(
     mu: float, M: float, *, gamma: float, memory: int, d: int, mistake: str
 ) -> Bounds:
     def right(gamma: float = gamma, memory: int = memory) -> Bounds:
-        return convergent.lbfgs_bounds(mu, M, gamma=gamma, memory=memory, d=d)
+        return bounds.lbfgs_bounds(mu, M, gamma=gamma, memory=memory, d=d)
 
-    root = convergent.kantorovich(mu, M) ** (memory / 2)
+    root = bounds.kantorovich(mu, M) ** (memory / 2)
     wrong = {
         "exponent p - 1": Bounds(right().lo, right(memory=memory - 1).hi),
         "exponent p + 1": Bounds(right().lo, right(memory=memory + 1).hi),
@@ -120,7 +134,7 @@ def _lbfgs_bounds(
 
 
 def _input_radii(network: Network, x: Array, *, mistake: str) -> list[tuple[float, int]]:
-    radii = convergent.input_radii(network, x)
+    radii = bounds.input_radii(network, x)
     if mistake == "mean over t":
         return [(R_a / T, T) for R_a, T in radii]
     return [(R_a - T, T) for R_a, T in radii]  # without the 1 that stands for the bias
@@ -154,7 +168,7 @@ def _not_divided(sigma2: float, m: int, population: int | None = None) -> float:
 
 
 def _above(method: KFQN, R_a: float, lam: float, d: int) -> Bounds:
-    return Bounds(1 / lam, convergent.input_bounds(method, R_a, lam, d).hi)
+    return Bounds(1 / lam, bounds.input_bounds(method, R_a, lam, d).hi)
 
 
 class _Unchecked(theorem.Rate):
@@ -214,24 +228,32 @@ MUTANTS = (
     Mutant("gamma inverted in κ_hi", _bounds("gamma inverted above"), c.eigenvalues_stay_bounded),
     Mutant("gamma inverted in κ_lo", _bounds("gamma inverted below"), c.number_of_M_is_attained),
     Mutant("M once, not once a pair", _bounds("one M"), c.number_of_M_is_attained),
-    Mutant("gamma inverted in H_0", Variant(method=_GammaInverted), c.bounds_of_pairs_are_attained),
     Mutant(
-        "damping against H_k, not H_0", _method(damp=dp_dlm), c.negative_curvature_leaves_B_bounded
+        "gamma inverted in H_0",
+        _method(output_inverse=_GammaInverted()),
+        c.bounds_of_pairs_are_attained,
     ),
-    Mutant("the pair is not damped", _method(damp=_undamped), c.eigenvalues_stay_bounded),
+    Mutant(
+        "damping against H_k, not H_0", _method(damp=DpDlm()), c.negative_curvature_leaves_B_bounded
+    ),
+    Mutant("the pair is not damped", _method(damp=_Rule(_undamped)), c.eigenvalues_stay_bounded),
     Mutant(
         "no Levenberg-Marquardt damping",
-        _method(damp=_without_lm),
+        _method(damp=_Rule(_without_lm)),
         c.pairs_of_h0_damping_are_bounded,
     ),
     Mutant(
         "mu1 and 1 − mu1 swapped in θ",
-        _method(damp=_swapped_weights),
+        _method(damp=_Rule(_swapped_weights)),
         c.pairs_of_h0_damping_are_bounded,
     ),
-    Mutant("the memory drops nothing", Variant(method=_NothingDropped), c.eigenvalues_stay_bounded),
+    Mutant(
+        "the memory drops nothing",
+        _method(output_inverse=_NothingDropped()),
+        c.eigenvalues_stay_bounded,
+    ),
     Mutant("momentum left on", _method(momentum=0.9), c.direction_is_unbiased),
-    Mutant("H_a starts from batch 0", _method(first_factor=input_factor), c.direction_is_unbiased),
+    Mutant("H_a starts from batch 0", _method(starts_from_batch=True), c.direction_is_unbiased),
     Mutant(
         "H_a is that of the step's own batch", Variant(method=_OwnFactor), c.direction_is_unbiased
     ),

@@ -18,11 +18,11 @@ from hypothesis.stateful import (
 
 from kfqn_ref.layers import Record
 from kfqn_ref.lbfgs import LBFGSInverse
-from kfqn_ref.method.step import BlockState, State
+from kfqn_ref.method.convergent import LEAN
 from kfqn_ref.testing.convergence.lemmas import Array, Variant, extremal_pair
 from kfqn_ref.testing.law import at_most
 from kfqn_ref.testing.tolerances import FLOAT64, rounding
-from kfqn_ref.theory.convergent import LEAN_INPUT, Bounds, sample_norms
+from kfqn_ref.theory.bounds import Bounds, sample_norms
 
 THIRDS = st.sampled_from([0.1, 1.0, 10.0])
 EFFORT = settings(
@@ -64,7 +64,7 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
             scales=st.tuples(THIRDS, THIRDS),
             mu1=st.sampled_from([0.1, 0.2, 0.5]),
             pair_decay=st.sampled_from([0.0, 0.9]),
-            kind=st.sampled_from([{}, LEAN_INPUT]),
+            kind=st.sampled_from([{}, {"options": LEAN}]),
             data=st.data(),
         )
         def begin(
@@ -75,21 +75,15 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
             options = {"damping": damping, "gamma": gamma, "mu1": mu1, "pair_decay": pair_decay}
             method = self.method = variant.method(memory=memory, **options, **kind)
             self.samples = np.array([[data.draw(vectors(d_a)) for _ in range(T)] for _ in range(3)])
-            lambda_a, lambda_g = method.split(damping, T)
-            H_a = method.start_H_a(method.first_factor(self.samples), lambda_a, memory)
-            zero = np.zeros(d_g)
-            H_g, M = method.start_H_g(d_g, memory), np.zeros((d_g, d_a))
-            block = BlockState(M, H_a, H_g, zero, zero, lambda_a=lambda_a, lambda_g=lambda_g, T=T)
-            self.state = State(0, (block,))
+            lambda_a, lambda_g = method.options.split(damping, T)
+            H_a = method.options.input_inverse.start(np.zeros((d_a, d_a)), lambda_a, memory)
+            (block,) = method.init((np.zeros((d_g, d_a)),)).blocks
+            self.block = replace(block, H_a=H_a, lambda_a=lambda_a, lambda_g=lambda_g, T=T)
             M_g = variant.pair_bound(gamma, mu1, lambda_g)
             self.bound_g = variant.lbfgs_bounds(lambda_g, M_g, gamma=gamma, memory=memory, d=d_g)
             radius = float(sample_norms(self.samples).max())
             self.bound_a = variant.input_bounds(method, radius, lambda_a, d_a)
             self.e = np.eye(d_g)[0]
-
-        @property
-        def block(self) -> BlockState:
-            return self.state.blocks[0]
 
         @property
         def pairs(self) -> LBFGSInverse:
@@ -103,15 +97,15 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
             a_bar = self.samples[rows]
             zeros = np.zeros((len(rows), self.block.T, s.size))
             first = Record(a_bar, zeros, zeros)
-            self.state = self.method.update(
-                self.state, (first,), (Record(a_bar, first.h + s, first.Dh + y),)
-            )
+            second = Record(a_bar, first.h + s, first.Dh + y)
+            learnt = self.method.update_input(self.block, a_bar)
+            self.block = self.method.update_output(learnt, first, second)
 
         def keep(self, n: int) -> None:
             """Leave only the newest n pairs of ``H_g``."""
             H = self.pairs
             kept = replace(H, S=H.S[len(H.S) - n :], Y=H.Y[len(H.Y) - n :])
-            self.state = State(self.state.k, (replace(self.block, H_g=kept),))
+            self.block = replace(self.block, H_g=kept)
 
         @rule(
             data=st.data(),
@@ -150,7 +144,7 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
 
         @invariant()
         def within_bounds(self) -> None:
-            if not hasattr(self, "state"):  # hypothesis asks once before begin
+            if not hasattr(self, "block"):  # hypothesis asks once before begin
                 return
             assert self.block.H_a is not None, "begin sets it"
             H_a, H_g = self.block.H_a.dense(), self.block.H_g.dense()

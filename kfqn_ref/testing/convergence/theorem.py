@@ -12,13 +12,14 @@ import numpy as np
 from kfqn_ref.factors import input_factor
 from kfqn_ref.layers import AvgPool2d, Blocks, Conv2d, Flatten, Linear, Sigmoid, Tanh
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
-from kfqn_ref.method.step import State
+from kfqn_ref.method.convergent import LEAN, Convergent
+from kfqn_ref.method.state import State
 from kfqn_ref.network import Network, forward_backward
 from kfqn_ref.testing.convergence.lemmas import Array, Variant
 from kfqn_ref.testing.law import at_most, equal
 from kfqn_ref.testing.tolerances import FLOAT64, rounding
-from kfqn_ref.theory import convergent, theorem
-from kfqn_ref.theory.convergent import LEAN_INPUT, Bounds, Convergent
+from kfqn_ref.theory import bounds, theorem
+from kfqn_ref.theory.bounds import Bounds
 from kfqn_ref.theory.loss_constants import smoothness
 
 
@@ -91,10 +92,10 @@ def direction_is_unbiased(variant: Variant) -> None:
     """AS.2: ``E θ_{k+1} = θ_k − c (k+1)^(−b) H_k ∇f``, the mean being taken over every
     mini-batch.
     """
-    for problem, kind, steps in product(problems(), ({}, LEAN_INPUT), (0, 1, 4)):
+    for problem, kind, steps in product(problems(), ({}, {"options": LEAN}), (0, 1, 4)):
         method, params, state = after(variant, problem, steps, lr=0.5, **kind)
         block = state.blocks[0]
-        lambda_a = method.split(method.damping, 1)[0]
+        lambda_a = method.options.split(method.damping, 1)[0]
         P = block.H_g @ problem.gradient(params)
         P = (block.H_a @ P.T).T if block.H_a is not None else P / lambda_a
         moved = [
@@ -129,7 +130,7 @@ def _one_step(
     variant: Variant, problem: Problem, method: Convergent, params: Blocks, state: State, m: int
 ) -> None:
     L, sigma2, f_low = variant.smoothness(problem.network, problem.x, problem.target)
-    kappa = convergent.constants(method, problem.network, problem.x).kappa
+    kappa = bounds.constants(method, problem.network, problem.x).kappa
     alpha = variant.largest_step(L, kappa)
     f, grad2 = problem.value(params), float((problem.gradient(params) ** 2).sum())
     variance = variant.sampling_variance(sigma2, m, len(problem.x))
@@ -238,7 +239,7 @@ def theorem_holds_along_runs(variant: Variant) -> None:
     for problem in problems():
         method = variant.method(**OPTIONS)
         L, sigma2, f_low = variant.smoothness(problem.network, problem.x, problem.target)
-        kappa = convergent.constants(method, problem.network, problem.x).kappa
+        kappa = bounds.constants(method, problem.network, problem.x).kappa
         method = replace(method, lr=variant.largest_step(L, kappa))
         start = problem.network.init(np.random.default_rng(0))
         variance = variant.sampling_variance(sigma2, 2, len(problem.x))

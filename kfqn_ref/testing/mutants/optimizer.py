@@ -9,8 +9,9 @@ import numpy as np
 
 import kfqn_ref as ref
 from kfqn_ref import DenseInverse, InverseEstimate, LBFGSInverse, Pair
-from kfqn_ref.method import options, step
-from kfqn_ref.method.step import KFQN, State, Step
+from kfqn_ref.method import guards, options, step
+from kfqn_ref.method.state import State, Step
+from kfqn_ref.method.step import KFQN
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.mutants import factors
 from kfqn_ref.testing.mutants.lbfgs import drops_newest
@@ -38,10 +39,13 @@ def _with_options(
     mutant("optimizer_steps", mistake)(optimizer_steps)
 
 
-_direction, _update, _step = KFQN.direction, KFQN.update, KFQN.step
-_update_input, _update_output, _accept, _start = (
-    KFQN._update_input, KFQN._update_output, KFQN._accept, KFQN._start,
-)  # fmt: skip  # the methods as they are
+# the methods as they are
+_direction = KFQN.direction
+_step = KFQN.step
+_start = KFQN._start
+_update_input = KFQN.update_input
+_update_output = KFQN.update_output
+_updated = guards.updated
 
 
 def _swapped_momentum(self: KFQN, params: Any, state: State, grads: Any) -> Any:
@@ -123,16 +127,25 @@ def _no_nan_guard(
     self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
 ) -> Step:
     with (
-        patch.object(step, "_all_finite", lambda arrays: True),
-        patch.object(step.np, "isfinite", np.ones_like),
+        patch.object(guards, "finite", lambda *arrays: True),
+        patch.object(guards.np, "isfinite", np.ones_like),
     ):
         return _step(self, network, params, state, x, target)
 
 
-def _input_second(self: KFQN, state: State, first: Any, second: Any) -> State:
+def _input_second(
+    self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
+) -> Step:
     """The input pair from the second pass's inputs."""
-    mixed = tuple(a._replace(a_bar=b.a_bar) for a, b in zip(first, second, strict=True))
-    return _update(self, state, mixed, second)
+
+    def later(self: KFQN, block: Any, first: Any, second: Any) -> Any:
+        return _update_output(self, _update_input(self, block, second.a_bar), first, second)
+
+    with (
+        patch.object(KFQN, "update_input", lambda self, block, *args, **kwargs: block),
+        patch.object(KFQN, "update_output", later),
+    ):
+        return _step(self, network, params, state, x, target)
 
 
 def _always_update(
@@ -166,12 +179,12 @@ def _damped_always(self: KFQN, block: Any, first: Any, second: Any) -> Any:
     return replace(after, counts=replace(after.counts, damped_g=after.counts.updates_g))
 
 
-def _skip_positive(self: KFQN, H: Any, pair: Pair, g: Array) -> Any:
-    return None if pair.s @ pair.y > 0 else _accept(self, H, pair, g)
+def _skip_positive(H: Any, pair: Pair, g: Array, *, skip_below: float) -> Any:
+    return None if pair.s @ pair.y > 0 else _updated(H, pair, g, skip_below=skip_below)
 
 
-def _asymmetric(self: KFQN, H: Any, pair: Pair, g: Array) -> Any:
-    accepted = _accept(self, H, pair, g)
+def _asymmetric(H: Any, pair: Pair, g: Array, *, skip_below: float) -> Any:
+    accepted = _updated(H, pair, g, skip_below=skip_below)
     return DenseInverse(np.tril(accepted.H)) if isinstance(accepted, DenseInverse) else accepted
 
 
@@ -235,24 +248,24 @@ for _entry in (
     ("no_nan_guard", "a gradient that is not finite is used", KFQN, "step", _no_nan_guard),
     ("always_update", "the curvature interval is ignored", KFQN, "step", _always_update),
     ("late_interval", "curvature updates at the wrong iterations", KFQN, "step", _late_interval),
-    ("input_second", "the input pair from the second pass", KFQN, "update", _input_second),
+    ("input_second", "the input pair from the second pass", KFQN, "step", _input_second),
     (
         "silent_skip",
         "a silent skip: the pair is counted as accepted and not used",
         KFQN,
-        "_update_output",
+        "update_output",
         _silent_skip,
     ),
-    ("uncounted", "updates of the input side are not counted", KFQN, "_update_input", _uncounted),
+    ("uncounted", "updates of the input side are not counted", KFQN, "update_input", _uncounted),
     (
         "damped_always",
         "every accepted pair is counted as damped",
         KFQN,
-        "_update_output",
+        "update_output",
         _damped_always,
     ),
-    ("skip_positive", "skip where sᵀy > 0", KFQN, "_accept", _skip_positive),
-    ("asymmetric", "only the lower half of H is written", KFQN, "_accept", _asymmetric),
+    ("skip_positive", "skip where sᵀy > 0", guards, "updated", _skip_positive),
+    ("asymmetric", "only the lower half of H is written", guards, "updated", _asymmetric),
     ("start_identity", "H_a starts from I", KFQN, "_start", _start_identity),
     ("start_T", "|T| of the layer recorded as 1", KFQN, "_start", _start_undamped_T),
     (
@@ -321,10 +334,9 @@ def _per_location(*args: Any, **options: Any) -> Any:
     """A is formed for the first H_a, for its moving average, and used by the Hessian action: all
     with the factor.
     """
-    first = {"first_factor": factors.factor_per_location}
     action = patch("kfqn_ref.factors.hessian_action", factors.action_per_location)
     with action, patch.object(step, "input_factor", factors.factor_per_location):
-        return reference.optimizer_steps(*args, **(options | first))
+        return reference.optimizer_steps(*args, **options)
 
 
 _per_location.__name__ = "factor_per_location"
@@ -333,7 +345,7 @@ mutant("optimizer_steps", "1/|T| wrongly in A")(_per_location)
 # BFGS does not see it (theorem 8).
 
 _patched(
-    "factor_swapped", "moving-average weights of A swapped", KFQN, "_update_input", _swapped_factor
+    "factor_swapped", "moving-average weights of A swapped", KFQN, "update_input", _swapped_factor
 )
 _with_options(
     "factor_of_batch",

@@ -1,106 +1,18 @@
-"""The variant with a convergence theorem, and its eigenvalue constants (book: convergence).
+"""The eigenvalue bounds of the variant with a convergence theorem (book: convergence).
 
-Against KF-QN-CNN(L): no momentum, step sizes ``α_k = lr (k + 1)^(−b)``, Powell's damping against
-``H_0 = gamma I`` (7.1), and an ``H_a`` that is exact or L-BFGS. A step uses only what earlier
-mini-batches left, so that given the past its direction is an unbiased estimate of ``H ∇f``; ``H_a``
-starts as ``λ_A⁻¹ I``, or from a warm start.
-
-Mini-batches must be drawn independently of each other, every sample with the same chance: then AS.2
-holds.
+Lemma A bounds L-BFGS, Lemma B both sides of a block; :func:`constants` puts them together for a
+network: with them ``κ_lo I ⪯ H_k ⪯ κ_hi I`` at all iterations and at any weights.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from kfqn_ref._typing import Array, InverseEstimate, Pair, require
+from kfqn_ref._typing import Array
 from kfqn_ref.layers import Layer, Sigmoid, Tanh
-from kfqn_ref.method.options import (
-    exact_input_start,
-    h0,
-    lbfgs_output_start,
-    lean_input_start,
-    no_factor,
-)
+from kfqn_ref.method.convergent import Convergent
 from kfqn_ref.method.step import KFQN
 from kfqn_ref.network import Network
-
-LEAN_INPUT = {"start_H_a": lean_input_start, "renew_H_a": None}
-"""Fields of :class:`Convergent` that make ``H_a`` L-BFGS on the pairs (5.1) instead of an exact
-inverse.
-"""
-
-
-@dataclass(frozen=True)
-class Convergent(KFQN):
-    """KF-QN-CNN(L) as the convergence theorem needs it; ``H_a`` exact, or L-BFGS with
-    ``**LEAN_INPUT``.
-
-    Args:
-        lr: c of ``α_k = c (k + 1)^(−b)``, positive; the theorem wants ``c <= 1 / (L κ_hi)``.
-        step_decay: b, in (1/2, 1).
-        gamma: scale of ``H_0 = gamma I`` of ``H_g``, positive.
-        momentum: 0.
-        weight_decay: τ; the theorem is then about ``f + ½ τ ‖θ‖²``, whose L is larger by τ.
-        memory: p; keep it small where the constants matter, they grow like ``κ̂^p``.
-
-    Raises:
-        ValueError: a value outside its range; the message names the assumption that it breaks.
-
-    Source: derived here, in the framework of wang2017sqn.
-    """
-
-    step_decay: float = 0.7
-    gamma: float = 1.0
-    momentum: float = 0.0
-    damp: Callable[[InverseEstimate, Array, Array, float, float], tuple[Pair, bool]] = h0
-    first_factor: Callable[[Array], Array] = no_factor
-    renew_H_a: Callable[[Array, float, int], InverseEstimate] | None = exact_input_start
-
-    def __post_init__(self) -> None:
-        require(
-            (0 < self.lr < np.inf, "lr must be positive (AS.4: alpha_k > 0)", self.lr),
-            (
-                0.5 < self.step_decay < 1,
-                "step_decay b must be in (1/2, 1) (AS.4: sum alpha_k diverges, sum alpha_k² does not)",
-                self.step_decay,
-            ),
-            (
-                0 < self.gamma < np.inf,
-                "gamma must be positive (AS.5: H_0 = gamma I, definite)",
-                self.gamma,
-            ),
-            (
-                0 < self.damping < np.inf,
-                "damping must be positive (AS.5: λ_A, λ_G > 0)",
-                self.damping,
-            ),
-            (
-                self.memory >= 1,
-                "memory must be at least 1 (AS.5: H_g keeps p >= 1 pairs)",
-                self.memory,
-            ),
-            (
-                self.square_decay == 0,
-                "square_decay must be 0 (AS.2: as momentum)",
-                self.square_decay,
-            ),
-            (
-                self.momentum == 0,
-                "momentum must be 0 (AS.2: an unbiased gradient times H_k)",
-                self.momentum,
-            ),
-            (
-                self.renew_H_a is not None or self.start_H_a is lean_input_start,
-                "H_a must be exact or L-BFGS (AS.5: at most p pairs from a multiple of I)",
-                self.start_H_a,
-            ),
-        )
-        object.__setattr__(self, "start_H_g", partial(lbfgs_output_start, gamma=self.gamma))
-        super().__post_init__()
 
 
 class Bounds(NamedTuple):
@@ -163,7 +75,7 @@ def input_bounds(method: KFQN, R_a: float, lam: float, d: int) -> Bounds:
         R_a: bound of ``‖A‖``.   lam: λ_A.   d: d_a.
     """
     M = R_a + lam
-    if method.renew_H_a is not None:
+    if method.options.input_inverse.renews:
         return Bounds(1 / M, 1 / lam)
     lo = lbfgs_bounds(lam, M, gamma=1 / M, memory=method.memory, d=d).lo
     return Bounds(lo, lbfgs_bounds(lam, M, gamma=1 / lam, memory=method.memory, d=d).hi)
@@ -205,7 +117,7 @@ def constants(method: Convergent, network: Network, x: Array) -> Constants:
     """
     layers = []
     for (d_g, d_a), (R_a, T) in zip(network.block_shapes, input_radii(network, x), strict=True):
-        lambda_a, lambda_g = map(float, method.split(method.damping, T))
+        lambda_a, lambda_g = map(float, method.options.split(method.damping, T))
         M_g = pair_bound(method.gamma, method.mu1, lambda_g)
         H_a = input_bounds(method, R_a, lambda_a, d_a)
         H_g = lbfgs_bounds(lambda_g, M_g, gamma=method.gamma, memory=method.memory, d=d_g)
