@@ -16,10 +16,8 @@ from kfqn_ref.optim import KFQN
 
 from .models import cnn, run
 
-DEATHS, LENGTH = (
-    20,
-    160,
-)  # a life takes two steps and 10 ms at most: none reaches the end before the last
+DEATHS = 20
+LENGTH = 160  # a life takes two steps and 10 ms at most: none reaches the end before the last
 
 
 def training(folder: Path, progress: Any) -> None:
@@ -42,7 +40,10 @@ def main(folder: Path) -> list[int | None]:
     """Return the exit codes of 20 lives that are killed in a step or in a write, and of one that is
     not.
     """
-    forked, rng, codes = multiprocessing.get_context("fork"), random.Random(0), []
+    forked = multiprocessing.get_context("fork")
+    KFQN(cnn())  # torch imports some of its modules now: once, and not in every life
+    rng = random.Random(0)
+    codes = []
     for death in range(DEATHS + 1):
         ours, theirs = forked.Pipe(duplex=False)
         process = forked.Process(target=training, args=(folder, theirs))

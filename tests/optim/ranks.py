@@ -1,13 +1,17 @@
-"""One rank of the tests of data parallelism, or the batch alone: arguments
-``RANK WORLD PORT OUT START``.
+"""The ranks of the tests of data parallelism, and the batch alone:
+``python -m tests.optim.ranks FOLDER``.
 
-Writes what every variant's run left. ``START`` is what the batch alone wrote: runs go on from it,
-too.
+Every rank writes what its variants' runs left, as ``FOLDER/WORLD-RANK.pt``; runs go on from what
+the batch alone wrote, too.
 """
 
+import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkContext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 from kfqn_ref.experiments.bench.measure import state_bytes
 from kfqn_ref.optim import KFQN, PRESETS
 
-STEPS, BATCH = 20, 16
+WORLDS = (1, 2, 4)
+STEPS = 20
 HALF = STEPS // 2
+BATCH = 16
 OWNABLE = [
     *((preset, "dense") for preset in PRESETS if not preset.endswith("2020")),
     ("kfqn_cnn", "lbfgs"),
@@ -131,22 +137,58 @@ def warm(rank: int, world: int) -> dict[str, Tensor]:
     return {layer.name: opt.curvature(layer.module).H_a for layer in kept}
 
 
-def main() -> None:
-    rank, world, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+def alone(out: Path) -> None:
+    """Run every variant on the whole batches, in one process."""
     torch.set_num_threads(1)
-    if world == 1:
-        torch.save({**{v: run(v, rank, world) for v in PLAIN}, "warm": warm(0, 1)}, out)
-        return
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    alone = torch.load(sys.argv[5], weights_only=True)
+    found: dict[Any, Any] = {variant: run(variant, 0, 1) for variant in PLAIN}
+    torch.save({**found, "warm": warm(0, 1)}, out)
+
+
+def one_of(rank: int, world: int, folder: Path) -> None:
+    """Run every variant as one rank of a world, and go on from the checkpoints of one process."""
+    torch.set_num_threads(1)
+    meeting = dist.FileStore(str(folder / f"meeting-{world}"), world)
+    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=world)
+    start = torch.load(folder / "1-0.pt", weights_only=True)
     found: dict[Any, Any] = {v: run(v, rank, world) for v in (*PLAIN, *OWNED)}
-    found["resumed"] = {v: resume(v, alone[(*v[:2], False)]["half"], rank, world) for v in OWNED}
-    torch.save({**found, "warm": warm(rank, world)}, out)
+    found["resumed"] = {v: resume(v, start[(*v[:2], False)]["half"], rank, world) for v in OWNED}
+    torch.save({**found, "warm": warm(rank, world)}, folder / f"{world}-{rank}.pt")
     dist.destroy_process_group()
-    os._exit(
-        0
-    )  # a thread of gloo that outlives its group would abort the interpreter's own way out
+    # a thread of gloo that outlives its group would abort the interpreter's own way out
+    os._exit(0)
+
+
+def together(forked: ForkContext, works: Sequence[tuple[Any, ...]]) -> None:
+    """Run each work, a function and its arguments, in a process of its own.
+
+    Raises:
+        RuntimeError: one of them failed; the others are ended.
+    """
+    processes = [forked.Process(target=work, args=args) for work, *args in works]
+    for process in processes:
+        process.start()
+    waiting = {process.sentinel: process for process in processes}
+    while waiting:
+        for sentinel in wait([*waiting]):
+            ended = waiting.pop(sentinel)
+            ended.join()
+            if ended.exitcode:
+                for process in waiting.values():
+                    process.kill()
+                raise RuntimeError(f"a rank ended with {ended.exitcode}")
+
+
+def main(folder: Path) -> None:
+    """Run worlds of one, two and four ranks, forked from here: what is imported is imported once.
+
+    The folder must have a short life: ranks meet at files in it.
+    """
+    forked = multiprocessing.get_context("fork")
+    KFQN(model_for("kfqn_cnn"))  # torch imports some of its modules now
+    together(forked, [(alone, folder / "1-0.pt")])
+    for world in WORLDS[1:]:
+        together(forked, [(one_of, rank, world, folder) for rank in range(world)])
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -1,13 +1,11 @@
 """R ranks on R shards equal one process on the whole batch: real processes, gloo, every preset."""
 
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -29,44 +27,35 @@ from . import ranks
 from .models import close
 
 ROOT = Path(__file__).parents[2]
+Trained = Callable[[int], list[dict[Any, dict[str, Any]]]]
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+@pytest.fixture(scope="session")
+def trained(made_once: Callable[..., Path]) -> Trained:
+    """Return what every rank of a world wrote, by the size of the world."""
+    folder = made_once("ranks", train_all)
 
-
-@cache
-def trained(world: int) -> list[dict[Any, dict[str, Any]]]:
-    """What every rank of a world wrote."""
-    with TemporaryDirectory() as folder:
-        start = Path(folder) / "alone.pt"
-        if world > 1:
-            torch.save(trained(1)[0], start)
-        outs, port = [Path(folder) / f"{rank}.pt" for rank in range(world)], str(free_port())
-        commands = [
-            [sys.executable, "-m", ranks.__name__, *map(str, (r, world, port, out, start))]
-            for r, out in enumerate(outs)
-        ]
-        running = [
-            subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-            for command in commands
-        ]
-        try:
-            errors = [process.communicate(timeout=200)[1] for process in running]
-        finally:
-            for process in running:
-                process.kill()
-        assert not any(process.returncode for process in running), errors
+    @cache
+    def of_world(world: int) -> list[dict[Any, dict[str, Any]]]:
+        outs = [folder / f"{world}-{rank}.pt" for rank in range(world)]
         return [torch.load(out, weights_only=True) for out in outs]
+
+    return of_world
+
+
+def train_all(folder: Path) -> None:
+    command = [sys.executable, "-m", ranks.__name__, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize(
     "variant", [*ranks.PLAIN, *ranks.OWNED], ids=lambda v: "-".join(map(str, v))
 )
-def test_ranks_on_shards_equal_one_process_on_the_batch(world: int, variant: ranks.Variant) -> None:
+def test_ranks_on_shards_equal_one_process_on_the_batch(
+    trained: Trained, world: int, variant: ranks.Variant
+) -> None:
     (alone,) = trained(1)
     one = alone[(*variant[:2], False)]
     for rank in trained(world):
@@ -75,7 +64,7 @@ def test_ranks_on_shards_equal_one_process_on_the_batch(world: int, variant: ran
         assert rank[variant]["keys"] == one["keys"]  # a checkpoint goes from one to the other
 
 
-def test_vectors_travel_where_kfac_reduces_matrices() -> None:
+def test_vectors_travel_where_kfac_reduces_matrices(trained: Trained) -> None:
     (alone,), (first, _) = trained(1), trained(2)
     shapes = [layer.shape for layer in KFQN(ranks.model_for("kfqn_cnn")).layers]
     updates, loss = ranks.STEPS // 2, 8 * ranks.STEPS
@@ -95,7 +84,7 @@ def test_vectors_travel_where_kfac_reduces_matrices() -> None:
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("variant", ranks.OWNED, ids=lambda v: "-".join(v[:2]))
 def test_the_states_of_the_owners_make_up_the_state_of_one_process(
-    world: int, variant: ranks.Variant
+    trained: Trained, world: int, variant: ranks.Variant
 ) -> None:
     (alone,), found = trained(1), [rank[variant] for rank in trained(world)]
     assert sum(rank["state_bytes"] for rank in found) == alone[(*variant[:2], False)]["state_bytes"]
@@ -115,7 +104,9 @@ def test_the_states_of_the_owners_make_up_the_state_of_one_process(
 
 
 @pytest.mark.parametrize("variant", ranks.OWNED, ids=lambda v: "-".join(v[:2]))
-def test_a_checkpoint_goes_from_owners_to_one_process_and_back(variant: ranks.Variant) -> None:
+def test_a_checkpoint_goes_from_owners_to_one_process_and_back(
+    trained: Trained, variant: ranks.Variant
+) -> None:
     (alone,), found = trained(1), trained(2)
     plain = (*variant[:2], False)
     wanted = alone[plain]["weights"]
@@ -145,7 +136,7 @@ def test_what_the_updates_read_travels_and_nothing_else() -> None:
         assert [*map(float, pairs.to_reduce(PRESETS[preset]))] == [*map(float, wanted)]
 
 
-def test_a_warm_start_on_shards_is_that_of_the_batches() -> None:
+def test_a_warm_start_on_shards_is_that_of_the_batches(trained: Trained) -> None:
     (alone,), found = trained(1), trained(2)
     kept = {name: H_a for rank in found for name, H_a in rank["warm"].items()}
     assert kept.keys() == alone["warm"].keys()
