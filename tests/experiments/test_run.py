@@ -1,9 +1,7 @@
 """The training loop: an interrupted run, continued, is the uninterrupted one, bit for bit."""
 
 import json
-import os
-import subprocess
-import sys
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +25,9 @@ from kfqn_ref.experiments.train.run import (
 from kfqn_ref.experiments.train.settings import Settings
 from kfqn_ref.files import CheckpointError, load
 from kfqn_ref.method.presets import PRESETS
+
+from .. import warm
+from . import kills
 
 DATA = digits().first(120)
 SMALL = {"model": "mlp", "batch_size": 40, "epochs": 2}  # three steps an epoch
@@ -183,43 +184,10 @@ def test_other_data_are_refused(tmp_path):
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from kfqn_ref.experiments.train import run
-from kfqn_ref.experiments.data import digits
-from kfqn_ref.experiments.train.settings import Settings
-
-where, count, out = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-calls = 0
-
-def kill_at(function):
-    def counted(*args, **options):
-        global calls
-        calls += 1
-        if calls == count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **options)
-    return counted
-
-if where == "fsync":  # before the new file takes its name
-    os.fsync = kill_at(os.fsync)
-elif where == "rename":  # at the moment it takes it
-    Path.replace = kill_at(Path.replace)
-else:  # within an epoch
-    run.Run._finish_epoch = kill_at(run.Run._finish_epoch)
-settings = Settings(model="mlp", batch_size=40, epochs=2, dtype="float64")
-run.Run(settings, digits().first(120), out, resume=(out / run.CHECKPOINT).exists()).train()
-"""
-
-
 @pytest.mark.parametrize(("where", "count"), [("fsync", 5), ("rename", 4), ("epoch", 2)])
 def test_killed_at_a_bad_moment_the_run_goes_on_as_if_nothing_had_been(tmp_path, where, count):
-    command = [sys.executable, "-c", KILLED, where, str(count), str(tmp_path / "killed")]
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=False
-    )
-    assert done.returncode == -9, done.stderr.decode()
+    code, told = warm.Process(kills.train_and_die, where, count, tmp_path / "killed").end()
+    assert code == -signal.SIGKILL, told
     settings = Settings(model="mlp", batch_size=40, epochs=2, dtype="float64")
     assert load(tmp_path / "killed" / CHECKPOINT)["position"]["epoch"] < 2
     resumed = Run(settings, DATA, tmp_path / "killed", resume=True)

@@ -1,10 +1,7 @@
 """``kfqn train`` as a user meets it: files, messages, exit codes, Ctrl-C."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -14,6 +11,7 @@ import torch
 from kfqn_ref.experiments.train.command import line
 from kfqn_ref.files import load
 
+from .. import warm
 from ..command import kfqn, words
 from .idx_files import small_files
 
@@ -48,6 +46,7 @@ def test_results_are_never_overwritten(tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+FASHION = ["--data", "fashion-mnist"]
 WRONG = {
     "no --out": (["--epochs", "1"], "Missing option '--out'"),
     "optimizer": (["--optimizer", "newton"], "must be one of"),
@@ -66,7 +65,7 @@ WRONG = {
     "memory": (["--memory", "0"], "memory must be"),
     "interval": (["--curvature-interval", "0"], "curvature_interval must be"),
     "convolutions in 2020": (["--optimizer", "kbfgs_2020", "--model", "cnn"], "linear"),
-    "data folder": (["--data", "fashion-mnist", "--data-dir", "no/such"], "no/such does not exist; to get"),
+    "data folder": ([*FASHION, "--data-dir", "no/such"], "no/such does not exist; to get"),
     "digits in a folder": (["--data-dir", "somewhere"], "need no folder"),
     "nothing to resume": (["--resume"], "there is no checkpoint"),
     "unknown option": (["--speed", "9"], "No such option: --speed"),
@@ -110,28 +109,17 @@ def test_divergence_is_exit_code_1_with_advice(tmp_path):
 
 
 def test_ctrl_c_stops_after_the_step_saves_and_resumes(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "kfqn_ref",
-        "train",
-        "--out",
-        str(tmp_path),
-        *SHORT,
-        "--epochs",
-        "100000",
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    killer = threading.Timer(240, process.kill)  # the suite must not hang if the signal is lost
+    out = ("--out", str(tmp_path))
+    process = warm.Process(warm.command, "train", *out, *SHORT, "--epochs", "100000")
+    # the suite must not hang if the signal is lost
+    killer = threading.Timer(240, process.send, [signal.SIGKILL])
     killer.start()
-    while not (tmp_path / "curves.png").exists() and process.poll() is None:
+    while not (tmp_path / "curves.png").exists() and process.process.is_alive():
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate()
+    process.send(signal.SIGINT)
+    code, output = process.end()
     killer.cancel()
-    assert process.returncode == 130
+    assert code == 130, output
     assert "stopped and saved after step" in output
     position = load(tmp_path / "checkpoint.pt")["position"]
     assert position["epoch"] >= 1
@@ -144,18 +132,15 @@ def test_ctrl_c_stops_after_the_step_saves_and_resumes(tmp_path):
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(tmp_path):
     """SIGKILL after an epoch is announced: in its last writes, or in the next epoch."""
     options = ("--model", "mlp", "--train-size", "300", "--batch-size", "50", "--epochs", "12")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
     for death in range(3):
         resume = ["--resume"] if (killed / "checkpoint.pt").exists() else options
-        command = [sys.executable, "-m", "kfqn_ref", "train", "--out", str(killed), *resume]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment
-        ) as process:
-            assert process.stdout.readline().startswith("epoch"), death
-            time.sleep(0.004 * death)
-            process.kill()
-        assert process.returncode == -signal.SIGKILL
+        process = warm.Process(warm.command, "train", "--out", str(killed), *resume)
+        assert process.output.readline().startswith("epoch"), death
+        time.sleep(0.004 * death)
+        process.send(signal.SIGKILL)
+        code, _ = process.end()
+        assert code == -signal.SIGKILL
     assert kfqn("train", "--out", killed, "--resume").exit_code == 0
     assert kfqn("train", "--out", tmp_path / "whole", *options).exit_code == 0
     runs = [load(tmp_path / name / "checkpoint.pt") for name in ("killed", "whole")]

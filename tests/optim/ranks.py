@@ -1,5 +1,4 @@
-"""The ranks of the tests of data parallelism, and the batch alone:
-``python -m tests.optim.ranks FOLDER``.
+"""The ranks of the tests of data parallelism, and the batch alone: ``main(FOLDER)``.
 
 Every rank writes what its variants' runs left, as ``FOLDER/WORLD-RANK.pt``; runs go on from what
 the batch alone wrote, too.
@@ -7,7 +6,6 @@ the batch alone wrote, too.
 
 import multiprocessing
 import os
-import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from multiprocessing.connection import wait
@@ -188,7 +186,3 @@ def main(folder: Path) -> None:
     together(forked, [(alone, folder / "1-0.pt")])
     for world in WORLDS[1:]:
         together(forked, [(one_of, rank, world, folder) for rank in range(world)])
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

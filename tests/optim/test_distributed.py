@@ -1,7 +1,5 @@
 """R ranks on R shards equal one process on the whole batch: real processes, gloo, every preset."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import product
@@ -23,10 +21,10 @@ from kfqn_ref.optim import KFQN, PRESETS
 from kfqn_ref.optim.ownership import balanced
 from kfqn_ref.optim.update import Pairs
 
+from .. import warm
 from . import ranks
 from .models import close
 
-ROOT = Path(__file__).parents[2]
 Trained = Callable[[int], list[dict[Any, dict[str, Any]]]]
 
 
@@ -44,9 +42,8 @@ def trained(made_once: Callable[..., Path]) -> Trained:
 
 
 def train_all(folder: Path) -> None:
-    command = [sys.executable, "-m", ranks.__name__, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    code, told = warm.Process(ranks.main, folder).end()
+    assert code == 0, told
 
 
 @pytest.mark.parametrize("world", [2, 4])

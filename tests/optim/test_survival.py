@@ -6,8 +6,6 @@ import copy
 import json
 import math
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from kfqn_ref.method.presets import preset as reference_preset
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN, PRESETS
 
+from .. import warm
 from ..trajectories import batches, network_of
 from . import deaths
 from .models import closure_of, cnn, data, equal, mlp, model_for, run, tensors, weights
@@ -267,14 +266,13 @@ def test_five_thousand_float32_steps_keep_symmetry_and_definiteness() -> None:
 
 
 def test_twenty_deaths_in_steps_and_in_checkpoint_writes_change_nothing(tmp_path: Path) -> None:
-    """A fresh interpreter forks the lives: autograd's threads, which this one has used, survive no
+    """A warm process forks the lives: autograd's threads, which this one has used, survive no
     fork.
     """
-    command = [sys.executable, "-m", deaths.__name__, str(tmp_path)]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout) == [-signal.SIGKILL] * deaths.DEATHS + [0]
+    code, told = warm.Process(deaths.main, tmp_path).end()
+    assert code == 0, told
+    ends = json.loads((tmp_path / "ends.json").read_text())
+    assert ends == [-signal.SIGKILL] * deaths.DEATHS + [0]
     model = cnn(dtype=F32)
     opt = KFQN(model, lr=0.1)
     run(opt, model, deaths.LENGTH)
