@@ -31,11 +31,11 @@ $(READY): pyproject.toml constraints.txt
 verify: $(READY)  ## train the reference and the torch optimizer side by side and compare them
 	$(BIN)/kfqn verify --out out/verify
 
-test: $(READY)  ## the whole suite; WORKERS=n processes
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+test: $(READY)  ## the whole suite; WORKERS=n processes; outcomes in out/junit.xml
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --junitxml out/junit.xml $(ARGS)
 
 coverage: $(READY)  ## the suite with branch coverage
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 lint: $(READY)  ## ruff (rules and format) and pyright
 	$(BIN)/ruff check .
