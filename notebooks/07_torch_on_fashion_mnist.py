@@ -146,7 +146,7 @@ for name, module in model.named_children():
 # %% [markdown]
 # ## Change this and see
 #
-# * `preset="kbfgs_2022"` or `input_factor="lbfgs", memory=20`: less memory, other numbers.
+# * `preset="kbfgs_2022"` or `input_inverse="lbfgs", memory=20`: less memory, other numbers.
 # * A learning-rate scheduler: `torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)`, one `scheduler.step()` a step.
 # * Save and go on: `opt.state_dict()` and `load_state_dict` resume bit for bit on one thread.
 

@@ -104,7 +104,7 @@ def side_by_side(
     moments, initial = reference_run(name, steps, tuple(sorted(options.items())))
     model = bridge.build(network, initial, dtype=dtype)
     above = options.pop("lean", None)
-    factor = {} if above is None else {"input_factor": "lbfgs", "lean_above": above}
+    factor = {} if above is None else {"input_inverse": "lbfgs", "lean_above": above}
     opt = KFQN(model, name, compile=compile, **factor, **options)
     path, before = 0.0, initial
     for (x, target), (params, state) in zip(batches(network, steps), moments, strict=True):

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 try:
-    import nbgrader  # only to say what is missing
+    import nbgrader  # noqa: F401  # only to say what is missing
 except ModuleNotFoundError as missing:
     raise SystemExit('kfqn course needs nbgrader: pip install "kfqn_ref[course]"') from missing
 

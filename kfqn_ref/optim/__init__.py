@@ -1,8 +1,31 @@
-"""The torch optimizer: Kronecker-factored quasi-Newton training of linear and convolution
-layers.
+"""The torch optimizer: Kronecker-factored quasi-Newton training of linear and convolution layers.
+
+In reading order:
+
+================  ==================================================================================
+``optimizer``     the class ``KFQN``: options, errors, checkpoints
+``iteration``     the order of the steps: passes, momentum, step, pairs, updates
+``passes``        what a pass leaves for the curvature, and how the second pass repeats the first
+``move``          steps 2 and 3: averaged gradients, directions, the step
+``update``        steps 4.1 to 4.5: the pairs of the layers, and the updates of their factors
+``kernels``       the formulas, in place and masked on the device
+``inverses``      ``H_a`` and ``H_g`` as matrices or as pairs
+``joined``        vectors of several layers in one tensor
+``presets``       what the published variants do differently
+``options``       hyper-parameters, parameter groups, and what they may hold
+``layer``         a covered layer: weights and gradients as matrices
+``geometry``      sums over samples and locations of linear layers and convolutions
+``kinds``         which modules are covered, and how another kind is added
+``coverage``      which parameters of a model are covered, and what the others are
+``warm_start``    a start from the mean of several mini-batches
+``distributed``   means over the ranks of DistributedDataParallel
+``ownership``     factors that live on one rank each
+``checkpoint``    what is saved, and what must agree when it is loaded
+``diagnostics``   matrices and numbers to look at
+================  ==================================================================================
 """
 
-from kfqn_ref.optim.curvature import Counts, Curvature
+from kfqn_ref.optim.diagnostics import Counts, Curvature
 from kfqn_ref.optim.kinds import register_layer
 from kfqn_ref.optim.optimizer import KFQN
 from kfqn_ref.optim.presets import PRESETS

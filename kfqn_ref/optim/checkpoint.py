@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.update import Method
+from kfqn_ref.optim.options import Method
 
 VERSION = 2
 """Version of the layout of ``state_dict()["kfqn"]`` and of the states of the layers."""
 
-MUST_AGREE = ("preset", "input_factor", "memory", "layers", "others")
+MUST_AGREE = ("preset", "input_inverse", "memory", "layers", "others")
 """What a checkpoint and an optimizer must have in common."""
 
 
@@ -26,7 +26,7 @@ def identity(
     return {
         "version": VERSION,
         "preset": method.preset.name,
-        "input_factor": method.input_factor
+        "input_inverse": method.input_inverse
         + (f" above {method.lean_above}" if method.lean_above else ""),
         "memory": method.memory,
         "layers": [layer.fingerprint for layer in layers],
@@ -51,7 +51,8 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
     missing = [key for key in ("state", "param_groups", "kfqn") if key not in saved]
     if missing:
         raise ValueError(
-            f"a KFQN checkpoint must have the entries state, param_groups and kfqn, got none for {missing}"
+            "a KFQN checkpoint must have the entries state, param_groups and kfqn, "
+            f"got none for {missing}"
         )
     theirs = saved["kfqn"]
     if theirs.get("version") != VERSION:

@@ -209,7 +209,7 @@ def refuse_large_factors(sizes: dict[Layer, int], limit: int | None) -> None:
         largest = ", ".join(f"{x.name!r} {readable(sizes[x])}" for x in layers[:3])
         raise ValueError(
             f"the factors must take at most {readable(most)}, got {readable(total)}, the largest "
-            f"in {largest}; input_factor='lbfgs' with lean_above=2048 keeps pairs in place of "
+            f"in {largest}; input_inverse='lbfgs' with lean_above=2048 keeps pairs in place of "
             f"matrices, and max_factor_bytes={total} allows them"
         )
 

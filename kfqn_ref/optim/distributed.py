@@ -104,6 +104,6 @@ def refuse_sharded(model: nn.Module) -> None:
     for name, p in model.named_parameters():
         if type(p.data).__name__ == "DTensor":
             raise ValueError(
-                f"parameters must be whole on every rank, got the DTensor {name!r}: H_g M H_a multiplies "
-                f"all rows and columns of a layer; use DistributedDataParallel"
+                f"parameters must be whole on every rank, got the DTensor {name!r}: H_g M H_a "
+                f"multiplies all rows and columns of a layer; use DistributedDataParallel"
             )

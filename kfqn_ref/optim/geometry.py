@@ -61,7 +61,7 @@ class Geometry(Protocol):
         """
         ...
 
-    def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+    def factor_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the sum of ``ā āᵀ`` over samples and locations, ``(groups, d_a, d_a)``."""
         ...
 
@@ -122,7 +122,7 @@ class LinearGeometry(RowGeometry):
     def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
         return F.pad(batch_sum, (0, 1), value=rows) if self.bias else batch_sum
 
-    def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+    def factor_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
         a_bar = a.reshape(1, -1, a.shape[-1]).to(dtype)
         a_bar = F.pad(a_bar, (0, 1), value=1.0) if self.bias else a_bar
         return a_bar.mT @ a_bar
@@ -175,7 +175,7 @@ class ConvGeometry(RowGeometry):
         columns = windows.sum((0, *locations)).reshape(self.groups, -1)
         return F.pad(columns, (0, 1), value=rows) if self.bias else columns
 
-    def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+    def factor_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
         factor = a.new_zeros(self.groups, self.d_a, self.d_a, dtype=dtype)
         for a_bar in self._slices(self._padded(a), dtype):
             factor.baddbmm_(a_bar, a_bar.mT)

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.joined import join, split
+from kfqn_ref.optim.joined import join, unjoin
 from kfqn_ref.optim.kernels import bfgs_inverse_update_, lbfgs_apply, lbfgs_push_
 
 Tensors = dict[str, Tensor]
@@ -152,7 +152,7 @@ class Stack:
 
     def apply(self, v: Tensor) -> Tensor:
         """Return every ``H v``."""
-        return join([H.apply(x) for H, x in zip(self.parts, split(v, self.like), strict=True)])
+        return join([H.apply(x) for H, x in zip(self.parts, unjoin(v, self.like), strict=True)])
 
     def update_(self, s: Tensor, y: Tensor, accept: Tensor) -> Tensor:
         """Learn every pair where ``accept`` and it is sound; return where it was."""
@@ -160,5 +160,5 @@ class Stack:
         if dense:
             return bfgs_inverse_update_(dense, s, y, self.apply(y), accept)
         lean = [H for H in self.parts if isinstance(H, LBFGSInverse)]
-        pairs = zip(*(split(x, self.like) for x in (s, y, accept)), strict=True)
+        pairs = zip(*(unjoin(x, self.like) for x in (s, y, accept)), strict=True)
         return torch.cat([H.push_(*pair) for H, pair in zip(lean, pairs, strict=True)])

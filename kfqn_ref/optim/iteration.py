@@ -1,160 +1,230 @@
 """One iteration: the order in which passes, means, step and updates follow each other. No
 formula.
+
+The steps have the numbers of the algorithm (``kfqn_ref/algorithm.py``, and the book): 1 first pass,
+2 momentum, 3 step, 4.1 input pair, 4.2 second pass, 4.3 output pair, 4.4 damping, 4.5 update.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim.capture import Capture, Record
 from kfqn_ref.optim.coverage import plain_arithmetic, warn_of_unseen
+from kfqn_ref.optim.distributed import Reducer
 from kfqn_ref.optim.kernels import all_finite
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
-from kfqn_ref.optim.ownership import move_owned_
-from kfqn_ref.optim.replay import Replay
-from kfqn_ref.optim.update import Pairs, act, compare, start_
-
-if TYPE_CHECKING:
-    from kfqn_ref.optim.optimizer import KFQN
+from kfqn_ref.optim.options import Method
+from kfqn_ref.optim.ownership import Ownership, move_owned_
+from kfqn_ref.optim.passes import Capture, Record, Replay
+from kfqn_ref.optim.update import InputPair, Means, Seen, act, compare, start_, to_reduce
 
 Closure = Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class Core:
+    """What an iteration of one optimizer works on.
+
+    Args:
+        model: the model.   method: preset and hyper-parameters.   layers: the covered layers.
+        layer_of: the layer of each covered parameter.
+        groups: the parameter groups.   group_of: the number of each parameter's group.
+        state: what the optimizer keeps of each parameter.
+        started: the layers that have factors.
+        unseen: the layers that the first iteration did not see.
+        reducer, ownership: the ranks, and which of them keeps which layer.
+        update_: the update of the factors, compiled or not.
+        other_step: name of the step that other parameters take.
+    """
+
+    model: nn.Module
+    method: Method
+    layers: Sequence[Layer]
+    layer_of: Mapping[nn.Parameter, Layer]
+    groups: Sequence[dict[str, Any]]
+    group_of: Mapping[nn.Parameter, int]
+    state: MutableMapping[Any, dict[str, Any]]
+    started: set[Layer]
+    unseen: list[Layer]
+    reducer: Reducer
+    ownership: Ownership
+    update_: Callable[..., Any]
+    other_step: str
+
+
 class Iteration:
-    """Iteration ``k`` of an optimizer on the mini-batch of ``closure``; its methods come in this
-    order.
+    """Iteration ``k`` on the mini-batch of ``closure``; its methods come in this order.
 
     Attributes:
         updates: whether the curvature is updated.
         ok: mask without axes: loss and gradients are finite.
-        pairs: what the curvature pairs are made of.
+        inputs: the input pair of every layer that a first pass has shown.
+        seen: all pairs of these layers, after the second pass.
     """
 
     ok: Tensor
-    pairs: dict[Layer, Pairs]
+    means: dict[Layer, Means]
+    inputs: dict[Layer, InputPair]
+    seen: dict[Layer, Seen]
 
-    def __init__(self, opt: "KFQN", closure: Closure, k: int) -> None:
-        self.opt, self.closure, self.k = opt, closure, k
-        self.method, self.layers, self.reducer = opt.method, opt.layers, opt.reducer
-        self.ownership = opt.ownership
-        eager = k < self.method.preset.eager_steps
-        self.updates = eager or k % self.method.curvature_interval == 0
-        self.replay = Replay(opt.model)
+    def __init__(self, core: Core, closure: Closure, k: int) -> None:
+        self.core, self.closure, self.k = core, closure, k
+        eager = k < core.method.preset.eager_steps
+        self.updates = eager or k % core.method.curvature_interval == 0
+        self.replay = Replay(core.model)
 
     def first_pass(self) -> Any:
-        """Call the closure, and return its loss; agree with the other ranks, and start new layers.
+        """Step 1: call the closure, agree with the other ranks, start new layers; return the loss.
 
         Raises:
             ValueError: the closure did not call ``backward`` or did not return the loss.
         """
-        layers = [layer for layer in self.layers if layer.weight.requires_grad]
+        core = self.core
+        layers = [layer for layer in core.layers if layer.weight.requires_grad]
         self.first = Capture(layers, keep_input=self.updates)
-        watched = self.updates or self.method.loss_reduction == "sum"
+        sums = core.method.loss_reduction == "sum"
+        watched = self.updates or sums
         with torch.enable_grad(), self.first.watching(watched):
             loss = self.closure()
         if not isinstance(loss, Tensor | float):
             raise ValueError(f"the closure must return the loss, got {type(loss).__name__}")
         if not self._moving() or (watched and not self.first.usable):
             raise ValueError("the closure must call backward, but no gradient was left by it")
-        self.scale = 1 / max(self.first.N, 1) if self.method.loss_reduction == "sum" else 1.0
-        with plain_arithmetic(self.layers):
-            self._begin_pairs(loss)
+        self.scale = 1 / max(self.first.N, 1) if sums else 1.0
+        with plain_arithmetic(core.layers):
+            self._begin(loss)
         return loss
 
     def move_(self) -> None:
-        """Average the gradients, move all parameters that have one, and let the inputs act and
-        go.
-        """
-        with plain_arithmetic(self.layers):
+        """Steps 2 and 3 for all parameters, and step 4.1: the input pairs are formed."""
+        core = self.core
+        a_means = {layer: mean.a_mean for layer, mean in self.means.items()}
+        with plain_arithmetic(core.layers):
             owned: list[tuple[Move, Layer]] = []
-            for group in self.opt.param_groups:
-                move = Move(group, self._alpha(group), self.scale, self.ok, self.method.preset)
+            s_a: dict[Layer, Tensor] = {}
+            for group in core.groups:
+                move = Move(group, self._alpha(group), self.scale, self.ok, core.method.preset)
                 for p in group["params"]:
-                    self._move_one_(move, p, owned)
-            if self.ownership.active:
-                move_owned_(self.ownership, owned, self.opt.state, self.pairs)
-            for layer, pair in self.pairs.items():
-                state = self.opt.state.get(layer.weight, {})  # nothing, where another rank keeps it
-                act(state, pair, self.method, self.ok, keep_A=self.k == 0)
+                    s_a |= self._move_one_(move, p, a_means, owned)
+            if core.ownership.active:
+                s_a |= move_owned_(core.ownership, owned, core.state, a_means)
+            self.inputs = {
+                layer: self._act(layer, mean, s_a[layer]) for layer, mean in self.means.items()
+            }
 
     def second_pass(self) -> None:
-        """Call the closure at the new weights, and update every ``H_a`` and ``H_g``."""
-        second = Capture([*self.pairs], keep_input=False)
-        with torch.enable_grad(), self.reducer.quiet(), self.replay.again(), second.watching():
+        """Step 4.2: call the closure at the new weights; then steps 4.3 to 4.5, all updates."""
+        core = self.core
+        second = Capture([*self.means], keep_input=False)
+        with torch.enable_grad(), core.reducer.quiet(), self.replay.again(), second.watching():
             self.closure()
-        with plain_arithmetic(self.layers):
-            compare([self.pairs[x.layer] for x in second.usable], second.usable, self.scale)
-            pairs, preset = self.pairs.values(), self.method.preset
-            self.reducer.mean_([x for pair in pairs for x in pair.to_reduce(preset)])
-            kept = [layer for layer in self.pairs if self.ownership.keeps(layer)]
-            states, pairs = [self.opt.state[x.weight] for x in kept], [self.pairs[x] for x in kept]
-            self.opt.update_(states, pairs, self.method, self.ok)
+        with plain_arithmetic(core.layers):
+            records = second.usable
+            firsts = [self.means[record.layer] for record in records]
+            pairs = compare(firsts, records, self.scale)
+            outputs = {r.layer: pair for r, pair in zip(records, pairs, strict=True)}
+            self._update_(outputs)
 
-    def _begin_pairs(self, loss: Tensor | float) -> None:
+    def _update_(self, outputs: Mapping[Layer, Any]) -> None:
+        core, preset = self.core, self.core.method.preset
+        travelling = [to_reduce(pair, outputs.get(x), preset) for x, pair in self.inputs.items()]
+        core.reducer.mean_([part for parts in travelling for part in parts])
+        kept = [layer for layer in self.inputs if core.ownership.keeps(layer)]
+        damped = core.update_(
+            [core.state[layer.weight] for layer in kept],
+            [self.inputs[layer] for layer in kept],
+            [outputs.get(layer) for layer in kept],
+            core.method,
+            self.ok,
+        )
+        self.seen = {
+            layer: Seen(self.inputs[layer], outputs.get(layer), pair)
+            for layer, pair in zip(kept, damped, strict=True)
+        }
+
+    def _begin(self, loss: Tensor | float) -> None:
         """Set the mask and what the pairs begin with; start the layers that are new."""
+        core = self.core
         records = self.first.usable if self.updates else []
-        means = [record.a_mean() for record in records]
+        a_means = [record.a_mean() for record in records]
         loss = self._own_copy(loss)
-        self.reducer.mean_([loss, *means])
+        core.reducer.mean_([loss, *a_means])
         self.ok = all_finite([loss, *(grad for _, grad in self._moving())])
-        past = not self.method.preset.convergent  # there no batch has a say in its own step: A = 0
+        past = not core.method.preset.convergent  # there no batch has a say in its own step: A = 0
         for record in records:
-            if record.layer not in self.opt.started:
-                A = record.first_factor(self.method.form_of(record.layer))
-                start(self.opt, record, A, self.ok & past)
+            if record.layer not in core.started:
+                A = record.first_factor(core.method.form_of(record.layer))
+                start(core, record, A, self.ok & past)
         if self.k == 0:
             self._note_unseen()
-        pairs = zip(records, means, strict=True)
-        self.pairs = {r.layer: Pairs(r, a_mean, r.layer.output_mean(a_mean)) for r, a_mean in pairs}
+        self.means = {
+            record.layer: Means(record, a_mean, record.layer.output_mean(a_mean))
+            for record, a_mean in zip(records, a_means, strict=True)
+        }
 
     def _note_unseen(self) -> None:
         """Warn once of layers that got a gradient, but whose outputs no pass has shown."""
-        for layer in self.layers:
-            if layer.weight.grad is not None and layer not in self.opt.started:
-                self.opt.unseen.append(layer)
-        warn_of_unseen(self.opt.unseen, self.opt.other_step)
+        for layer in self.core.layers:
+            if layer.weight.grad is not None and layer not in self.core.started:
+                self.core.unseen.append(layer)
+        warn_of_unseen(self.core.unseen, self.core.other_step)
 
     def _own_copy(self, loss: Tensor | float) -> Tensor:
         if isinstance(loss, Tensor):
             return loss.detach().clone()
-        layer = self.layers[0]
+        layer = self.core.layers[0]
         return torch.tensor(loss, dtype=layer.dtype, device=layer.weight.device)
 
-    def _move_one_(self, move: Move, p: nn.Parameter, owned: list[tuple[Move, Layer]]) -> None:
-        """Move one parameter, or note its layer in ``owned``; the bias of a layer goes with its
-        weight.
+    def _move_one_(
+        self,
+        move: Move,
+        p: nn.Parameter,
+        a_means: Mapping[Layer, Tensor],
+        owned: list[tuple[Move, Layer]],
+    ) -> dict[Layer, Tensor]:
+        """Move one parameter, or note its layer in ``owned``; return ``s_a`` of its layer, if any.
+
+        The bias of a layer goes with its weight.
         """
-        layer = self.opt.layer_of.get(p)
+        core, layer = self.core, self.core.layer_of.get(p)
         if p.grad is None:
-            return
-        if layer is None or layer.weight.grad is None or layer not in self.opt.started:
-            move.other_(p, self.opt.state[p])
-        elif p is layer.weight and self.ownership.active:
+            return {}
+        if layer is None or layer.weight.grad is None or layer not in core.started:
+            move.other_(p, core.state[p])
+        elif p is layer.weight and core.ownership.active:
             owned.append((move, layer))
         elif p is layer.weight:
-            move.layer_(layer, self.opt.state[p], self.pairs.get(layer))
+            s_a = move.layer_(layer, core.state[p], a_means.get(layer))
+            return {} if s_a is None else {layer: s_a}
+        return {}
+
+    def _act(self, layer: Layer, means: Means, s_a: Tensor) -> InputPair:
+        state = self.core.state.get(layer.weight, {})  # nothing, where another rank keeps it
+        return act(state, means, s_a, self.core.method, self.ok, keep_A=self.k == 0)
 
     def _alpha(self, group: dict[str, Any]) -> float:
         return group["lr"] * (self.k + 1) ** -group["step_decay"]
 
     def _moving(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Return the parameters that have a gradient, with it."""
-        parameters = (p for group in self.opt.param_groups for p in group["params"])
+        parameters = (p for group in self.core.groups for p in group["params"])
         return [(p, p.grad) for p in parameters if p.grad is not None]
 
 
-def start(opt: "KFQN", record: Record, A: Tensor, ok: Tensor) -> None:
-    """Let a layer begin, where it is kept, from the mean of the ranks' ``A``; damping is its
-    group's.
+def start(core: Core, record: Record, A: Tensor, ok: Tensor) -> None:
+    """Initialise a layer from the mean of the ranks' ``A``, on the rank that stores it.
+
+    The damping is that of its parameter group.
     """
     layer, weight = record.layer, record.layer.weight
-    opt.started.add(layer)
+    core.started.add(layer)
     for p in layer.parameters:
-        opt.state.get(p, {}).pop("adamw", None)  # from the iterations before
-    opt.reducer.mean_([A], to=opt.ownership.owner.get(layer))
-    if opt.ownership.keeps(layer):
-        damping = opt.param_groups[opt.group_of[weight]]["damping"]
-        start_(opt.state[weight], record, opt.method, damping, A, ok)
+        core.state.get(p, {}).pop("adamw", None)  # from the iterations before
+    core.reducer.mean_([A], to=core.ownership.owner.get(layer))
+    if core.ownership.keeps(layer):
+        damping = core.groups[core.group_of[weight]]["damping"]
+        start_(core.state[weight], record, core.method, damping, A, ok)

@@ -31,7 +31,7 @@ def join(vectors: Sequence[Tensor]) -> Tensor:
     return torch.cat(pieces).view(-1, width)
 
 
-def split(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+def unjoin(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Return each layer's part of joined vectors, or of one number a row: views.
 
     Args:

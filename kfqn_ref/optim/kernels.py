@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.joined import split
+from kfqn_ref.optim.joined import unjoin
 
 EPS = 1e-8
 """What :func:`scaled_` adds to the root of the averaged squares. Source: kingma2015adam."""
@@ -88,7 +88,7 @@ def bfgs_inverse_update_(
     largest = sv.abs().amax(-1).prod(-1)  # of the entries of s vᵀ
     accept = accept & (sy > 0) & (largest < torch.inf)
     sv = torch.where(accept[:, None, None], sv, 0.0)
-    for H, s, v in zip(Hs, *(split(x, Hs) for x in sv.unbind(1)), strict=True):
+    for H, s, v in zip(Hs, *(unjoin(x, Hs) for x in sv.unbind(1)), strict=True):
         H.addcmul_(s[..., None], v[:, None]).addcmul_(v[..., None], s[:, None])
     return accept
 

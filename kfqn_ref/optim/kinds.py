@@ -82,8 +82,8 @@ class TransposedGeometry(ConvGeometry):
     def input_sum(self, batch_sum: Tensor, rows: int) -> Tensor:
         return self._flipped(super().input_sum(batch_sum, rows))
 
-    def input_factor(self, a: Tensor, dtype: torch.dtype) -> Tensor:
-        A = super().input_factor(a, dtype)
+    def factor_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        A = super().factor_sum(a, dtype)
         return self._flipped(self._flipped(A).mT).mT
 
     def action(self, a: Tensor, v: Tensor) -> Tensor:

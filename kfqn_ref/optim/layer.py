@@ -58,7 +58,7 @@ class Layer:
         """What a checkpoint must agree on: name, kind of module, shape, bias."""
         return [self.name, type(self.module).__name__, list(self.shape), self.geometry.bias]
 
-    def split(self, matrix: Tensor) -> list[Tensor]:
+    def parts(self, matrix: Tensor) -> list[Tensor]:
         """Return a matrix in parts shaped like the parameters: views, if the matrix is
         contiguous.
         """

@@ -1,4 +1,4 @@
-"""The step itself: gradients into their moving averages, parameters along their directions."""
+"""Steps 2 and 3: gradients into their moving averages, parameters along their directions."""
 
 from collections.abc import Callable, Hashable, MutableMapping, Sequence
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kfqn_ref.optim.kernels import adamw_, descend_, momentum_, scaled_
 from kfqn_ref.optim.layer import Layer, whole
 from kfqn_ref.optim.presets import Preset
-from kfqn_ref.optim.update import Pairs, direction
+from kfqn_ref.optim.update import direction
 
 
 def begun(
@@ -70,27 +70,32 @@ class Move:
         decay = decay if p.ndim > 1 else 0.0  # biases and scales of norms are not pulled to zero
         adamw_(p, self._mean_gradient(p), M, V, t, lr=lr, betas=betas, decay=decay, ok=self.ok)
 
-    def layer_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> None:
-        """Move the weights of a covered layer along ``H_g M H_a``."""
-        self.along_(layer, self.direction_(layer, state, pairs))
+    def layer_(self, layer: Layer, state: dict[str, Any], a_mean: Tensor | None) -> Tensor | None:
+        """Move the weights of a covered layer along ``H_g M H_a``; return ``H_a ā̄``."""
+        P, s_a = self.direction_(layer, state, a_mean)
+        self.along_(layer, P)
+        return s_a
 
-    def direction_(self, layer: Layer, state: dict[str, Any], pairs: Pairs | None) -> Tensor:
-        """Average the gradient of a covered layer, and return its ``P = H_g M H_a``.
+    def direction_(
+        self, layer: Layer, state: dict[str, Any], a_mean: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Average the gradient of a covered layer; return its ``P = H_g M H_a``, and ``H_a ā̄``.
 
         With ``square_decay`` what is averaged is ``U = H_g (∇_W f + τ W) H_a``, and ``P`` is
         scaled.
         """
         M = begun(state, "M", lambda: layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
         if not self.square_decay:
-            self._average_(layer.parameters, layer.split(M), self.beta)
-            return direction(state, M, pairs)
+            self._average_(layer.parameters, layer.parts(M), self.beta)
+            return direction(state, M, a_mean)
         g = torch.zeros_like(M)
-        self._average_(layer.parameters, layer.split(g), 0.0)
-        return self._scaled_(state, direction(state, g, pairs))
+        self._average_(layer.parameters, layer.parts(g), 0.0)
+        U, s_a = direction(state, g, a_mean)
+        return self._scaled_(state, U), s_a
 
     def along_(self, layer: Layer, P: Tensor) -> None:
         """Move the weights of a covered layer along ``P``."""
-        self._descend_(layer.parameters, layer.split(P))
+        self._descend_(layer.parameters, layer.parts(P))
 
     def _scaled_(self, state: dict[str, Any], U: Tensor) -> Tensor:
         V = begun(state, "V", lambda: torch.zeros_like(U))

@@ -17,20 +17,22 @@ from kfqn_ref.optim.coverage import (
     table,
     warn_of_others,
 )
-from kfqn_ref.optim.curvature import Curvature, curvature_of
+from kfqn_ref.optim.diagnostics import Curvature, curvature_of
 from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
-from kfqn_ref.optim.iteration import Closure, Iteration, start
+from kfqn_ref.optim.iteration import Closure, Core, Iteration, start
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import (
+    Method,
     check_compile,
     check_group,
     check_groups,
     complete_groups,
+    factor_bytes,
     other_group,
 )
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
-from kfqn_ref.optim.update import Method, Pairs, factor_bytes, update_
+from kfqn_ref.optim.update import Seen, update_
 from kfqn_ref.optim.warm_start import mean_factors
 
 
@@ -65,7 +67,7 @@ class KFQN(torch.optim.Optimizer):
         curvature_interval: iterations from one curvature update to the next; ``None`` is the
             preset's.
         loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples.
-        input_factor: ``"dense"``, or ``"lbfgs"``, the lean form: ``H_a`` as the last ``memory``
+        input_inverse: ``"dense"``, or ``"lbfgs"``, the lean form: ``H_a`` as the last ``memory``
             pairs.
         lean_above: the lean form is for layers with more than so many inputs ``d_a``; the rest stay
             dense.
@@ -112,7 +114,7 @@ class KFQN(torch.optim.Optimizer):
         memory: int = 100,
         curvature_interval: int | None = None,
         loss_reduction: str = "mean",
-        input_factor: str = "dense",
+        input_inverse: str = "dense",
         lean_above: int = 0,
         decoupled: bool = False,
         exclude: Collection[str] = (),
@@ -132,27 +134,27 @@ class KFQN(torch.optim.Optimizer):
             raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
         chosen = PRESETS[preset]
         interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
-        self.method = Method(
+        self._method = Method(
             chosen,
             pair_decay,
             mu1,
             memory,
             interval,
             loss_reduction,
-            input_factor,
+            input_inverse,
             gamma,
             lean_above,
         )
-        self.reducer, self.model = Reducer(model), without_wrapper(model)
-        refuse_sharded(self.model)
-        self.found = survey(self.model, exclude)
-        self.layers = covered_layers(self.found, self.model, chosen)
-        self.factor_bytes = {layer: factor_bytes(layer, self.method) for layer in self.layers}
-        refuse_large_factors(self.factor_bytes, max_factor_bytes)
-        self.ownership = Ownership(self.reducer, self.layers, factor_ownership, chosen)
-        check_compile(compile, self.layers[0].weight.device)
-        self.update_ = torch.compile(update_, dynamic=False) if compile else update_
-        self.started: set[Layer] = set()
+        self._reducer, self._model = Reducer(model), without_wrapper(model)
+        refuse_sharded(self._model)
+        self._found = survey(self._model, exclude)
+        self._layers = covered_layers(self._found, self._model, chosen)
+        self._factor_bytes = {layer: factor_bytes(layer, self._method) for layer in self._layers}
+        refuse_large_factors(self._factor_bytes, max_factor_bytes)
+        self._ownership = Ownership(self._reducer, self._layers, factor_ownership, chosen)
+        check_compile(compile, self._layers[0].weight.device)
+        self._update_ = torch.compile(update_, dynamic=False) if compile else update_
+        self._started: set[Layer] = set()
         defaults = {
             "lr": chosen.lr if lr is None else lr,
             "damping": chosen.damping if damping is None else damping,
@@ -166,18 +168,20 @@ class KFQN(torch.optim.Optimizer):
             "beta2": other_betas[-1],
             "other": False,
         }
-        self.layer_of = {p: layer for layer in self.layers for p in layer.parameters}
-        covered = dict.fromkeys(self.model.parameters()) if chosen.convergent else self.layer_of
-        super().__init__(complete_groups(self.model, groups, defaults, covered), defaults)
-        self.group_of = {p: i for i, group in enumerate(self.param_groups) for p in group["params"]}
-        check_groups(self.layers, self.group_of)
-        self.unseen: list[Layer] = []
-        self.other_step = "momentum" if chosen.convergent else "AdamW"
-        warn_of_others(self.found, self.other_step)
-        self._latest: dict[Layer, Pairs] = {}
+        self._layer_of = {p: layer for layer in self._layers for p in layer.parameters}
+        covered = dict.fromkeys(self._model.parameters()) if chosen.convergent else self._layer_of
+        super().__init__(complete_groups(self._model, groups, defaults, covered), defaults)
+        self._group_of = {
+            p: i for i, group in enumerate(self.param_groups) for p in group["params"]
+        }
+        check_groups(self._layers, self._group_of)
+        self._unseen: list[Layer] = []
+        self._other_step = "momentum" if chosen.convergent else "AdamW"
+        warn_of_others(self._found, self._other_step)
+        self._latest: dict[Layer, Seen] = {}
         self._k = 0
         self._skipped_steps = torch.zeros(
-            (), dtype=torch.int64, device=self.layers[0].weight.device
+            (), dtype=torch.int64, device=self._layers[0].weight.device
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -186,9 +190,9 @@ class KFQN(torch.optim.Optimizer):
         Raises:
             ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range.
         """
-        if not self.method.preset.convergent and "other" not in param_group:
+        if not self._method.preset.convergent and "other" not in param_group:
             param_group = other_group(param_group, self.defaults)
-        check_group({**self.defaults, **param_group}, self.method.preset)
+        check_group({**self.defaults, **param_group}, self._method.preset)
         super().add_param_group(param_group)
 
     def step(self, closure: Closure | None = None) -> Any:
@@ -204,14 +208,14 @@ class KFQN(torch.optim.Optimizer):
         """
         if not callable(closure):
             raise TypeError(f"step needs a closure, got {type(closure).__name__}")
-        iteration = Iteration(self, closure, self._k)
+        iteration = Iteration(self._core(), closure, self._k)
         loss = iteration.first_pass()
         iteration.move_()
         self._skipped_steps += ~iteration.ok
         self._k += 1
         if iteration.updates:
             iteration.second_pass()
-            self._latest |= iteration.pairs
+            self._latest |= iteration.seen
         return loss
 
     def warm_start(
@@ -233,14 +237,16 @@ class KFQN(torch.optim.Optimizer):
         """
         if self._k:
             raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
-        factors = mean_factors(self.model, self.layers, self.method, batches, forward or self.model)
-        with plain_arithmetic(self.layers):
+        factors = mean_factors(
+            self._model, self._layers, self._method, batches, forward or self._model
+        )
+        with plain_arithmetic(self._layers):
             for record, A in factors:
-                start(self, record, A, torch.ones((), dtype=torch.bool, device=A.device))
+                start(self._core(), record, A, torch.ones((), dtype=torch.bool, device=A.device))
 
     def describe(self) -> str:
         """Return a table: which modules are covered, what their factors take, and why not."""
-        return table(self.found, self.factor_bytes, self.unseen, self.other_step)
+        return table(self._found, self._factor_bytes, self._unseen, self._other_step)
 
     def curvature(self, module: nn.Module) -> Curvature:
         """Return what the method knows of one layer, as dense matrices and numbers on the host.
@@ -249,13 +255,12 @@ class KFQN(torch.optim.Optimizer):
             ValueError: the module is not covered, no iteration has reached it yet, or another rank
                 owns it.
         """
-        layer = next((layer for layer in self.layers if layer.module is module), None)
+        layer = next((layer for layer in self._layers if layer.module is module), None)
         if layer is None:
-            raise ValueError(
-                f"module must be one of {[x.name for x in self.layers]}, got {type(module).__name__}"
-            )
-        self.ownership.refuse_foreign(layer)
-        if layer not in self.started:
+            names = [layer.name for layer in self._layers]
+            raise ValueError(f"module must be one of {names}, got {type(module).__name__}")
+        self._ownership.refuse_foreign(layer)
+        if layer not in self._started:
             raise ValueError(f"{layer.name!r} must have been through one iteration, got none")
         return curvature_of(self.state[layer.weight])
 
@@ -269,7 +274,7 @@ class KFQN(torch.optim.Optimizer):
                 layer.
         """
         numbers: dict[str, Tensor] = {"skipped_steps": self._skipped_steps}
-        for layer in self.layers:
+        for layer in self._layers:
             state = self.state.get(layer.weight, {})
             if "H_a" in state:
                 seen = diagnostics.of_layer(state, self._latest.get(layer), eigenvalues=eigenvalues)
@@ -291,9 +296,9 @@ class KFQN(torch.optim.Optimizer):
         """
         saved = super().state_dict()
         saved["kfqn"] = {**self._identity(), "k": self._k, "skipped_steps": self._skipped_steps}
-        if self.ownership.active:
-            parts = self.reducer.gathered(checkpoint.copied(saved["state"], torch.device("cpu")))
-            saved["kfqn"]["part_of_rank"] = self.reducer.rank if parts is None else None
+        if self._ownership.active:
+            parts = self._reducer.gathered(checkpoint.copied(saved["state"], torch.device("cpu")))
+            saved["kfqn"]["part_of_rank"] = self._reducer.rank if parts is None else None
             for part in (parts or [])[1:]:
                 saved["state"] |= part
         return saved
@@ -310,16 +315,33 @@ class KFQN(torch.optim.Optimizer):
         saved = state_dict["kfqn"]
         super().load_state_dict({**state_dict, "state": {}})
         parameters = [p for group in self.param_groups for p in group["params"]]
-        self.started = set()
+        self._started = set()
         for index, state in state_dict["state"].items():
-            p, layer = parameters[index], self.layer_of.get(parameters[index])
+            p, layer = parameters[index], self._layer_of.get(parameters[index])
             if layer is not None and "H_a" in state:
-                self.started.add(layer)
-            if self.ownership.keeps(layer):
+                self._started.add(layer)
+            if self._ownership.keeps(layer):
                 self.state[p] = checkpoint.copied(state, p.device)
         self._k = saved["k"]
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
 
+    def _core(self) -> Core:
+        return Core(
+            model=self._model,
+            method=self._method,
+            layers=self._layers,
+            layer_of=self._layer_of,
+            groups=self.param_groups,
+            group_of=self._group_of,
+            state=self.state,
+            started=self._started,
+            unseen=self._unseen,
+            reducer=self._reducer,
+            ownership=self._ownership,
+            update_=self._update_,
+            other_step=self._other_step,
+        )
+
     def _identity(self) -> dict[str, Any]:
         sizes = [len(group["params"]) for group in self.param_groups]
-        return checkpoint.identity(self.model, self.method, self.layers, sizes)
+        return checkpoint.identity(self._model, self._method, self._layers, sizes)

@@ -4,14 +4,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from kfqn_ref.optim.inverses import numbers_of_inverse
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.presets import Preset
+from kfqn_ref.optim.presets import INPUT_INVERSES, Preset, lbfgs_output
 
 
 def check_group(group: dict[str, Any], preset: Preset) -> None:
@@ -170,3 +172,84 @@ def check_compile(compile: bool, device: torch.device) -> None:
     problem = compile_problem(device) if compile else ""
     if problem:
         raise ValueError(problem)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is common to all layers: the preset and the hyper-parameters that no parameter group
+    changes.
+
+    Raises:
+        ValueError: a value is outside its range.
+    """
+
+    preset: Preset
+    pair_decay: float
+    mu1: float
+    memory: int
+    curvature_interval: int
+    loss_reduction: str
+    input_inverse: str
+    gamma: float = 1.0
+    lean_above: int = 0
+
+    def __post_init__(self) -> None:
+        named = " (AS.5 of the convergence theorem)" if self.preset.convergent else ""
+        rules = (
+            (0 <= self.pair_decay < 1, "pair_decay must be in [0, 1)", self.pair_decay),
+            (0 < self.mu1 < 1, "mu1 must be in (0, 1)", self.mu1),
+            (0 < self.gamma < float("inf"), f"gamma must be positive{named}", self.gamma),
+            (self.memory >= 1, f"memory must be at least 1{named}", self.memory),
+            (
+                self.curvature_interval >= 1,
+                "curvature_interval must be at least 1",
+                self.curvature_interval,
+            ),
+            (
+                self.loss_reduction in ("mean", "sum"),
+                "loss_reduction must be 'mean' or 'sum'",
+                self.loss_reduction,
+            ),
+            (
+                self.input_inverse in INPUT_INVERSES,
+                f"input_inverse must be one of {[*INPUT_INVERSES]}",
+                self.input_inverse,
+            ),
+            (self.lean_above >= 0, "lean_above must not be negative", self.lean_above),
+            (
+                self.input_inverse == "lbfgs" or not self.lean_above,
+                "lean_above must be 0 where input_inverse is not 'lbfgs'",
+                self.lean_above,
+            ),
+            (
+                not (self.preset.convergent and self.lean_above),
+                "lean_above must be 0 for the preset convergent",
+                self.lean_above,
+            ),
+        )
+        for holds, rule, got in rules:
+            if not holds:
+                raise ValueError(f"{rule}, got {got!r}")
+
+    def form_of(self, layer: Layer) -> str:
+        """Return ``input_inverse`` for a layer of more than ``lean_above`` inputs, else
+        ``"dense"``.
+        """
+        return self.input_inverse if layer.shape[2] > self.lean_above else "dense"
+
+    @property
+    def renews_H_a(self) -> bool:
+        """Whether ``H_a`` is the exact inverse of every mini-batch's ``A + λ_A I``."""
+        return self.preset.convergent and self.input_inverse == "dense"
+
+
+def factor_bytes(layer: Layer, method: Method) -> int:
+    """Return how many bytes ``H_a``, ``H_g`` and, where it is averaged, ``A`` of a layer take."""
+    groups, d_g, d_a = layer.shape
+    forms = (
+        (d_a, method.form_of(layer) == "lbfgs"),
+        (d_g, method.preset.output_inverse is lbfgs_output),
+    )
+    numbers = sum(numbers_of_inverse(d, method.memory if lean else None) for d, lean in forms)
+    numbers += method.preset.averages_A * d_a**2
+    return groups * numbers * layer.dtype.itemsize

@@ -10,7 +10,7 @@ they are owned. An all-reduce of a buffer padded with zeros moves ``2 n``; an al
 to the largest.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -21,7 +21,6 @@ from kfqn_ref.optim.distributed import Reducer
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.presets import Preset
-from kfqn_ref.optim.update import Pairs
 
 
 class Ownership:
@@ -47,8 +46,8 @@ class Ownership:
             )
         if wanted and preset.averages_A:
             raise ValueError(
-                f"factor_ownership must be False for {preset.name}: each rank keeps a moving average of its "
-                f"own A, as large as H_a, for every layer"
+                f"factor_ownership must be False for {preset.name}: each rank keeps a moving "
+                f"average of its own A, as large as H_a, for every layer"
             )
         self.reducer = reducer
         owners = balanced([cost(layer.shape) for layer in layers], reducer.world) if wanted else []
@@ -72,9 +71,8 @@ class Ownership:
             ValueError: it is.
         """
         if not self.keeps(layer):
-            raise ValueError(
-                f"{layer.name!r} must be asked for on rank {self.owner[layer]}, got {self.reducer.rank}"
-            )
+            owner, rank = self.owner[layer], self.reducer.rank
+            raise ValueError(f"{layer.name!r} must be asked for on rank {owner}, got {rank}")
 
     def share(
         self, owned: Mapping[Layer, list[Tensor]], shapes: Mapping[Layer, list[Sequence[int]]]
@@ -104,29 +102,27 @@ class Ownership:
 
 def move_owned_(
     ownership: Ownership,
-    moves: Iterable[tuple[Move, Layer]],
+    moves: Sequence[tuple[Move, Layer]],
     state: Mapping[Any, dict[str, Any]],
-    pairs: Mapping[Layer, Pairs],
-) -> None:
-    """Move all layers along the directions of their owners; set ``s_a`` of all pairs."""
-    moves = list(moves)
+    a_means: Mapping[Layer, Tensor],
+) -> dict[Layer, Tensor]:
+    """Move all layers along the directions of their owners; return every ``s_a = H_a ā̄``."""
     owned: dict[Layer, list[Tensor]] = {}
     for move, layer in moves:
         if ownership.keeps(layer):
-            pair = pairs.get(layer)
-            P = move.direction_(layer, state[layer.weight], pair)
-            owned[layer] = [P] if pair is None else [P, pair.s_a]
-    shapes = {layer: [layer.shape, *_shape_of_s_a(pairs.get(layer))] for _, layer in moves}
-    shared = ownership.share(owned, shapes)
+            found = move.direction_(layer, state[layer.weight], a_means.get(layer))
+            owned[layer] = [part for part in found if part is not None]
+    shapes: dict[Layer, list[Sequence[int]]] = {}
+    for _, layer in moves:
+        mean = a_means.get(layer)
+        shapes[layer] = [layer.shape] if mean is None else [layer.shape, mean.shape]
+    shared, s_a = ownership.share(owned, shapes), {}
     for move, layer in moves:
-        P, *s_a = shared.pop(layer)
+        P, *rest = shared.pop(layer)
         move.along_(layer, P.to(layer.dtype))
-        if s_a:
-            pairs[layer].s_a = s_a[0].clone()  # the pair outlives the bucket
-
-
-def _shape_of_s_a(pair: Pairs | None) -> list[Sequence[int]]:
-    return [] if pair is None else [pair.a_mean.shape]
+        if rest:
+            s_a[layer] = rest[0].clone()  # the pair outlives the bucket
+    return s_a
 
 
 def cost(shape: tuple[int, int, int]) -> int:

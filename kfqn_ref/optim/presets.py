@@ -90,7 +90,7 @@ class Preset:
     Args:
         name: how it is asked for.
         damp: damping of the output pair.
-        output_start: first ``H_g``.
+        output_inverse: first ``H_g``.
         split: λ and ``|T|`` to (λ_A, λ_G).
         averages_A: ``A`` is a moving average with decay ``pair_decay``, not the mini-batch's own.
         skip_below: a pair is skipped when ``sᵀy <= skip_below ‖s‖² ‖ḡ‖``.
@@ -110,7 +110,7 @@ class Preset:
 
     name: str
     damp: Damp = dp_dlm_
-    output_start: Callable[[Tensor, int, int], Inverse] = dense_output
+    output_inverse: Callable[[Tensor, int, int], Inverse] = dense_output
     split: Callable[[float, int], tuple[float, float]] = sqrt_split
     averages_A: bool = False
     skip_below: float = 0.0
@@ -142,9 +142,9 @@ PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset("kbfgs_2020", **_YEAR_2020),
-        Preset("kbfgs_l_2020", output_start=lbfgs_output, **_YEAR_2020),
+        Preset("kbfgs_l_2020", output_inverse=lbfgs_output, **_YEAR_2020),
         Preset("kfqn_cnn"),
-        Preset("kfqn_cnn_l", output_start=lbfgs_output),
+        Preset("kfqn_cnn_l", output_inverse=lbfgs_output),
         Preset("kfqn_eager", curvature_interval=10, eager_steps=20),
         Preset("kfqn_adam", curvature_interval=10, square_decay=0.99, lr=0.01, damping=0.3),
         Preset("kbfgs_2022", split=location_split, curvature_interval=10),
@@ -152,5 +152,5 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
-INPUT_STARTS = {"dense": dense_input, "lbfgs": lean_input}
+INPUT_INVERSES = {"dense": dense_input, "lbfgs": lean_input}
 """How ``H_a`` is kept: a matrix, or the last ``memory`` pairs."""

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim.capture import Capture, Record
 from kfqn_ref.optim.coverage import plain_arithmetic
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.replay import Replay
-from kfqn_ref.optim.update import Method
+from kfqn_ref.optim.options import Method
+from kfqn_ref.optim.passes import Capture, Record, Replay
 
 
 def mean_factors(

@@ -40,8 +40,10 @@ def test_a_broken_bound_is_reported_with_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = Rate.running_mean
-    # a mutant
-    inverted = lambda self, N: right(self, N) * (self.kappa.lo / self.kappa.hi) ** 2
+
+    def inverted(self, N):
+        return right(self, N) * (self.kappa.lo / self.kappa.hi) ** 2
+
     monkeypatch.setattr(Rate, "running_mean", inverted)
     result = kfqn("converge", "--out", tmp_path, *SMALL, "--b", 0.6)
     assert result.exit_code == 1

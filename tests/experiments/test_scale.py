@@ -76,7 +76,7 @@ def test_the_passes_have_the_operations_that_torch_counts() -> None:
 
 def trained(factor: str) -> KFQN:
     net = nn.Sequential(nn.Linear(29, 4), nn.Linear(4, 3))
-    opt = KFQN(net, input_factor=factor, memory=3)
+    opt = KFQN(net, input_inverse=factor, memory=3)
     x = torch.randn(8, 29)
     for _ in range(2):
         opt.step(lambda: (loss := net(x).square().mean(), net.zero_grad(), loss.backward())[0])
@@ -86,7 +86,7 @@ def trained(factor: str) -> KFQN:
 @pytest.mark.parametrize(("factor", "pairs"), [("dense", None), ("lbfgs", 3)])
 def test_directions_have_the_operations_that_torch_counts(factor: str, pairs: int | None) -> None:
     opt = trained(factor)
-    for shape, layer in zip(TINY.layers, opt.layers, strict=True):
+    for shape, layer in zip(TINY.layers, opt._layers, strict=True):
         with FlopCounterMode(display=False) as counter:
             direction(opt.state[layer.weight], opt.state[layer.weight]["M"], None)
         counted = model.direction(shape, shape.d_g, pairs)

@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import kfqn_ref as kf
 from kfqn_ref.method import nadam
 from kfqn_ref.method.nadam import box, scaled, weights
-from kfqn_ref.optim import KFQN, PRESETS
+from kfqn_ref.optim import PRESETS
 from kfqn_ref.optim.presets import Preset
 
 from ..trajectories import CNN, batches

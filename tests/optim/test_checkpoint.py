@@ -23,7 +23,12 @@ from .models import cnn, equal, mlp, model_for, run, tensors, weights
 def test_resuming_equals_the_uninterrupted_run_bit_for_bit(
     preset: str, factor: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"lr": 0.1, "memory": 4, "weight_decay": 1e-3, "input_factor": factor}
+    options: dict[str, Any] = {
+        "lr": 0.1,
+        "memory": 4,
+        "weight_decay": 1e-3,
+        "input_inverse": factor,
+    }
     model = model_for(preset, dtype=dtype)
     opt = KFQN(model, preset, **options)
     run(opt, model, 7)
@@ -84,16 +89,16 @@ REFUSED = [
         "memory of the checkpoint must be 7, got 100",
     ),
     (
-        lambda: KFQN(cnn(), input_factor="lbfgs"),
+        lambda: KFQN(cnn(), input_inverse="lbfgs"),
         lambda s: s,
         ValueError,
-        "input_factor of the checkpoint",
+        "input_inverse of the checkpoint",
     ),
     (
-        lambda: KFQN(cnn(), input_factor="lbfgs", lean_above=9),
+        lambda: KFQN(cnn(), input_inverse="lbfgs", lean_above=9),
         lambda s: s,
         ValueError,
-        "input_factor of the checkpoint must be 'lbfgs above 9', got 'dense'",
+        "input_inverse of the checkpoint must be 'lbfgs above 9', got 'dense'",
     ),
     (lambda: KFQN(cnn()), older, ValueError, "version 2, got version 0"),
     (
@@ -114,7 +119,7 @@ def test_a_foreign_checkpoint_is_refused_and_touches_nothing(
     opt = KFQN(model)
     run(opt, model, 2)
     target = build()
-    run(target, target.model, 3)
+    run(target, target._model, 3)
     before = copy.deepcopy(tensors(target.state_dict()))
     with pytest.raises(error, match=words):
         target.load_state_dict(change(opt.state_dict()))

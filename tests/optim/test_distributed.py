@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kfqn_ref.optim import KFQN, PRESETS
 from kfqn_ref.optim.ownership import balanced
-from kfqn_ref.optim.update import Pairs
+from kfqn_ref.optim.update import InputPair, OutputPair, to_reduce
 
 from .. import warm
 from . import ranks
@@ -119,18 +119,16 @@ def test_a_checkpoint_goes_from_owners_to_one_process_and_back(
 
 
 def test_what_the_updates_read_travels_and_nothing_else() -> None:
-    As, s, y, g = parts = torch.arange(4.0).split(1)
+    As, s, y, g = torch.arange(4.0).split(1)
     for compared, preset, wanted in (
         (False, "kbfgs_2020", [As]),  # the second pass did not reach the layer
         (False, "kfqn_cnn", [As]),
         (True, "kfqn_cnn", [As, s, y]),
         (True, "kbfgs_2020", [As, s, y, g]),  # ‖ḡ‖ decides what is skipped
     ):
-        pairs = object.__new__(Pairs)
-        pairs.compared, pairs.As = compared, As
-        if compared:
-            pairs.s, pairs.y, pairs.g = parts[1:]
-        assert [*map(float, pairs.to_reduce(PRESETS[preset]))] == [*map(float, wanted)]
+        output = OutputPair(s, y, g) if compared else None
+        found = to_reduce(InputPair(As + 9, As + 9, As), output, PRESETS[preset])
+        assert [*map(float, found)] == [*map(float, wanted)]
 
 
 def test_a_warm_start_on_shards_is_that_of_the_batches(trained: Trained) -> None:

@@ -41,11 +41,11 @@ WRONG_VALUES = [
     ({"gamma": float("inf")}, "gamma must be positive, got inf"),
     ({"curvature_interval": 0}, "curvature_interval must be at least 1"),
     ({"loss_reduction": "none"}, "loss_reduction must be 'mean' or 'sum'"),
-    ({"input_factor": "sparse"}, "input_factor must be one of"),
+    ({"input_inverse": "sparse"}, "input_inverse must be one of"),
     ({"lean_above": -1}, "lean_above must not be negative, got -1"),
-    ({"lean_above": 9}, "lean_above must be 0 where input_factor is not 'lbfgs', got 9"),
+    ({"lean_above": 9}, "lean_above must be 0 where input_inverse is not 'lbfgs', got 9"),
     (
-        {"preset": "convergent", "input_factor": "lbfgs", "lean_above": 9},
+        {"preset": "convergent", "input_inverse": "lbfgs", "lean_above": 9},
         "lean_above must be 0 for the preset convergent, got 9",
     ),
     ({"exclude": ["nothing"]}, "exclude must name modules of the model, got .'nothing'."),
@@ -135,7 +135,7 @@ def test_shared_weights_are_refused_by_name_unless_excluded() -> None:
         KFQN(model)
     with pytest.warns(UserWarning, match="these take AdamW's step"):
         opt = KFQN(model, exclude=["0", "2"])
-    assert [layer.name for layer in opt.layers] == ["3"]
+    assert [layer.name for layer in opt._layers] == ["3"]
 
 
 def test_weight_and_bias_in_different_groups_are_refused() -> None:

@@ -82,7 +82,7 @@ def fake_steps(preset: str, steps: int, *, half: bool, **options: Any) -> KFQN:
 def test_a_whole_step_runs_on_a_fake_gpu(
     preset: str, factor: str, interval: int, half: bool
 ) -> None:
-    options = {"input_factor": factor, "curvature_interval": interval, "weight_decay": 0.1}
+    options = {"input_inverse": factor, "curvature_interval": interval, "weight_decay": 0.1}
     opt = fake_steps(preset, 3, half=half, **options)
     states = [tensor for state in opt.state.values() for tensor in tensors(state)]
     assert states

@@ -110,7 +110,7 @@ def test_convolutions(case: tuple[nn.Conv2d, Tensor]) -> None:
     for way in ("convolutions", "shifts", "offsets"):
         found = getattr(layer_geometry, f"_action_by_{way}")(layer_geometry._padded(a), v)
         assert float((found - expected).norm()) <= 1e-12 * size, way
-    factor = layer_geometry.input_factor(a, a.dtype)
+    factor = layer_geometry.factor_sum(a, a.dtype)
     torch.testing.assert_close(factor, a_bar.mT @ a_bar, rtol=1e-12, atol=1e-12)
     mean = layer_geometry.input_sum(layer_geometry.batch_sum(a, a.dtype), N * T) / (N * T)
     torch.testing.assert_close(mean, a_bar.mean(1), rtol=1e-12, atol=1e-12)
@@ -136,7 +136,7 @@ def test_linear_layers_at_any_number_of_positions(bias: bool, positions: list[in
         layer_geometry.action(a, v)[0], a_bar.T @ (a_bar @ v[0]), rtol=1e-12, atol=1e-12
     )
     torch.testing.assert_close(
-        layer_geometry.input_factor(a, a.dtype)[0], a_bar.T @ a_bar, rtol=1e-12, atol=1e-12
+        layer_geometry.factor_sum(a, a.dtype)[0], a_bar.T @ a_bar, rtol=1e-12, atol=1e-12
     )
     mean = layer_geometry.input_sum(layer_geometry.batch_sum(a, a.dtype), N * T) / (N * T)
     torch.testing.assert_close(mean[0], a_bar.mean(0), rtol=1e-12, atol=1e-12)
@@ -166,9 +166,7 @@ def test_factor_and_action_are_the_same_from_small_slices(monkeypatch: pytest.Mo
     layer_geometry, _ = covered(conv)
     a = torch.randn(5, 2, 6, 6, dtype=torch.float64)
     v = torch.randn(1, layer_geometry.d_a, dtype=a.dtype)
-    whole, product = layer_geometry.input_factor(a, a.dtype), layer_geometry.action(a, v)
+    whole, product = layer_geometry.factor_sum(a, a.dtype), layer_geometry.action(a, v)
     monkeypatch.setattr(geometry, "PATCH_FLOATS", 1)
-    torch.testing.assert_close(
-        layer_geometry.input_factor(a, a.dtype), whole, rtol=1e-13, atol=1e-13
-    )
+    torch.testing.assert_close(layer_geometry.factor_sum(a, a.dtype), whole, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(layer_geometry.action(a, v), product, rtol=1e-13, atol=1e-13)

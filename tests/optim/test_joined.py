@@ -33,8 +33,8 @@ def test_joined_vectors_come_apart_again(shapes: list[tuple[int, int]]) -> None:
     assert torch.count_nonzero(together) == sum(
         g * d for g, d in shapes
     )  # zeros behind the shorter ones
-    assert all(map(torch.equal, joined.split(together, before), before))
-    numbers = joined.split(together[:, 0], before)
+    assert all(map(torch.equal, joined.unjoin(together, before), before))
+    numbers = joined.unjoin(together[:, 0], before)
     assert all(torch.equal(number, v[:, 0]) for number, v in zip(numbers, before, strict=True))
     kept = [v.clone() for v in before]
     together.zero_()  # new memory
@@ -44,9 +44,9 @@ def test_joined_vectors_come_apart_again(shapes: list[tuple[int, int]]) -> None:
 def test_vectors_that_are_no_copies_are_joined() -> None:
     """The vectors of the next iteration are views of what was joined in the last one."""
     before = vectors([(2, 3), (1, 5), (3, 2)])
-    views = joined.split(joined.join(before), before)
+    views = joined.unjoin(joined.join(before), before)
     assert not views[0].is_contiguous()
-    assert all(map(torch.equal, joined.split(joined.join(views), before), before))
+    assert all(map(torch.equal, joined.unjoin(joined.join(views), before), before))
 
 
 @given(SHAPES, st.data())
@@ -123,7 +123,7 @@ def trained(**options: Any) -> tuple[KFQN, nn.Module]:
     [
         {"preset": "kfqn_cnn"},
         {"preset": "kfqn_cnn_l"},
-        {"preset": "kfqn_cnn", "input_factor": "lbfgs", "lean_above": 20},
+        {"preset": "kfqn_cnn", "input_inverse": "lbfgs", "lean_above": 20},
         {"preset": "convergent", "damping": 0.5, "step_decay": 0.7},
     ],
     ids=["dense", "pairs", "some lean", "convergent"],
@@ -138,7 +138,7 @@ def test_layers_updated_together_are_those_updated_alone(
     )  # only the order of sums differs, by the zeros behind the vectors
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-13)
-    for mine, theirs in zip(together.layers, alone.layers, strict=True):
+    for mine, theirs in zip(together._layers, alone._layers, strict=True):
         a, b = together.state[mine.weight], alone.state[theirs.weight]
         assert torch.equal(a["counts"], b["counts"])
         assert a["counts"][0].min() > 0

@@ -77,7 +77,7 @@ def assert_sums(module: Any, geometry: Geometry, a: Tensor) -> None:
     tight = {"rtol": 1e-11, "atol": 1e-11}
     mean = geometry.input_sum(geometry.batch_sum(a, F64), len(rows))
     torch.testing.assert_close(mean[0], rows.sum(0), **tight)
-    torch.testing.assert_close(geometry.input_factor(a, F64)[0], rows.T @ rows, **tight)
+    torch.testing.assert_close(geometry.factor_sum(a, F64)[0], rows.T @ rows, **tight)
     v = torch.randn(1, geometry.d_a, dtype=F64)
     torch.testing.assert_close(geometry.action(a, v)[0], rows.T @ (rows @ v[0]), **tight)
     W = geometry.as_matrix(module.weight.detach())[0]

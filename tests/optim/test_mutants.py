@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from kfqn_ref.optim import (
-    capture,
     geometry,
     inverses,
     iteration,
     kernels,
     move,
+    passes,
     presets,
-    replay,
     update,
 )
 from kfqn_ref.optim.layer import Layer
@@ -78,16 +77,13 @@ def swapped_weights(mean: Tensor, new: Tensor, decay: float, accept: Tensor) -> 
     KEPT["average_"](mean, new, 1 - decay, accept)
 
 
-def s_from_gradients(pairs: Any, seconds: Any, scale: float) -> None:
-    KEPT["compare"](pairs, seconds, scale)
-    for pair in pairs:
-        pair.s = pair.y.clone()
+def s_from_gradients(pairs: Any, seconds: Any, scale: float) -> list:
+    return [pair._replace(s=pair.y) for pair in KEPT["compare"](pairs, seconds, scale)]
 
 
-def decay_in_y(pairs: Any, seconds: Any, scale: float) -> None:
-    KEPT["compare"](pairs, seconds, scale)
-    for pair in pairs:
-        pair.y += 1e-3 * pair.s
+def decay_in_y(pairs: Any, seconds: Any, scale: float) -> list:
+    found = KEPT["compare"](pairs, seconds, scale)
+    return [pair._replace(y=pair.y + 1e-3 * pair.s) for pair in found]
 
 
 def mean_in_place_of_one(self: Any, batch_sum: Tensor, rows: int) -> Tensor:
@@ -112,11 +108,11 @@ def gradient_not_times_N(self: Any, scale: float) -> Tensor:
 
 def bias_first(self: Layer, matrix: Tensor) -> list[Tensor]:
     if not self.geometry.bias:
-        return KEPT["split"](self, matrix)
+        return KEPT["parts"](self, matrix)
     return [matrix[..., 1:].view(self.weight.shape), matrix[..., 0].view(-1)]
 
 
-def without_H_g(state: dict[str, Any], X: Tensor, pairs: Any) -> Tensor:
+def without_H_g(state: dict[str, Any], X: Tensor, pairs: Any) -> tuple:
     H = state["H_g"]["H"]
     state["H_g"]["H"] = torch.eye(H.shape[-1], dtype=H.dtype).expand_as(H)
     P = KEPT["direction"](state, X, pairs)
@@ -124,8 +120,9 @@ def without_H_g(state: dict[str, Any], X: Tensor, pairs: Any) -> Tensor:
     return P
 
 
-def H_a_squared(state: dict[str, Any], X: Tensor, pairs: Any) -> Tensor:
-    return inverses.inverse_of(state["H_a"]).right(KEPT["direction"](state, X, pairs))
+def H_a_squared(state: dict[str, Any], X: Tensor, pairs: Any) -> tuple:
+    P, s_a = KEPT["direction"](state, X, pairs)
+    return inverses.inverse_of(state["H_a"]).right(P), s_a
 
 
 def no_squares(M: Tensor, V: Tensor, t: Tensor, U: Tensor, **decays: Any) -> Tensor:
@@ -141,10 +138,11 @@ def old_weights(W: Tensor, P: Tensor, alpha: Tensor) -> None:
     DELAYED.append(partial(KEPT["descend_"], W, P.clone(), alpha))
 
 
-def second_pass_then_step(pairs: Any, second: Any, scale: float) -> None:
-    KEPT["compare"](pairs, second, scale)
+def second_pass_then_step(pairs: Any, second: Any, scale: float) -> list:
+    found = KEPT["compare"](pairs, second, scale)
     while DELAYED:
         DELAYED.pop()()
+    return found
 
 
 DELAYED: list[Callable[[], None]] = []
@@ -153,9 +151,9 @@ KEPT: dict[str, Any] = {
     "average_": kernels.average_,
     "compare": update.compare,
     "conv_input_sum": geometry.ConvGeometry.input_sum,
-    "action": capture.Record.action,
-    "Dh_mean": capture.Record.Dh_mean,
-    "split": Layer.split,
+    "action": passes.Record.action,
+    "Dh_mean": passes.Record.Dh_mean,
+    "parts": Layer.parts,
     "direction": update.direction,
     "descend_": kernels.descend_,
     "scaled_": kernels.scaled_,
@@ -182,10 +180,10 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
         "kfqn_cnn",
         [(geometry.ConvGeometry, "input_sum", mean_in_place_of_one)],
     ),
-    "1/T missing in y": ("kfqn_cnn", [(capture.Record, "see_gradient", gradient_not_divided_by_T)]),
-    "1/T in A": ("kfqn_cnn", [(capture.Record, "action", A_divided_by_T)]),
-    "Dh not times N": ("kfqn_cnn", [(capture.Record, "Dh_mean", gradient_not_times_N)]),
-    "bias column first": ("kfqn_cnn", [(Layer, "split", bias_first)]),
+    "1/T missing in y": ("kfqn_cnn", [(passes.Record, "see_gradient", gradient_not_divided_by_T)]),
+    "1/T in A": ("kfqn_cnn", [(passes.Record, "action", A_divided_by_T)]),
+    "Dh not times N": ("kfqn_cnn", [(passes.Record, "Dh_mean", gradient_not_times_N)]),
+    "bias column first": ("kfqn_cnn", [(Layer, "parts", bias_first)]),
     "H_g left out": ("kfqn_cnn", [(move, "direction", without_H_g)]),
     "H_a twice": ("kfqn_cnn", [(move, "direction", H_a_squared)]),
     "λ in place of √λ": ("kfqn_cnn", [(presets, "sqrt_split", whole_lambda)]),
@@ -243,6 +241,6 @@ def test_without_a_mistake_the_same_steps_agree(preset: str) -> None:
 def test_a_second_pass_that_leaves_a_trace_is_seen(
     attribute: str, mutant: Callable, test: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay if attribute.startswith("_") else replay.Replay, attribute, mutant)
+    monkeypatch.setattr(passes if attribute.startswith("_") else passes.Replay, attribute, mutant)
     with pytest.raises(AssertionError):
         test()

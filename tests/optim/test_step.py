@@ -213,7 +213,7 @@ def test_averages_and_pairs_of_a_half_precision_model_are_whole() -> None:
         opt.step(closure_of(model, x, target))
     kept = [state.get("adamw", state) for state in opt.state.values() if state]
     assert all(state[name].dtype == torch.float32 for state in kept for name in ("M", "V"))
-    gathered = [x for pairs in opt._latest.values() for x in (pairs.s, pairs.y, pairs.g)]
+    gathered = [x for seen in opt._latest.values() for x in seen.output]
     assert {x.dtype for x in gathered} == {
         torch.float32
     }  # their means were taken in wide arithmetic
@@ -224,8 +224,8 @@ def test_the_damped_pair_that_is_shown_is_the_one_that_H_g_has_learnt() -> None:
     opt = KFQN(model, lr=0.1)
     opt.step(closure_of(model, *data()))
     shown = opt.diagnostics()
-    for layer in opt.layers:
-        s, y = opt._latest[layer].damped
+    for layer in opt._layers:
+        _, s, y = opt._latest[layer].damped
         H_g = opt.state[layer.weight]["H_g"]["H"]
         torch.testing.assert_close((H_g @ y[..., None])[..., 0], s)
         assert shown[f"{layer.name}/sy_g"] == pytest.approx(float((s * y).sum(-1).amin()))
@@ -252,7 +252,7 @@ def test_a_sum_loss_with_its_option_equals_a_mean_loss(preset: str) -> None:
     assert close(weights(total), weights(mean), 1e-10)
 
 
-@pytest.mark.parametrize("options", [{}, {"input_factor": "lbfgs", "lean_above": 13}])
+@pytest.mark.parametrize("options", [{}, {"input_inverse": "lbfgs", "lean_above": 13}])
 def test_warm_start_with_the_first_batch_is_the_ordinary_start(options: dict[str, Any]) -> None:
     ordinary, warm = cnn(), cnn()
     one, other = KFQN(ordinary, **options), KFQN(warm, **options)

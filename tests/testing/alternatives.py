@@ -341,10 +341,10 @@ def _scaled(f: Function, kernel: str) -> Function:
 
 
 def _containers(kernel: str, f: Function) -> dict[str, dict[str, Any]]:
-    fortran = lambda X: np.asfortranarray(X)  # one of a row of converters
-    strided = lambda X: np.repeat(np.asarray(X), 2, axis=-1)[..., ::2]  # as above
-    single = lambda X: np.asarray(X, dtype=np.float32)  # as above
-    wide = lambda X: np.asarray(X, dtype=np.longdouble)  # as above
+    fortran = lambda X: np.asfortranarray(X)  # noqa: E731  # one of a row of converters
+    strided = lambda X: np.repeat(np.asarray(X), 2, axis=-1)[..., ::2]  # noqa: E731  # as above
+    single = lambda X: np.asarray(X, dtype=np.float32)  # noqa: E731  # as above
+    wide = lambda X: np.asarray(X, dtype=np.longdouble)  # noqa: E731  # as above
     entry = {
         "float32": {kernel: _on(f, single, single), "precision": "float32"},
         "fortran": {kernel: _on(f, fortran, fortran)},

@@ -37,7 +37,7 @@ def test_reference_and_torch_walk_together(lean: bool, options: dict[str, Any]) 
     method = kf.preset("convergent", **values, options=LEAN if lean else EXACT)
     params = CNN.init(np.random.default_rng(3))
     model = bridge.build(CNN, params)
-    opt = KFQN(model, "convergent", input_factor="lbfgs" if lean else "dense", **values)
+    opt = KFQN(model, "convergent", input_inverse="lbfgs" if lean else "dense", **values)
     state = method.init(params)
     for x, target in batches(CNN, STEPS):
         params, state, _ = method.step(CNN, params, state, x, target)

@@ -55,7 +55,7 @@ def kernels_a_step(
 
     Nothing for what is compiled, which runs uncompiled when counted.
     """
-    if getattr(opt, "update_", update.update_) is not update.update_:
+    if getattr(opt, "_update_", update.update_) is not update.update_:
         return {}
     with as_on_a_gpu(opt), Kernels() as kernels:
         for _ in range(steps):

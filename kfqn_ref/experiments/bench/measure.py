@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kfqn_ref.experiments.bench.kernels import kernels_a_step
 from kfqn_ref.optim import KFQN, iteration, move, update
-from kfqn_ref.optim.replay import Replay
+from kfqn_ref.optim.passes import Replay
 
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -55,7 +55,7 @@ def channels_last(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
 
 
-LEAN: dict[str, Any] = {"input_factor": "lbfgs", "lean_above": 512, "memory": 20}
+LEAN: dict[str, Any] = {"input_inverse": "lbfgs", "lean_above": 512, "memory": 20}
 """The lean form for the layers that are wide enough to gain by it: the growth curves say from where
 on.
 """
@@ -159,10 +159,10 @@ def limit(opt: KFQN, first: float, second: float, rates: Rates) -> float:
     once.
     """
     products = sum(
-        g * (d_g * d_g * d_a + d_g * d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers)
+        g * (d_g * d_g * d_a + d_g * d_a * d_a) for g, d_g, d_a in (x.shape for x in opt._layers)
     )
-    factors = sum(g * (d_g * d_g + d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers))
-    every = opt.method.curvature_interval
+    factors = sum(g * (d_g * d_g + d_a * d_a) for g, d_g, d_a in (x.shape for x in opt._layers))
+    every = opt._method.curvature_interval
     update = second + 2 * 4 * factors / rates.memory  # float32: one read and one write
     return first + products / rates.gemm + update / every
 
@@ -221,7 +221,7 @@ def _row(
     row |= {"state_bytes": state_bytes(runner.opt)} | kernels_a_step(
         runner.opt, lambda: runner.step(clock)
     )
-    if isinstance(runner.opt, KFQN) and runner.opt.method.input_factor == "dense":
+    if isinstance(runner.opt, KFQN) and runner.opt._method.input_inverse == "dense":
         first, second = np.mean(passes, axis=0)
         row["limit"] = limit(runner.opt, float(first), float(second), rates)
         row["mean_over_limit"] = row["mean"] / row["limit"]

@@ -27,7 +27,7 @@ def command(
     gamma: Annotated[float, typer.Option(help="Scale of H_0 = gamma I of H_g.")] = 0.5,
     mu1: Annotated[float, typer.Option(help="Threshold of Powell's damping.")] = 0.5,
     memory: Annotated[int, typer.Option(help="Pairs that L-BFGS keeps.")] = 2,
-    input_factor: Annotated[
+    input_inverse: Annotated[
         Literal["exact", "lbfgs"], typer.Option(help="H_a: an exact inverse, or L-BFGS.")
     ] = "exact",
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
@@ -46,7 +46,7 @@ def command(
 
     try:
         exponents = tuple(b) if b else Setup.exponents
-        lean = input_factor == "lbfgs"
+        lean = input_inverse == "lbfgs"
         setup = Setup(
             iterations, seeds, samples, batch_size, exponents, damping, gamma, mu1, memory, lean
         )

@@ -76,7 +76,8 @@ class Variant:
 
         def start(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
             opt = KFQN(model, self.preset, **{**hyper, **self.options})
-            opt.method = replace(opt.method, preset=replace(opt.method.preset, **self.fields))
+            changed = replace(opt._method.preset, **self.fields)
+            opt._method = replace(opt._method, preset=changed)
             if self.warm:
                 opt.warm_start(x for x, _ in mini_batches(images, task.batch, WARM_BATCHES, seed))
             return stepper(task, model, opt)
@@ -133,7 +134,7 @@ STUDIES = (
     Study("start", "What does H_a start from?", (
         replace(THE_BASE, label="first batch"),
         Variant("20 batches", warm=True),
-        Variant("lean: a scale", options={"input_factor": "lbfgs"}),
+        Variant("lean: a scale", options={"input_inverse": "lbfgs"}),
     )),
 )  # fmt: skip  # a table
 

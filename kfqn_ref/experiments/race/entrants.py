@@ -274,7 +274,7 @@ ENTRANTS: dict[str, Entrant] = {
                 kfqn("kfqn_adam", curvature_interval=3), **OURS_ADAM),
         Entrant("kfqn_cnn_l", "KF-BFGS(L)-CNN", kfqn("kfqn_cnn_l"), tasks=("cnn", "autoencoder"), **OURS),
         Entrant("kfqn_lean", "KF-BFGS(L)-CNN, lean, interval 10",
-                kfqn("kfqn_cnn_l", input_factor="lbfgs", memory=20, curvature_interval=10), **OURS),
+                kfqn("kfqn_cnn_l", input_inverse="lbfgs", memory=20, curvature_interval=10), **OURS),
         Entrant("kbfgs_2022", "K-BFGS 2022, interval 10", kfqn("kbfgs_2022"), **OURS),
     )
 }  # fmt: skip  # a table

@@ -182,7 +182,7 @@ class KFAC(torch.optim.Optimizer):
         damping = self.param_groups[0]["damping"]
         for (layer, (a, _)), gradient in zip(seen.items(), gradients, strict=True):
             N, _ = layer.geometry.counts(gradient)
-            A = layer.geometry.input_factor(a, layer.dtype) / N
+            A = layer.geometry.factor_sum(a, layer.dtype) / N
             G = fisher_output_factor(layer, gradient.to(layer.dtype) * N)
             state = self.state[layer.weight]
             for name, new in (("A", A), ("G", G)):

@@ -112,7 +112,7 @@ def command(
     ] = Path("out/scale"),
     gpus: Annotated[list[int], typer.Option(help="Numbers of GPUs; repeat the option.", min=1)] = [
         *GPUS
-    ],  # typer copies it
+    ],  # noqa: B006  # typer copies it
     measure: Annotated[
         bool, typer.Option(help="Check the model on 1, 2 and 4 local ranks.")
     ] = True,

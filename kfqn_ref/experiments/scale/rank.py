@@ -33,7 +33,7 @@ def maker(method: str) -> Callable[[nn.Module], Any]:
         "SGD": bench.MAKERS["SGD"],
         "KFAC": KFAC,
         "dense": lambda m: KFQN(m, lr=0.01),
-        "lean": lambda m: KFQN(m, lr=0.01, input_factor="lbfgs"),
+        "lean": lambda m: KFQN(m, lr=0.01, input_inverse="lbfgs"),
         "owned": lambda m: KFQN(m, lr=0.01, factor_ownership=True),
     }[method]
 
@@ -96,7 +96,7 @@ def measured(world: int, steps: int, batch: int) -> dict[str, Any]:
     for method, training in runners.items():
         found[method]["state"] = bench.state_bytes(training.opt)
         if isinstance(training.opt, KFQN):
-            found[method]["reduced"] = training.opt.reducer.bytes
+            found[method]["reduced"] = training.opt._reducer.bytes
     return found
 
 

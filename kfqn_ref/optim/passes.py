@@ -1,10 +1,12 @@
-"""What a pass through the model leaves for the curvature: inputs, and sums of outputs and of their
-gradients.
+"""The two passes of an iteration: what they leave for the curvature, and how the second one repeats
+the first.
 
-Forward hooks stand only while a pass is watched. The outputs ``h`` and their gradients are summed
-where they appear and never kept; the inputs ``a`` are kept until the Hessian action has used them.
-Every call of a layer between two backward passes is a micro-batch; two calls before one backward
-are two uses of the same weights, and refused.
+What a pass leaves is inputs, and sums of outputs and of their gradients. Forward hooks stand only
+while a pass is watched. The outputs ``h`` and their gradients are summed where they appear and
+never kept; the inputs ``a`` are kept until the Hessian action has used them. Every call of a layer
+between two backward passes is a micro-batch; two calls before one backward are two uses of the same
+weights, and refused. The second pass runs the same closure at the new weights, on the same random
+numbers, and leaves no trace.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kfqn_ref.optim.geometry import total
 from kfqn_ref.optim.layer import Layer
@@ -57,11 +59,11 @@ class Record:
             self.rows, 1
         )
 
-    def input_factor(self) -> Tensor:
+    def factor(self) -> Tensor:
         """Return ``A`` of the mini-batch (2.2), ``(groups, d_a, d_a)``."""
-        return total([self.geometry.input_factor(a, self.dtype) for a in self.a]) / max(self.N, 1)
+        return total([self.geometry.factor_sum(a, self.dtype) for a in self.a]) / max(self.N, 1)
 
-    def input_diagonal(self) -> Tensor:
+    def diagonal(self) -> Tensor:
         """Return the diagonal of ``A``, ``(groups, d_a)``, from one pass over the squared input."""
         sums = [self.geometry.batch_sum(a.to(self.dtype).square(), self.dtype) for a in self.a]
         calls = zip(sums, self.batch_sums, strict=True)
@@ -69,9 +71,9 @@ class Record:
             self.N, 1
         )
 
-    def first_factor(self, input_factor: str) -> Tensor:
+    def first_factor(self, form: str) -> Tensor:
         """Return what ``H_a`` starts from: ``A``, or only its diagonal for the lean form."""
-        return self.input_diagonal() if input_factor == "lbfgs" else self.input_factor()
+        return self.diagonal() if form == "lbfgs" else self.factor()
 
     def action(self, v: Tensor) -> Tensor:
         """Return ``A v`` without forming ``A``, ``(groups, d_a)``."""
@@ -145,3 +147,71 @@ class Capture:
             record.see(args[0] if args else kwargs["input"], rooted, keep_input=self.keep_input)
             rooted.register_hook(record.see_gradient)
         return rooted
+
+
+class Replay:
+    """Remembers the random state at the first pass, and lets one run a pass again from it.
+
+    The generators of the CPU and of the CUDA devices that hold the model are those that are
+    remembered.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        devices = (
+            {p.device for p in model.parameters() if p.is_cuda}
+            if torch.cuda.is_available()
+            else set()
+        )
+        self.random = torch.get_rng_state()
+        self.cuda_random = {device: torch.cuda.get_rng_state(device) for device in devices}
+
+    def rewind(self) -> None:
+        """Put the random state back."""
+        torch.set_rng_state(self.random)
+        for device, state in self.cuda_random.items():
+            torch.cuda.set_rng_state(state, device)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Run inside with the remembered random state and frozen weights; put buffers, gradients
+        back after.
+
+        Frozen weights cost no weight gradients; the pass begins to be differentiated at the first
+        watched layer.
+        """
+        parameters = list(self.model.parameters())
+        kept = [(p, p.requires_grad, p.grad) for p in parameters]
+        buffers = _buffers(self.model)
+        self.rewind()
+        torch.clear_autocast_cache()  # it may hold casts of the old weights
+        try:
+            for p in parameters:
+                p.requires_grad_(False)
+                p.grad = None
+            yield
+        finally:
+            for p, needs_grad, grad in kept:
+                p.requires_grad_(needs_grad)
+                p.grad = grad
+            _put_back(buffers)
+
+
+Kept = list[tuple[nn.Module, str, Tensor, Tensor]]
+
+
+def _buffers(model: nn.Module) -> Kept:
+    """Return every buffer with its owner, its name, and a copy."""
+    return [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+
+
+def _put_back(buffers: Kept) -> None:
+    with torch.no_grad():
+        for module, name, buffer, copy in buffers:
+            buffer.copy_(copy)
+            module._buffers[name] = buffer
