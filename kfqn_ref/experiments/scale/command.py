@@ -106,13 +106,17 @@ def _launched(operations: model.Counts, method: str, interval: int, layers: int)
     return sgd + (updating - sgd) / interval
 
 
+COUNTS = [*GPUS]
+"""Numbers of GPUs unless the user says; typer copies the list."""
+
+
 def command(
     out: Annotated[
         Path, typer.Option(help="Directory for scale.json, scale.png.", file_okay=False)
     ] = Path("out/scale"),
-    gpus: Annotated[list[int], typer.Option(help="Numbers of GPUs; repeat the option.", min=1)] = [
-        *GPUS
-    ],  # noqa: B006  # typer copies it
+    gpus: Annotated[
+        list[int], typer.Option(help="Numbers of GPUs; repeat the option.", min=1)
+    ] = COUNTS,
     measure: Annotated[
         bool, typer.Option(help="Check the model on 1, 2 and 4 local ranks.")
     ] = True,
