@@ -1,83 +1,72 @@
-"""Kronecker-factored quasi-Newton methods: a NumPy reference, a torch twin, and the proof that they
-agree.
+"""Kronecker-factored quasi-Newton methods: a NumPy reference, a torch optimizer, and tests that
+they agree.
 
 The reference in reading order, one book chapter each; a reader can stop at any line:
 
 ==================  ============================================================================
+``algorithm``       KF-QN-CNN on one page
 ``bfgs``            BFGS on an inverse: secant, least change, positive definiteness
 ``damping``         Powell, Levenberg-Marquardt, and their products DD and D_P D_LM
 ``lbfgs``           the last p pairs: two loops, compact form, dense form
-``kron``            vec and the Kronecker product
+``kronecker``       vec and the Kronecker product
 ``patches``         a convolution as a matrix product
 ``layers``          layers, forward and backward side by side
 ``losses``          per-sample losses
 ``network``         a chain of layers, one forward-backward pass
 ``hessian``         the exact Hessian block of a layer, and what IAD, SUD and SH make of it
 ``factors``         the Kronecker factor A, its action without forming it, the curvature pairs
-``strategies``      what the presets do differently
-``scaling``         steps scaled as Adam scales them, and the box that they stay in
-``kfqn``            the method: init, direction, update, step
-``convergent``      the variant with a theorem: damping against H_0, and every eigenvalue constant
-``smoothness``      L and σ² of the loss, where a bound at all weights can be derived
-``theorem``         the one-step inequality and the rate, in numbers
-``presets``         K-BFGS (2020), KF-QN-CNN (2021), K-BFGS (2022), convergent by name
-``baselines``       SGD with momentum, Adam
-``kfac``            KFAC and KFC
-``train``           mini-batches and a loop
+``method``          the full method: options, presets, guards; and the methods to compare with
+``theory``          the convergence theorem of the preset ``convergent``, in numbers
 ==================  ============================================================================
 
-The fast twin is ``kfqn_ref.optim.KFQN``; the checks that hold both to the theorems are
-``kfqn_ref.testing``.
+The rest of the package:
+
+==================  ============================================================================
+``optim``           the torch optimizer ``KFQN``; it uses nothing of the reference
+``bridge``          the one module that knows both: conversion between reference and torch
+``testing``         the laws that both obey, as checks for any implementation
+``experiments``     the commands: training, verification, races, measurements
+``course``          assignments: release, grading in a sandbox, feedback
+``files``           atomic writes and checkpoints
+``cli``             the command ``kfqn``
+==================  ============================================================================
+
+The names below are imported when they are first used, so that ``import kfqn_ref`` loads none of
+its modules.
 """
 
-from kfqn_ref._typing import InverseEstimate, Pair
-from kfqn_ref.bfgs import DenseInverse, bfgs_direct_update, bfgs_inverse_update
-from kfqn_ref.damping import (
-    double_damp,
-    dp_dlm_damp,
-    h0_damp,
-    identity_damp,
-    identity_theta,
-    lm_damp,
-    powell_damp,
-    powell_theta,
-)
-from kfqn_ref.factors import (
-    average_pair,
-    conv_hessian_action,
-    hessian_action,
-    input_factor,
-    input_mean,
-    input_pair,
-    output_pair,
-)
-from kfqn_ref.hessian import LayerBlocks, exact_blocks, layer_blocks, output_factor, output_hessian
-from kfqn_ref.kronecker import cvec, cvec_inverse, kron, kron_matvec, rvec, rvec_inverse
-from kfqn_ref.layers import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Linear,
-    MaxPool2d,
-    Record,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
-from kfqn_ref.lbfgs import LBFGSInverse, lbfgs_compact, lbfgs_dense, lbfgs_push, lbfgs_two_loop
-from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
-from kfqn_ref.method.baselines import SGD, Adam
-from kfqn_ref.method.convergent import Convergent
-from kfqn_ref.method.kfac import KFAC, factored_damping, fisher_output_factor
-from kfqn_ref.method.presets import PRESETS, preset
-from kfqn_ref.method.state import BlockState, Counts, State, Step
-from kfqn_ref.method.step import KFQN
-from kfqn_ref.method.train import fit, minibatches
-from kfqn_ref.network import Network, Pass, forward_backward, gradient
-from kfqn_ref.patches import append_one, col2im, im2col
-from kfqn_ref.theory.bounds import Bounds, Constants, constants
-from kfqn_ref.theory.loss_constants import Smoothness, smoothness
-from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kfqn_ref._typing import InverseEstimate, Pair
+    from kfqn_ref.bfgs import bfgs_inverse_update
+    from kfqn_ref.damping import dp_dlm_damp, lm_damp, powell_damp, powell_theta
+    from kfqn_ref.factors import (
+        hessian_action,
+        input_factor,
+        input_mean,
+        input_pair,
+        output_pair,
+    )
+    from kfqn_ref.layers import (
+        AvgPool2d,
+        Conv2d,
+        Flatten,
+        Linear,
+        MaxPool2d,
+        ReLU,
+        Sigmoid,
+        Tanh,
+    )
+    from kfqn_ref.lbfgs import lbfgs_compact, lbfgs_dense, lbfgs_push, lbfgs_two_loop
+    from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+    from kfqn_ref.method.baselines import SGD, Adam
+    from kfqn_ref.method.kfac import KFAC
+    from kfqn_ref.method.presets import PRESETS, preset
+    from kfqn_ref.method.step import KFQN
+    from kfqn_ref.method.train import fit, minibatches
+    from kfqn_ref.network import Network, forward_backward
 
 __version__ = "0.1.0"
 
@@ -89,75 +78,72 @@ __all__ = [
     "Adam",
     "AvgPool2d",
     "BernoulliCrossEntropy",
-    "BlockState",
-    "Bounds",
-    "Constants",
     "Conv2d",
-    "Convergent",
-    "Counts",
-    "DenseInverse",
     "Flatten",
     "InverseEstimate",
-    "LBFGSInverse",
-    "LayerBlocks",
     "Linear",
     "MaxPool2d",
     "MeanSquaredError",
     "Network",
     "Pair",
-    "Pass",
-    "Rate",
     "ReLU",
-    "Record",
     "Sigmoid",
-    "Smoothness",
     "SoftmaxCrossEntropy",
-    "State",
-    "Step",
     "Tanh",
-    "append_one",
-    "average_pair",
-    "bfgs_direct_update",
     "bfgs_inverse_update",
-    "col2im",
-    "constants",
-    "conv_hessian_action",
-    "cvec",
-    "cvec_inverse",
-    "double_damp",
     "dp_dlm_damp",
-    "exact_blocks",
-    "factored_damping",
-    "fisher_output_factor",
     "fit",
     "forward_backward",
-    "gradient",
-    "h0_damp",
     "hessian_action",
-    "identity_damp",
-    "identity_theta",
-    "im2col",
     "input_factor",
     "input_mean",
     "input_pair",
-    "kron",
-    "kron_matvec",
-    "largest_step",
-    "layer_blocks",
     "lbfgs_compact",
     "lbfgs_dense",
     "lbfgs_push",
     "lbfgs_two_loop",
     "lm_damp",
     "minibatches",
-    "output_factor",
-    "output_hessian",
     "output_pair",
     "powell_damp",
     "powell_theta",
     "preset",
-    "rvec",
-    "rvec_inverse",
-    "sampling_variance",
-    "smoothness",
 ]
+
+_NAMES_OF = {
+    "_typing": "InverseEstimate Pair",
+    "bfgs": "bfgs_inverse_update",
+    "damping": "dp_dlm_damp lm_damp powell_damp powell_theta",
+    "factors": "hessian_action input_factor input_mean input_pair output_pair",
+    "layers": "AvgPool2d Conv2d Flatten Linear MaxPool2d ReLU Sigmoid Tanh",
+    "lbfgs": "lbfgs_compact lbfgs_dense lbfgs_push lbfgs_two_loop",
+    "losses": "BernoulliCrossEntropy MeanSquaredError SoftmaxCrossEntropy",
+    "method.baselines": "Adam SGD",
+    "method.kfac": "KFAC",
+    "method.presets": "PRESETS preset",
+    "method.step": "KFQN",
+    "method.train": "fit minibatches",
+    "network": "Network forward_backward",
+}
+_HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
+
+_MODULES = (
+    "algorithm", "bfgs", "damping", "lbfgs", "kronecker", "patches", "layers", "losses",
+    "network", "hessian", "factors", "method", "theory",
+)  # fmt: skip  # as in the table above
+
+
+def __getattr__(name: str) -> Any:
+    """Return a name of the table, or a module of the reference, imported when first used."""
+    if name in _MODULES:
+        return import_module(f"kfqn_ref.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'kfqn_ref' has no attribute {name!r}")
+    value = getattr(import_module(f"kfqn_ref.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the names of the package, those that are not imported yet among them."""
+    return sorted({*globals(), *__all__, *_MODULES})

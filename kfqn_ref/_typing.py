@@ -6,26 +6,41 @@ Equal letters within one signature must be equal sizes.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from functools import cache, wraps
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
-from beartype import BeartypeConf, beartype
 from jaxtyping import Float, Inexact, Integer, jaxtyped
 
 Array = np.ndarray
 F = TypeVar("F", bound=Callable[..., Any])
 
-_bear = beartype(conf=BeartypeConf(is_pep484_tower=True))
-
 
 def checked(function: F) -> F:
     """Check the arguments and the result of ``function`` against its annotations.
+
+    The checker is imported and built at the first call, so that importing a module of the
+    reference stays cheap.
 
     Raises:
         TypeError: an argument has the wrong kind, dtype or shape; the message names the
             argument and what was expected.
     """
-    return jaxtyped(typechecker=_bear)(function)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _with_checks(function)(*args, **kwargs)
+
+    return cast(F, call)
+
+
+@cache
+def _with_checks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` with beartype's checks of kinds and jaxtyping's of shapes."""
+    from beartype import BeartypeConf, beartype
+
+    bear = beartype(conf=BeartypeConf(is_pep484_tower=True))
+    return jaxtyped(typechecker=bear)(function)
 
 
 def require(*rules: tuple[bool, str, object]) -> None:

@@ -64,7 +64,7 @@ print(f"loss after training: {network.value(last.params, x, t):.3f}")
 
 # %%
 sample = slice(0, 24)
-blocks = kf.exact_blocks(network, last.params, x[sample], t[sample], 0)
+blocks = kf.hessian.exact_blocks(network, last.params, x[sample], t[sample], 0)
 print("first convolution: W has", last.params[0].size, "entries, its block is", blocks.exact.shape)
 for name, value in blocks.errors().items():
     print(f"  {name:5s} {value:.2f}")
@@ -89,7 +89,10 @@ plt.show()
 # Errors are relative to the exact block, in the Frobenius norm, one assumption after the other. Here is every layer:
 
 # %%
-errors = [kf.exact_blocks(network, last.params, x[sample], t[sample], b).errors() for b in range(3)]
+errors = [
+    kf.hessian.exact_blocks(network, last.params, x[sample], t[sample], b).errors()
+    for b in range(3)
+]
 names = ["SUD", "IAD", "SH", "total"]
 fig, ax = plt.subplots(figsize=(7, 3.5))
 for i, name in enumerate(names):
@@ -110,7 +113,7 @@ plt.show()
 # * Compare before and after training: replace `last.params` by `start` above.
 
 # %%
-one = kf.exact_blocks(network, last.params, x[:1], t[:1], 2)
+one = kf.hessian.exact_blocks(network, last.params, x[:1], t[:1], 2)
 print("linear layer, one sample, total error:", f"{one.errors()['total']:.0e}")
 
 # %% [markdown]

@@ -38,11 +38,14 @@ plt.style.use("tableau-colorblind10")
 # %%
 images = load_digits().images[:, None] / 16
 conv = kf.Conv2d(1, 8, 3, padding=1)
-a_bar = kf.append_one(kf.im2col(images, 3, padding=1))  # (N, T, 10)
+a_bar = kf.patches.append_one(kf.patches.im2col(images, 3, padding=1))  # (N, T, 10)
 A = kf.input_factor(a_bar)
 v = np.random.default_rng(0).standard_normal(10)
 print("action = A v:             ", np.allclose(kf.hessian_action(a_bar, v), A @ v))
-print("by one-channel convolution:", np.allclose(kf.conv_hessian_action(conv, images, v), A @ v))
+print(
+    "by one-channel convolution:",
+    np.allclose(kf.factors.conv_hessian_action(conv, images, v), A @ v),
+)
 
 # %% [markdown]
 # ## What it costs

@@ -29,7 +29,7 @@ def test_powell_by_hand() -> None:
 
 def test_identity_by_hand() -> None:
     # s̃ᵀy = −1, s̃ᵀs̃ = 1, mu2 = 0.5: θ = 0.5 / 2 = 0.25, ỹ = 0.25 − 0.75 = −0.5
-    assert_array_equal(ref.identity_damp(S, Y, mu2=0.5), [-0.5, 0.0])
+    assert_array_equal(ref.damping.identity_damp(S, Y, mu2=0.5), [-0.5, 0.0])
 
 
 def test_lm_by_hand() -> None:
@@ -40,11 +40,11 @@ def test_pairs_by_hand() -> None:
     s, y = ref.dp_dlm_damp(I2, S, Y, lam=0.5)
     assert_allclose(s, [0.2, 0.0], rtol=4e-16)
     assert_allclose(y, [1.1, 0.0], rtol=4e-16)
-    s, y = ref.double_damp(I2, S, Y, mu2=0.5)
+    s, y = ref.damping.double_damp(I2, S, Y, mu2=0.5)
     assert_allclose(s, [0.2, 0.0], rtol=4e-16)
     assert_array_equal(y, [1.0, 0.0])  # s̃ᵀy = 0.2 > 0.5 · 0.04: the second damping keeps y
     # (7.1) with gamma = 0.5: gamma yᵀy = 0.5, θ = 0.4 / 1.5, and s̃ᵀy = mu1 gamma yᵀy = 0.1
-    s, y = ref.h0_damp(S, Y, gamma=0.5, lam=0.5)
+    s, y = ref.damping.h0_damp(S, Y, gamma=0.5, lam=0.5)
     assert_allclose(s, [0.1, 0.0], rtol=1e-15)
     assert_allclose(y, [1.05, 0.0], rtol=4e-16)
 
@@ -82,7 +82,7 @@ def test_damping_against_h0_is_dp_dlm_with_gamma_times_the_identity(
     s, y, mu1 = case["s"], case["y"], case["mu1"]
     expected = ref.dp_dlm_damp(gamma * np.eye(len(s)), s, y, mu1=mu1, lam=lam)
     for ours, theirs in zip(
-        ref.h0_damp(s, y, gamma=gamma, mu1=mu1, lam=lam), expected, strict=True
+        ref.damping.h0_damp(s, y, gamma=gamma, mu1=mu1, lam=lam), expected, strict=True
     ):
         assert_array_equal(ours, theirs)
 
@@ -92,7 +92,7 @@ def test_fractions_are_refused(mu: float) -> None:
     with pytest.raises(ValueError, match=r"mu1 must be in \(0, 1\)"):
         ref.powell_damp(I2, S, Y, mu1=mu)
     with pytest.raises(ValueError, match=r"mu2 must be in \(0, 1\)"):
-        ref.identity_damp(S, Y, mu2=mu)
+        ref.damping.identity_damp(S, Y, mu2=mu)
 
 
 @pytest.mark.parametrize("lam", [-1.0, np.nan])
@@ -104,7 +104,7 @@ def test_lambda_is_refused(lam: float) -> None:
 @pytest.mark.parametrize("gamma", [0.0, -1.0, np.nan])
 def test_a_scale_of_h0_is_refused(gamma: float) -> None:
     with pytest.raises(ValueError, match="gamma must be positive"):
-        ref.h0_damp(S, Y, gamma=gamma, lam=0.1)
+        ref.damping.h0_damp(S, Y, gamma=gamma, lam=0.1)
 
 
 @pytest.mark.parametrize(("H", "y"), [(I2, 0 * Y), (-I2, Y), (I2, np.nan * Y)])
@@ -115,7 +115,7 @@ def test_without_metric_there_is_no_damping(H: np.ndarray, y: np.ndarray) -> Non
 
 def test_a_zero_step_has_nothing_to_damp_towards() -> None:
     with pytest.raises(LinAlgError, match="sᵀs must be positive"):
-        ref.identity_damp(0 * S, Y, mu2=0.5)
+        ref.damping.identity_damp(0 * S, Y, mu2=0.5)
 
 
 @pytest.mark.parametrize(
@@ -134,5 +134,5 @@ def test_shapes_and_kinds_are_refused(H: Any, s: Any, y: Any) -> None:
 
 
 def test_an_estimate_is_as_good_as_its_matrix() -> None:
-    H = ref.LBFGSInverse(np.array([[1.0, 1.0]]), np.array([[1.0, 2.0]]), 1.0, 3)
+    H = ref.lbfgs.LBFGSInverse(np.array([[1.0, 1.0]]), np.array([[1.0, 2.0]]), 1.0, 3)
     assert_allclose(ref.powell_damp(H, S, Y), ref.powell_damp(H.dense(), S, Y), rtol=1e-14)

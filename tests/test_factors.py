@@ -45,7 +45,7 @@ def test_hessian_action_by_one_channel_convolutions(seed, kernel, stride, paddin
     a, v = rng.standard_normal((2, 2, 6, 5)), rng.standard_normal(d_a)
     a_bar = conv.forward((np.zeros((d_g, d_a)),), a)[1][1][0]
     np.testing.assert_allclose(
-        kf.conv_hessian_action(conv, a, v), explicit_factor(a_bar) @ v, atol=1e-11
+        kf.factors.conv_hessian_action(conv, a, v), explicit_factor(a_bar) @ v, atol=1e-11
     )
 
 
@@ -53,7 +53,7 @@ def test_hessian_action_by_one_channel_convolutions(seed, kernel, stride, paddin
 def test_pairs(seed, N, T, d):
     rng = np.random.default_rng(seed)
     a_bar, h, Dh, h2, Dh2 = rng.standard_normal((5, N, T, d))
-    s, y = kf.output_pair(kf.Record(a_bar, h, Dh), kf.Record(a_bar, h2, Dh2))
+    s, y = kf.output_pair(kf.layers.Record(a_bar, h, Dh), kf.layers.Record(a_bar, h2, Dh2))
     np.testing.assert_allclose(
         s, sum(h2[n, t] - h[n, t] for n in range(N) for t in range(T)) / (N * T)
     )
@@ -71,20 +71,22 @@ def test_pairs(seed, N, T, d):
 
 def test_the_moving_average_keeps_the_old_pair_with_weight_decay():
     old, new = kf.Pair(np.ones(2), np.zeros(2)), kf.Pair(np.zeros(2), np.ones(2))
-    s, y = kf.average_pair(old, new, decay=0.75)
+    s, y = kf.factors.average_pair(old, new, decay=0.75)
     assert s.tolist() == [0.75, 0.75]
     assert y.tolist() == [0.25, 0.25]
 
 
 def test_bad_input_is_refused():
-    record = kf.Record(*np.zeros((3, 2, 1, 4)))
+    record = kf.layers.Record(*np.zeros((3, 2, 1, 4)))
     pair = kf.Pair(np.ones(2), np.ones(2))
     with pytest.raises(ValueError, match="both passes must see one batch"):
-        kf.output_pair(record, kf.Record(*np.zeros((3, 5, 1, 4))))
+        kf.output_pair(record, kf.layers.Record(*np.zeros((3, 5, 1, 4))))
     for decay in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"decay must be in \[0, 1\)"):
-            kf.average_pair(pair, pair, decay=decay)
+            kf.factors.average_pair(pair, pair, decay=decay)
     with pytest.raises(ValueError, match="one group"):
-        kf.conv_hessian_action(kf.Conv2d(2, 2, 1, groups=2), np.ones((1, 2, 3, 3)), np.ones(2))
+        kf.factors.conv_hessian_action(
+            kf.Conv2d(2, 2, 1, groups=2), np.ones((1, 2, 3, 3)), np.ones(2)
+        )
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
-        kf.conv_hessian_action(kf.Conv2d(2, 2, 1), np.ones((1, 2, 3, 3)), np.ones(2))
+        kf.factors.conv_hessian_action(kf.Conv2d(2, 2, 1), np.ones((1, 2, 3, 3)), np.ones(2))

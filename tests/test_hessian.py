@@ -50,9 +50,9 @@ def test_exact_block_is_the_hessian_of_autograd(case, block):
         moved = [*tensors[:block], w.reshape(shape[1], shape[0]).T, *tensors[block + 1 :]]
         return torch_loss(moved, torch.from_numpy(x), torch.from_numpy(target))
 
-    w = torch.from_numpy(kf.cvec(params[block]))
+    w = torch.from_numpy(kf.kronecker.cvec(params[block]))
     expected = torch.autograd.functional.hessian(loss, w)
-    actual = kf.exact_blocks(CNN, params, x, target, block).exact
+    actual = kf.hessian.exact_blocks(CNN, params, x, target, block).exact
     np.testing.assert_allclose(actual, expected, atol=1e-14, rtol=1e-12)
 
 
@@ -67,8 +67,10 @@ def test_exact_block_is_that_of_central_differences(case, block):
         ).grads[block]
         for e in (1e-5, -1e-5)
     ]
-    exact = kf.exact_blocks(CNN, params, x, target, block).exact
-    np.testing.assert_allclose(exact @ kf.cvec(V), kf.cvec(g[0] - g[1]) / 2e-5, atol=1e-8)
+    exact = kf.hessian.exact_blocks(CNN, params, x, target, block).exact
+    np.testing.assert_allclose(
+        exact @ kf.kronecker.cvec(V), kf.kronecker.cvec(g[0] - g[1]) / 2e-5, atol=1e-8
+    )
 
 
 def test_approximations_by_loops_over_samples_and_locations():
@@ -76,7 +78,7 @@ def test_approximations_by_loops_over_samples_and_locations():
     rng = np.random.default_rng(2)
     N, T, d_a, d_g = 3, 4, 3, 2
     a_bar, Hh = rng.standard_normal((N, T, d_a)), rng.standard_normal((N, T, d_g, T, d_g))
-    blocks = kf.layer_blocks(a_bar, Hh)
+    blocks = kf.hessian.layer_blocks(a_bar, Hh)
     exact, sud, iad = np.zeros((3, d_a * d_g, d_a * d_g))
     for t in range(T):
         A_t = sum(np.outer(a_bar[n, t], a_bar[n, t]) for n in range(N)) / N
@@ -91,7 +93,7 @@ def test_approximations_by_loops_over_samples_and_locations():
     np.testing.assert_allclose(blocks.sud, sud, atol=1e-13)
     np.testing.assert_allclose(blocks.sud_iad, iad, atol=1e-13)
     np.testing.assert_allclose(blocks.kronecker, np.kron(kf.input_factor(a_bar), G), atol=1e-13)
-    np.testing.assert_allclose(kf.output_factor(Hh), G, atol=1e-14)
+    np.testing.assert_allclose(kf.hessian.output_factor(Hh), G, atol=1e-14)
     errors = blocks.errors()
     assert errors["total"] == pytest.approx(
         np.linalg.norm(blocks.kronecker - exact) / np.linalg.norm(exact)
@@ -106,7 +108,7 @@ def errors_of(layers, loss, N, x_shape, classes, block=0):
     params = network.init(rng)
     outputs = network.predict(params, x)
     target = rng.integers(0, classes, N) if classes else rng.standard_normal(outputs.shape)
-    return kf.exact_blocks(network, params, x, target, block).errors()
+    return kf.hessian.exact_blocks(network, params, x, target, block).errors()
 
 
 EXACT = {
@@ -160,7 +162,7 @@ def test_spatial_homogeneity_fails_alone():
     Hh = np.zeros((3, 4, 2, 4, 2))
     for t in range(4):
         Hh[:, t, :, t, :] = (t + 1) * np.eye(2)
-    errors = kf.layer_blocks(a_bar, Hh).errors()
+    errors = kf.hessian.layer_blocks(a_bar, Hh).errors()
     assert errors["SH"] > 0.01
     assert max(errors["SUD"], errors["IAD"]) < 1e-15
 
@@ -168,4 +170,4 @@ def test_spatial_homogeneity_fails_alone():
 def test_a_block_that_is_not_there_is_refused(case):
     params, x, target = case
     with pytest.raises(ValueError, match=r"block must be in \[0, 4\), got 4"):
-        kf.output_hessian(CNN, params, x, target, 4)
+        kf.hessian.output_hessian(CNN, params, x, target, 4)

@@ -24,31 +24,38 @@ def entries(seed: int, *shapes: tuple[int, int]) -> list[np.ndarray]:
 def test_vec_of_a_product(seed, m, n, k, j):
     """cvec(G X A) = (Aᵀ ⊗ G) cvec(X), and the same by rows: rvec(G X A) = (G ⊗ Aᵀ) rvec(X)."""
     G, X, A = entries(seed, (m, n), (n, k), (k, j))
-    np.testing.assert_array_equal(kf.cvec(G @ X @ A), kf.kron(A.T, G) @ kf.cvec(X))
-    np.testing.assert_array_equal(kf.rvec(G @ X @ A), kf.kron(G, A.T) @ kf.rvec(X))
+    np.testing.assert_array_equal(
+        kf.kronecker.cvec(G @ X @ A), kf.kronecker.kron(A.T, G) @ kf.kronecker.cvec(X)
+    )
+    np.testing.assert_array_equal(
+        kf.kronecker.rvec(G @ X @ A), kf.kronecker.kron(G, A.T) @ kf.kronecker.rvec(X)
+    )
 
 
 @given(seeds, sizes, sizes, sizes, sizes)
 def test_kron_matvec_never_forms_the_product(seed, a, b, c, d):
     A, G, X = entries(seed, (a, b), (c, d), (d, b))
-    np.testing.assert_array_equal(kf.cvec(kf.kron_matvec(A, G, X)), kf.kron(A, G) @ kf.cvec(X))
+    np.testing.assert_array_equal(
+        kf.kronecker.cvec(kf.kronecker.kron_matvec(A, G, X)),
+        kf.kronecker.kron(A, G) @ kf.kronecker.cvec(X),
+    )
 
 
 @given(seeds, sizes, sizes)
 def test_flattening_round_trips(seed, m, n):
     (X,) = entries(seed, (m, n))
-    np.testing.assert_array_equal(kf.cvec_inverse(kf.cvec(X), (m, n)), X)
-    np.testing.assert_array_equal(kf.rvec_inverse(kf.rvec(X), (m, n)), X)
-    np.testing.assert_array_equal(kf.cvec(X), kf.rvec(X.T))
+    np.testing.assert_array_equal(kf.kronecker.cvec_inverse(kf.kronecker.cvec(X), (m, n)), X)
+    np.testing.assert_array_equal(kf.kronecker.rvec_inverse(kf.kronecker.rvec(X), (m, n)), X)
+    np.testing.assert_array_equal(kf.kronecker.cvec(X), kf.kronecker.rvec(X.T))
 
 
 def test_flattening_by_hand():
     X = np.array([[1.0, 2.0], [3.0, 4.0]])
-    assert kf.cvec(X).tolist() == [1, 3, 2, 4]
-    assert kf.rvec(X).tolist() == [1, 2, 3, 4]
+    assert kf.kronecker.cvec(X).tolist() == [1, 3, 2, 4]
+    assert kf.kronecker.rvec(X).tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("inverse", [kf.cvec_inverse, kf.rvec_inverse])
+@pytest.mark.parametrize("inverse", [kf.kronecker.cvec_inverse, kf.kronecker.rvec_inverse])
 def test_a_shape_that_does_not_hold_the_vector_is_refused(inverse):
     with pytest.raises(ValueError, match="must hold 4 elements"):
         inverse(np.ones(4), (3, 2))

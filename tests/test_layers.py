@@ -66,7 +66,7 @@ def test_convolution(case, seed):
     expected.backward(torch.from_numpy(Dout))
     Dx, records = conv.backward(blocks, cache, Dout)
     close(Dx, x_torch.grad)
-    grads = np.concatenate([kf.gradient(record) * len(x) for record in records])
+    grads = np.concatenate([kf.network.gradient(record) * len(x) for record in records])
     close(grads, weight_gradient(weight, bias))
     for record, W in zip(records, blocks, strict=True):
         close(record.h, record.a_bar @ W.T)
@@ -112,7 +112,7 @@ def test_transposed_convolution(case, seed):
     close(Dx, x_torch.grad)
     grad = weight.grad.transpose(0, 1).flatten(1)
     grad = grad if bias is None else torch.cat([grad, bias.grad[:, None]], dim=1)
-    close(kf.gradient(record) * len(x), grad)
+    close(kf.network.gradient(record) * len(x), grad)
     close(record.h, record.a_bar @ blocks[0].T)
 
 
@@ -143,7 +143,7 @@ def test_linear_on_vectors_and_on_positions(bias, leading, seed):
     expected.backward(torch.from_numpy(Dout))
     Dx, (record,) = layer.backward(blocks, cache, Dout)
     close(Dx, x_torch.grad)
-    close(kf.gradient(record) * len(x), weight_gradient(weight, bias_torch))
+    close(kf.network.gradient(record) * len(x), weight_gradient(weight, bias_torch))
     assert record.a_bar.shape == (3, leading[1] if len(leading) == 2 else 1, 5 + bias)
 
 

@@ -54,7 +54,7 @@ def test_without_pairs_it_is_gamma() -> None:
 
 
 def test_the_estimate_forgets_its_oldest_pair_and_is_changed_by_replacement() -> None:
-    H = ref.LBFGSInverse.empty(2, memory=2)
+    H = ref.lbfgs.LBFGSInverse.empty(2, memory=2)
     pairs = [(np.array([1.0, 0.0]), np.array([k, 0.0])) for k in (1.0, 2.0, 4.0)]
     for s, y in pairs:
         older, H = H, H.update(s, y)
@@ -65,7 +65,7 @@ def test_the_estimate_forgets_its_oldest_pair_and_is_changed_by_replacement() ->
 
 
 def test_the_estimate_keeps_its_gamma() -> None:
-    H = ref.LBFGSInverse.empty(2, gamma=0.5, memory=2).update(
+    H = ref.lbfgs.LBFGSInverse.empty(2, gamma=0.5, memory=2).update(
         np.array([1.0, 0.0]), np.array([2.0, 0.0])
     )
     assert_array_equal(H.dense(), np.diag([0.5, 0.5]))

@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         bound = tol.inverse_update(tol.FLOAT64.u, H, s, y) * tol.norm(y) + tol.rounding(
             tol.FLOAT64.u, 1, tol.norm(s)
         )
-        if isinstance(after.H_g, ref.LBFGSInverse):
+        if isinstance(after.H_g, ref.lbfgs.LBFGSInverse):
             bound += tol.lbfgs(tol.FLOAT64.u, after.H_g.S, after.H_g.Y, 1.0) * tol.norm(y)
         assert np.linalg.norm(after.H_g @ y - s) <= bound
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from kfqn_ref import InverseEstimate, dp_dlm_damp, forward_backward, input_factor, layer_blocks
+from kfqn_ref import InverseEstimate, dp_dlm_damp, forward_backward, input_factor
+from kfqn_ref.hessian import layer_blocks
 from kfqn_ref.method.options import BfgsInput
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.adapters import reference

@@ -31,7 +31,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from kfqn_ref import forward_backward, output_hessian
+from kfqn_ref import forward_backward
+from kfqn_ref.hessian import output_hessian
 from kfqn_ref.course.lesson import laws, untampered
 
 # %% [markdown]

@@ -8,22 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kfqn_ref as kf
+from kfqn_ref.method.kfac import factored_damping, fisher_output_factor
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
 def test_fisher_factor_averages_samples_and_locations(seed, N, T, d):
     Dh = np.random.default_rng(seed).standard_normal((N, T, d))
     G = sum(np.outer(Dh[n, t], Dh[n, t]) for n in range(N) for t in range(T)) / (N * T)
-    np.testing.assert_allclose(kf.fisher_output_factor(Dh), G, atol=1e-13)
+    np.testing.assert_allclose(fisher_output_factor(Dh), G, atol=1e-13)
 
 
 def test_factored_damping_balances_the_two_sides():
     """π² is the ratio of mean eigenvalues, and π√λ · √λ/π = λ; a factor of zero leaves π = 1."""
     A, G = np.diag([4.0, 12.0]), np.diag([1.0, 3.0])  # means 8 and 2: π = 2
-    damped_A, damped_G = kf.factored_damping(A, G, lam=0.09)
+    damped_A, damped_G = factored_damping(A, G, lam=0.09)
     np.testing.assert_allclose(damped_A - A, 0.6 * np.eye(2))
     np.testing.assert_allclose(damped_G - G, 0.15 * np.eye(2))
-    damped_A, damped_G = kf.factored_damping(A, 0 * G, lam=0.09)
+    damped_A, damped_G = factored_damping(A, 0 * G, lam=0.09)
     np.testing.assert_allclose(damped_A - A, 0.3 * np.eye(2))
     np.testing.assert_allclose(damped_G, 0.3 * np.eye(2))
 
@@ -41,9 +42,9 @@ def test_first_step_inverts_the_damped_factors():
     outputs = network.predict(params, x)
     drawn = network.loss.sample(outputs, np.random.default_rng((3, 0)))
     Dh = network.loss.gradient(outputs, drawn)
-    A, G = kf.factored_damping(
+    A, G = factored_damping(
         kf.input_factor(np.c_[x, np.ones(5)][:, None]),
-        kf.fisher_output_factor(Dh[:, None]),
+        fisher_output_factor(Dh[:, None]),
         lam=0.04,
     )
     g = kf.forward_backward(network, params, x, t).grads[0]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import kfqn_ref as kf
 from kfqn_ref.method.options import LbfgsInput
+from kfqn_ref.method.state import Counts
 
 CNN = kf.Network(
     (
@@ -291,7 +292,7 @@ def test_a_batch_that_is_not_finite_changes_only_the_counters(bad, k):
         for block in step.state.blocks:
             H_a = block.H_a.dense()
             np.testing.assert_allclose(H_a, np.eye(len(H_a)) / block.lambda_a)
-            assert block.counts == kf.Counts()
+            assert block.counts == Counts()
             assert not block.M.any()
     assert optimizer.step(MLP, params, step.state, *batch(MLP)).state.skipped_steps == 1
 
@@ -315,7 +316,7 @@ def test_a_step_of_length_zero_carries_no_curvature():
     params = MLP.init(np.random.default_rng(9))
     step = optimizer.step(MLP, params, optimizer.init(params), *batch(MLP))
     for block in step.state.blocks:
-        assert block.counts == kf.Counts(updates_a=1, skipped_g=1)
+        assert block.counts == Counts(updates_a=1, skipped_g=1)
         np.testing.assert_array_equal(block.H_g.dense(), np.eye(len(block.s_g)))
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-import kfqn_ref
+from kfqn_ref import bfgs, damping, factors, hessian, kronecker, lbfgs, network, patches
+from kfqn_ref.method.presets import preset as preset_of
+from kfqn_ref.testing.implementation import NAMES
 from kfqn_ref.testing.strategies.networks import BlockView, Snapshot
 
 Batches = tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -24,7 +26,7 @@ def optimizer_steps(
     network: Any, params: Any, batches: Batches, *, preset: str, **options: Any
 ) -> list[Snapshot]:
     """One snapshot a step of the reference's optimizer."""
-    method = kfqn_ref.preset(preset, **options)
+    method = preset_of(preset, **options)
     state, snapshots = method.init(params), []
     for x, target in batches:
         params, state, _ = method.step(network, params, state, x, target)
@@ -32,9 +34,15 @@ def optimizer_steps(
     return snapshots
 
 
+MODULES = (bfgs, damping, lbfgs, kronecker, patches, factors, hessian, network)
+
+
 def names() -> dict[str, Any]:
-    """All names the reference provides."""
-    return vars(kfqn_ref) | {"optimizer_steps": optimizer_steps}
+    """All names that the checks know, as the reference provides them."""
+    found = {
+        name: vars(module)[name] for module in MODULES for name in NAMES if name in vars(module)
+    }
+    return found | {"optimizer_steps": optimizer_steps}
 
 
 REFERENCE = SimpleNamespace(**names())

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from kfqn_ref import Conv2d, Pair, Record
+from kfqn_ref import Conv2d, Pair
+from kfqn_ref.layers import Record
 from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import Case, equal, law

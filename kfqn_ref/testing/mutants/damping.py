@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import kfqn_ref as ref
-from kfqn_ref import Pair
+from kfqn_ref import Pair, damping
 from kfqn_ref.testing.mutants.registry import mutant
 
 Array = np.ndarray
@@ -164,13 +164,14 @@ def returned_swapped(H: Array, s: Array, y: Array, *, mu1: float = 0.2, lam: flo
 @mutant("double_damp", "damping against I with the undamped step s")
 def double_undamped(H: Array, s: Array, y: Array, *, mu1: float = 0.2, mu2: float) -> Pair:
     return Pair(
-        ref.powell_damp(H, s, y, mu1=mu1), ref.identity_damp(s, y, mu2=mu2) if s.any() else 1.0 * y
+        ref.powell_damp(H, s, y, mu1=mu1),
+        damping.identity_damp(s, y, mu2=mu2) if s.any() else 1.0 * y,
     )
 
 
 @mutant("double_damp", "mu1 and mu2 swapped")
 def double_swapped(H: Array, s: Array, y: Array, *, mu1: float = 0.2, mu2: float) -> Pair:
-    return ref.double_damp(H, s, y, mu1=mu2, mu2=mu1)
+    return damping.double_damp(H, s, y, mu1=mu2, mu2=mu1)
 
 
 @mutant("double_damp", "only the first of the two dampings")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 import kfqn_ref as ref
-from kfqn_ref import Pair, Record
+from kfqn_ref import Pair, factors, hessian, kronecker, patches
+from kfqn_ref.layers import Record
 from kfqn_ref.testing.mutants.registry import mutant
 
 Array = np.ndarray
@@ -14,12 +15,12 @@ Array = np.ndarray
 
 @mutant("cvec", "rows instead of columns")
 def rows(X: Array) -> Array:
-    return ref.rvec(X)
+    return kronecker.rvec(X)
 
 
 @mutant("rvec", "columns instead of rows")
 def columns(X: Array) -> Array:
-    return ref.cvec(X)
+    return kronecker.cvec(X)
 
 
 @mutant("cvec_inverse", "rows filled instead of columns")
@@ -49,21 +50,21 @@ def not_transposed(A: Array, G: Array, X: Array) -> Array:
 
 @mutant("im2col", "kernel rows and columns swapped")
 def kernel_transposed(x: Array, kernel_size: Any, **geometry: Any) -> Array:
-    cols = ref.im2col(x, kernel_size, **geometry)
+    cols = patches.im2col(x, kernel_size, **geometry)
     kh, kw = kernel_size
     return cols.reshape(*cols.shape[:2], -1, kh, kw).swapaxes(3, 4).reshape(cols.shape)
 
 
 @mutant("im2col", "locations column by column")
 def column_major(x: Array, kernel_size: Any, **geometry: Any) -> Array:
-    return ref.im2col(
+    return patches.im2col(
         x.swapaxes(2, 3), kernel_size[::-1], **{k: v[::-1] for k, v in geometry.items()}
     )
 
 
 @mutant("im2col", "the kernel flipped: a convolution instead of a correlation")
 def flipped(x: Array, kernel_size: Any, **geometry: Any) -> Array:
-    cols = ref.im2col(x, kernel_size, **geometry)
+    cols = patches.im2col(x, kernel_size, **geometry)
     size = kernel_size[0] * kernel_size[1]
     return cols.reshape(*cols.shape[:2], -1, size)[..., ::-1].reshape(cols.shape)
 
@@ -71,13 +72,13 @@ def flipped(x: Array, kernel_size: Any, **geometry: Any) -> Array:
 @mutant("im2col", "edge values instead of zeros as padding")
 def edge_padding(x: Array, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any) -> Array:
     padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2), mode="edge")
-    return ref.im2col(padded, kernel_size, stride=stride, dilation=dilation)
+    return patches.im2col(padded, kernel_size, stride=stride, dilation=dilation)
 
 
 @mutant("col2im", "overlapping patches overwrite instead of adding up")
 def overwrites(cols: Array, x_shape: Any, kernel_size: Any, **geometry: Any) -> Array:
-    counts = ref.col2im(np.ones(cols.shape), x_shape, kernel_size, **geometry)
-    return ref.col2im(cols, x_shape, kernel_size, **geometry) / np.maximum(counts, 1)
+    counts = patches.col2im(np.ones(cols.shape), x_shape, kernel_size, **geometry)
+    return patches.col2im(cols, x_shape, kernel_size, **geometry) / np.maximum(counts, 1)
 
 
 @mutant("append_one", "the bias entry first instead of last")
@@ -123,7 +124,7 @@ def action_of_mean(a_bar: Array, v: Array) -> Array:
 
 @mutant("conv_hessian_action", "the bias entry of v is forgotten")
 def action_without_bias(conv: Any, a: Array, v: Array) -> Array:
-    return ref.conv_hessian_action(conv, a, np.append(v[:-1], 0.0) if conv.bias else v)
+    return factors.conv_hessian_action(conv, a, np.append(v[:-1], 0.0) if conv.bias else v)
 
 
 @mutant("conv_hessian_action", "the padding is forgotten")
@@ -133,7 +134,7 @@ def action_without_padding(conv: Any, a: Array, v: Array) -> Array:
         n > d * (k - 1)
         for n, d, k in zip(a.shape[2:], conv.dilation, conv.kernel_size, strict=True)
     )
-    return ref.conv_hessian_action(tight if fits else conv, a, v)
+    return factors.conv_hessian_action(tight if fits else conv, a, v)
 
 
 @mutant("input_pair", "λ_A s is missing in y")
@@ -174,34 +175,34 @@ def pair_backwards(first: Record, second: Record) -> Pair:
 
 @mutant("average_pair", "the weights of the moving average swapped")
 def average_swapped(old: Pair, new: Pair, *, decay: float) -> Pair:
-    return ref.average_pair(new, old, decay=decay) if decay else old
+    return factors.average_pair(new, old, decay=decay) if decay else old
 
 
 @mutant("average_pair", "s is averaged, y is not")
 def average_half(old: Pair, new: Pair, *, decay: float) -> Pair:
-    return Pair(ref.average_pair(old, new, decay=decay).s, new.y)
+    return Pair(factors.average_pair(old, new, decay=decay).s, new.y)
 
 
 @mutant("output_factor", "1/|T| missing in G")
 def g_summed(Hh: Array) -> Array:
-    return ref.output_factor(Hh) * Hh.shape[1]
+    return hessian.output_factor(Hh) * Hh.shape[1]
 
 
 @mutant("layer_blocks", "the terms between different locations are missing in the exact block")
 def exact_is_sud(a_bar: Array, Hh: Array) -> Any:
-    blocks = ref.layer_blocks(a_bar, Hh)
+    blocks = hessian.layer_blocks(a_bar, Hh)
     return blocks._replace(exact=blocks.sud)
 
 
 @mutant("layer_blocks", "A and G swapped in the Kronecker product")
 def blocks_swapped(a_bar: Array, Hh: Array) -> Any:
-    G, A = ref.output_factor(Hh), ref.input_factor(a_bar)
-    return ref.layer_blocks(a_bar, Hh)._replace(kronecker=np.kron(G, A))
+    G, A = hessian.output_factor(Hh), ref.input_factor(a_bar)
+    return hessian.layer_blocks(a_bar, Hh)._replace(kronecker=np.kron(G, A))
 
 
 @mutant("layer_blocks", "A divided by |T| as well as G")
 def blocks_per_location(a_bar: Array, Hh: Array) -> Any:
-    blocks = ref.layer_blocks(a_bar, Hh)
+    blocks = hessian.layer_blocks(a_bar, Hh)
     return blocks._replace(kronecker=blocks.kronecker / a_bar.shape[1])
 
 
@@ -237,7 +238,7 @@ def gradient_without_bias(network: Any, params: Any, x: Array, target: Array) ->
 
 @mutant("output_hessian", "second derivatives averaged over the batch already")
 def hessian_averaged(network: Any, params: Any, x: Array, target: Array, block: int) -> Array:
-    return ref.output_hessian(network, params, x, target, block) / len(x)
+    return hessian.output_hessian(network, params, x, target, block) / len(x)
 
 
 @mutant(
@@ -245,6 +246,6 @@ def hessian_averaged(network: Any, params: Any, x: Array, target: Array, block: 
     "the Gauss-Newton part of one output only: off-diagonal second derivatives missing",
 )
 def hessian_diagonal(network: Any, params: Any, x: Array, target: Array, block: int) -> Array:
-    Hh = ref.output_hessian(network, params, x, target, block)
+    Hh = hessian.output_hessian(network, params, x, target, block)
     N, T, d_g = Hh.shape[:3]
     return (Hh.reshape(N, T * d_g, T * d_g) * np.eye(T * d_g)).reshape(Hh.shape)

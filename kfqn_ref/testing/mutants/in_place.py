@@ -4,13 +4,13 @@ caller.
 
 from typing import Any
 
-import kfqn_ref
+from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.implementation import KERNELS
 from kfqn_ref.testing.mutants.registry import mutant
 
 
 def _register(name: str) -> None:
-    original = getattr(kfqn_ref, name)
+    original = reference.names()[name]
 
     def writes(first: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(first, *args, **kwargs)

@@ -8,7 +8,9 @@ from unittest.mock import patch
 import numpy as np
 
 import kfqn_ref as ref
-from kfqn_ref import DenseInverse, InverseEstimate, LBFGSInverse, Pair
+from kfqn_ref import InverseEstimate, Pair
+from kfqn_ref.bfgs import DenseInverse
+from kfqn_ref.lbfgs import LBFGSInverse
 from kfqn_ref.method import guards, options, step
 from kfqn_ref.method.state import State, Step
 from kfqn_ref.method.step import KFQN
