@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kfqn_ref.course import clock, execute
 from kfqn_ref.course import grade as grading
 from kfqn_ref.course.execute import run
 from kfqn_ref.course.prepare import NotGraded
@@ -42,7 +43,9 @@ def test_a_cell_that_waits_for_the_processor_loses_nothing():
     assert executed(WAITS.format(3)) == [[]]
 
 
-def test_a_cell_that_waits_too_long_is_late_and_not_guilty():
+def test_a_cell_that_waits_too_long_is_late_and_not_guilty(monkeypatch):
+    for module in (clock, execute):
+        monkeypatch.setattr(module, "PATIENCE", 3.0)
     found = executed(WAITS.format(600), "1")
     assert found == [["KeyboardInterrupt", "OutOfTime"], ["NotRun"]]
 
