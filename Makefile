@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test coverage lint format fuzz thorough notebooks course-test lab book chapter book-test book-times pdf clean
+.PHONY: help verify test steady coverage lint format fuzz thorough notebooks course-test lab book chapter book-test book-times pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ verify: $(READY)  ## train the reference and the torch optimizer side by side an
 
 test: $(READY)  ## the whole suite; WORKERS=n processes; outcomes in out/junit.xml
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --junitxml out/junit.xml $(ARGS)
+
+steady: $(READY)  ## the suite in random orders, other folders, under load, from a wheel: same results? ARGS: options
+	$(BIN)/python tests/steady.py $(ARGS)
 
 coverage: $(READY)  ## the suite with branch coverage
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)

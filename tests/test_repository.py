@@ -156,7 +156,9 @@ def test_the_readme_names_every_preset():
 def test_the_paths_that_the_readme_maps_exist():
     named = re.findall(r"^\| `([^`]+)`", read("README.md"), re.MULTILINE)
     assert len(named) >= 10
-    missing = [name for name in named if not (ROOT / name).exists()]
+    # an installed package lies elsewhere
+    places = (ROOT, Path(kfqn_ref.__file__).parents[1])
+    missing = [name for name in named if not any((place / name).exists() for place in places)]
     assert not missing
 
 
