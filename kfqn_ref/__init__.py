@@ -11,6 +11,7 @@ The reference in reading order, one book chapter each; a reader can stop at any 
 ``kronecker``       vec and the Kronecker product
 ``patches``         a convolution as a matrix product
 ``layers``          layers, forward and backward side by side
+``transposed``      a transposed convolution as a layer
 ``losses``          per-sample losses
 ``network``         a chain of layers, one forward-backward pass
 ``hessian``         the exact Hessian block of a layer, and what IAD, SUD and SH make of it
@@ -128,8 +129,8 @@ _NAMES_OF = {
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 
 _MODULES = (
-    "algorithm", "bfgs", "damping", "lbfgs", "kronecker", "patches", "layers", "losses",
-    "network", "hessian", "factors", "method", "theory",
+    "algorithm", "bfgs", "damping", "lbfgs", "kronecker", "patches", "layers",
+    "transposed", "losses", "network", "hessian", "factors", "method", "theory",
 )  # fmt: skip  # as in the table above
 
 

@@ -5,7 +5,7 @@ The one place of the package where the reference and the torch optimizer meet.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -119,6 +119,57 @@ def closure_of(
     return closure
 
 
+class TorchRun:
+    """A run of the torch optimizer on the model equal to a network, seen as the reference's blocks.
+
+    Args:
+        network, params: the reference network and its initial weights.
+        preset, options: what ``kfqn_ref.optim.KFQN`` takes.
+        dtype: of the model.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        params: Blocks,
+        preset: str,
+        *,
+        dtype: torch.dtype = torch.float64,
+        **options: Any,
+    ) -> None:
+        self.network = network
+        self.model = build(network, params, dtype=dtype)
+        self.optimizer = KFQN(self.model, preset, **options)
+
+    def step(self, x: np.ndarray, target: np.ndarray) -> float:
+        """Make one step on the mini-batch (x, target), and return the loss before it."""
+        return self.optimizer.step(closure_of(self.model, self.network, x, target)).item()
+
+    def params(self) -> Blocks:
+        """Return copies of the weights: the next step writes into the model's own."""
+        return tuple(block.copy() for block in read_params(self.model, self.network))
+
+    def inverses(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return ``H_a`` and ``H_g`` of every block, as matrices in float64."""
+        H_a: list[np.ndarray] = []
+        H_g: list[np.ndarray] = []
+        for module, groups in _trained(self.model, self.network):
+            seen = self.optimizer.curvature(module)
+            H_a += _by_group(seen.H_a, groups)
+            H_g += _by_group(seen.H_g, groups)
+        return H_a, H_g
+
+    def counts(self) -> list[Any]:
+        """Return the events of every layer."""
+        layers = _trained(self.model, self.network)
+        return [self.optimizer.curvature(module).counts for module, _ in layers]
+
+
+def _by_group(H: Tensor, groups: int) -> list[np.ndarray]:
+    """Return copies of a layer's matrices, one a group."""
+    return list(H.detach().double().numpy().reshape(groups, *H.shape[-2:]).copy())
+
+
 class Deviation(NamedTuple):
     """The largest relative deviation ``‖X − Y‖_F / ‖Y‖_F`` over the blocks, Y being the
     reference's.
@@ -137,8 +188,8 @@ def deviation(
     H_g: list[np.ndarray] = []
     for module, groups in _trained(model, network):
         seen = opt.curvature(module)
-        for H, blocks in ((seen.H_a, H_a), (seen.H_g, H_g)):
-            blocks += list(H.double().numpy().reshape(groups, *H.shape[-2:]))
+        H_a += _by_group(seen.H_a, groups)
+        H_g += _by_group(seen.H_g, groups)
     known = [(block.H_a, block.H_g) for block in state.blocks if block.H_a is not None]
     return Deviation(
         _largest(read_params(model, network), params),

@@ -23,6 +23,8 @@ process, and no test goes in.
 ``prepare``     a submission read, completed and with its tests back, before anything runs
 ``grade``       a class of submissions in one call
 ``feedback``    the page that a student gets, and the table that a teacher gets
+``summary``     what a graded notebook says at a glance
+``clock``       the time that foreign code used of the processor
 ``command``     the command line
 ==============  ================================================================================
 """

@@ -9,13 +9,21 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``tolerances``      how much rounding each equation may show, derived
 ``strategies``      valid inputs of every kind, as read-only readable numbers
 ``checks``          the laws, by chapter
-``implementation``  what can be put through them: the adapter protocol
-``runner``          the search; ``report``: what it found
-``thorough``        every law on a hundred thousand cases, drawn in ``bulk``
+``oracles``         slow derivations that the laws of layers and steps are checked against
+``implementation``  what can be put through the checks: the protocol of an adapter
+``runner``          the search for a counterexample
+``report``          what the checks found, as values, JSON and text
+``html``            the same as a page
+``command``         the command ``kfqn check``
+``parametrize``     the checks as pytest tests, one a law
 ``mutants``         the known mistakes, each as an implementation that the checks reject
 ``kill_matrix``     which check rejects which mutant
+``bulk``            many cases at once, drawn by NumPy's generator
+``thorough``        every law on a hundred thousand cases
+``fuzz``            random networks, data and options until a time budget is used up
 ``adapters``        other people's implementations, made to answer to the names
-``oracles``         slow derivations that the laws of layers and steps are checked against
+``peers``           what the checks find in them
+``convergence``     the lemmas and the theorem of the convergence variant
 ==================  ============================================================================
 """
 

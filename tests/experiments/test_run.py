@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfqn_ref.experiments.data import digits
-from kfqn_ref.experiments.train.engines import ReferenceEngine
+from kfqn_ref.experiments.train.reference_engine import ReferenceEngine
 from kfqn_ref.experiments.train.run import (
     CHECKPOINT,
     CURVES,

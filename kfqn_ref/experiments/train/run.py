@@ -17,7 +17,8 @@ import numpy as np
 from kfqn_ref.experiments.data import Data
 from kfqn_ref.experiments.models import build_network
 from kfqn_ref.experiments.plots import plot_run
-from kfqn_ref.experiments.train.engines import Engine, Score, build_engine
+from kfqn_ref.experiments.train.engine import Engine, Score
+from kfqn_ref.experiments.train.engines import build_engine
 from kfqn_ref.experiments.train.settings import Settings
 from kfqn_ref.files import CheckpointError, load, save, write_atomically
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
-from kfqn_ref.bridge import build, closure_of, read_params
+from kfqn_ref.bridge import TorchRun
 from kfqn_ref.experiments.data import Split
 from kfqn_ref.experiments.verify.secant import blocks_of, secant_residuals
 from kfqn_ref.layers import Conv2d, Flatten, Linear, ReLU, Tanh
@@ -30,7 +29,6 @@ from kfqn_ref.method.state import Step
 from kfqn_ref.method.step import KFQN
 from kfqn_ref.method.train import fit
 from kfqn_ref.network import Network
-from kfqn_ref.optim import KFQN as TorchKFQN
 from kfqn_ref.testing.tolerances import FLOAT64
 
 STEPS, BATCH_SIZE, SEED = 30, 100, 0
@@ -182,16 +180,11 @@ def snapshot(step: Step) -> Snapshot:
 
 def torch_run(name: str, network: Network, start: Any, data: Iterable[Split]) -> Iterator[Snapshot]:
     """What torch has after every step, from the same weights on the same mini-batches."""
-    model = build(network, start)
-    optimizer = TorchKFQN(model, preset=name, lr=LR, damping=DAMPING)
-    layers = [module for module in model if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    run = TorchRun(network, start, name, lr=LR, damping=DAMPING)
     for x, target in data:
-        loss = optimizer.step(closure_of(model, network, x, target)).item()
-        shown = [optimizer.curvature(module) for module in layers]
-        H_a = [H for c in shown for H in by_group(c.H_a)]
-        H_g = [H for c in shown for H in by_group(c.H_g)]
-        W = [block.copy() for block in read_params(model, network)]
-        yield Snapshot(W, H_a, H_g, loss, **totals([c.counts for c in shown]))
+        loss = run.step(x, target)
+        H_a, H_g = run.inverses()
+        yield Snapshot(list(run.params()), H_a, H_g, loss, **totals(run.counts()))
 
 
 def totals(counts: list[Any]) -> dict[str, int]:
@@ -206,12 +199,6 @@ def totals(counts: list[Any]) -> dict[str, int]:
 def events(shot: Snapshot) -> tuple[int, int, int]:
     """Damped, skipped and accepted pairs so far."""
     return shot.damped, shot.skipped, shot.updates
-
-
-def by_group(H: torch.Tensor) -> Blocks:
-    """A factor as one matrix per group."""
-    array = H.detach().numpy().copy()
-    return list(array if array.ndim == 3 else array[None])
 
 
 def deviations(a: Snapshot, b: Snapshot) -> tuple[float, float, float]:

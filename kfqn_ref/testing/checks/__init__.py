@@ -1,4 +1,20 @@
-"""The checks, by chapter; importing this package fills the registry."""
+"""The checks, by chapter; importing this package fills the registry.
+
+==================  ============================================================================
+``bfgs``            one BFGS update (3.1): theorems 1 to 8
+``theorems``        theorems 9 to 11: least change, termination, interlacing
+``lbfgs``           the three forms of L-BFGS, and its memory
+``damping``         the damping formulas (4.1) to (4.3)
+``damping_bounds``  double damping, D_P D_LM, and their bounds (4.4) to (4.8)
+``kronecker``       flattenings, the Kronecker product, patches
+``factors``         factors, Hessian action, curvature pairs
+``network``         loss, gradients and records of a pass
+``optimizer``       whole steps
+``replayed_run``    a run beside what the equations say of each step, for these laws
+``arguments``       arguments come back as they were
+``errors``          the classes of errors
+==================  ============================================================================
+"""
 
 from kfqn_ref.testing.checks import (
     arguments,

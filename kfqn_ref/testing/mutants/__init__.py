@@ -3,6 +3,17 @@ replaced.
 
 A check that rejects no mutant has never been seen to fail; a mutant that no check rejects is a
 mistake the suite would let through. ``tests/test_mutants.py`` refuses both.
+
+=============  =================================================================================
+``registry``   what a mutant is, and the list of all
+``bfgs``       mistakes in the BFGS updates
+``lbfgs``      mistakes in L-BFGS
+``damping``    mistakes in the damping formulas
+``factors``    mistakes in flattenings, patches, factors and pairs
+``optimizer``  mistakes in an iteration
+``errors``     functions with the wrong class of error, or none
+``in_place``   functions that write into their argument
+=============  =================================================================================
 """
 
 from kfqn_ref.testing.mutants import bfgs, damping, errors, factors, in_place, lbfgs, optimizer
