@@ -121,8 +121,9 @@ def _read_split(folder: Path, split: str) -> Split:
         )
     if labels.dtype != np.uint8 or labels.shape != images.shape[:1] or labels.max() > 9:
         raise DataError(
-            f"{labels_path} must hold {len(images)} classes 0..9, one for each image of {images_path.name}, "
-            f"got shape {labels.shape}, type {labels.dtype}, largest {labels.max(initial=0)}; {HOW_TO_GET}"
+            f"{labels_path} must hold {len(images)} classes 0..9, one for each image of "
+            f"{images_path.name}, got shape {labels.shape}, type {labels.dtype}, "
+            f"largest {labels.max(initial=0)}; {HOW_TO_GET}"
         )
     return Split(images[:, None] / 255.0, labels.astype(np.int64))
 
@@ -141,7 +142,8 @@ def read_idx(path: Path) -> np.ndarray:
     axes = raw[3] if len(raw) >= 4 else 0
     if raw[:2] != b"\0\0" or axes == 0 or raw[2] not in IDX_TYPES or len(raw) < 4 + 4 * axes:
         raise DataError(
-            f"{path} is not an IDX file: it starts with {raw[:4].hex(' ') or 'nothing'}; {HOW_TO_GET}"
+            f"{path} is not an IDX file: it starts with {raw[:4].hex(' ') or 'nothing'}; "
+            f"{HOW_TO_GET}"
         )
     dtype = np.dtype(IDX_TYPES[raw[2]])
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", count=axes, offset=4))

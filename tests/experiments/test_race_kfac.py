@@ -119,8 +119,8 @@ def test_matrix_and_parameters_are_inverse() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("lr", -1.0), ("damping", 0.0), ("momentum", 1.0), ("weight_decay", -1.0), ("factor_decay", 1.0),
-     ("curvature_interval", 0), ("damping", float("nan"))],
+    [("lr", -1.0), ("damping", 0.0), ("momentum", 1.0), ("weight_decay", -1.0),
+     ("factor_decay", 1.0), ("curvature_interval", 0), ("damping", float("nan"))],
 )  # fmt: skip  # a table
 def test_a_value_outside_its_range_is_refused(option: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{option} must"):

@@ -12,7 +12,8 @@ from kfqn_ref.method.presets import PRESETS
 
 WRONG = {
     "optimizer": ({"optimizer": "newton"}, "must be one of kbfgs_2020, .*, got 'newton'"),
-    "optimizer of the other engine": ({"optimizer": "adamw", "engine": "reference"}, "reference engine"),
+    "optimizer of the other engine": (
+        {"optimizer": "adamw", "engine": "reference"}, "reference engine"),
     "engine": ({"engine": "jax"}, "torch, reference, got 'jax'"),
     "data": ({"data": "cifar"}, "got 'cifar'"),
     "model": ({"model": "vit"}, "got 'vit'"),
@@ -34,7 +35,8 @@ def test_wrong_settings_are_refused(case):
 
 
 EXAMPLES = {
-    "lr": 0.02, "damping": 0.3, "momentum": 0.5, "weight_decay": 0.01, "memory": 3, "curvature_interval": 2
+    "lr": 0.02, "damping": 0.3, "momentum": 0.5, "weight_decay": 0.01, "memory": 3,
+    "curvature_interval": 2,
 }  # fmt: skip  # a value for each
 
 

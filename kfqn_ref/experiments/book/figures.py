@@ -106,7 +106,10 @@ def show(fig: Figure, alt: str) -> Picture:
         fig: a figure of :func:`figure`.
         alt: what a reader who does not see it must know, a sentence or two.
     """
-    html = f'<div class="kfqn-figure" role="img" aria-label="{escape(alt)}">{_svg(fig, _name(alt))}</div>'
+    html = (
+        '<div class="kfqn-figure" role="img" '
+        f'aria-label="{escape(alt)}">{_svg(fig, _name(alt))}</div>'
+    )
     return Picture(html, _png(fig), alt)
 
 
@@ -139,7 +142,8 @@ def explorable(
         shown = values == start_values
         png = _png(fig) if shown else png
         frames.append(
-            f'<div class="kfqn-frame"{"" if shown else " hidden"}>{_svg(fig, f"{name}-{number}-")}</div>'
+            "<div "
+            f'class="kfqn-frame"{"" if shown else " hidden"}>{_svg(fig, f"{name}-{number}-")}</div>'
         )
     controls = [
         _slider(label, values, i) for (label, values), i in zip(sliders.items(), first, strict=True)

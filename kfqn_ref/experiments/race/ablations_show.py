@@ -32,7 +32,8 @@ def widths(maps: Mapping[str, Sequence[Mapping[str, Any]]], within: float = 1.25
             best = min(known, key=lambda p: p["loss"])
             good = [p["lr"] for p in known if p["loss"] <= within * best["loss"]]
             lines.append(
-                f"{name}: best loss {best['loss']:.3f} at lr {best['lr']:g}; within {within:g} times of it, "
+                f"{name}: best loss {best['loss']:.3f} at lr {best['lr']:g}; within {within:g} "
+                "times of it, "
                 f"{len(good)} of {len(points)} points, lr from {min(good):g} to {max(good):g}"
             )
     return lines

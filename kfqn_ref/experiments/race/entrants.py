@@ -221,8 +221,8 @@ KFQN_SUMMED = [
     for lr, damping in ((0.3, 0.9), (0.3, 0.3), (0.1, 0.9), (0.1, 0.3), (0.03, 0.1), (0.03, 0.03))
 ]
 NOTE = (
-    "momentum 0.8 but for the autoencoder, chosen on one seed of the small CNN, 120 steps; the grid follows "
-    "the map of good step sizes of the ablations"
+    "momentum 0.8 but for the autoencoder, chosen on one seed of the small CNN, 120 steps; "
+    "the grid follows the map of good step sizes of the ablations"
 )
 OURS: dict[str, Any] = {"grid": KFQN_GRID, "summed": KFQN_SUMMED, "ours": True, "note": NOTE}
 OURS_EAGER: dict[str, Any] = {
@@ -233,8 +233,8 @@ OURS_ADAM: dict[str, Any] = {
     "grid": product(lr=(5e-3, 1e-2, 2e-2), damping=(0.03, 0.3)),
     "summed": product(lr=(1e-3, 2e-3, 4e-3), damping=(0.1, 0.3)),
     "ours": True,
-    "note": "form and grid chosen on the tuning seed of all tasks, and on the small CNN with seeds 0 and 1; "
-    "interval 3 on the tuning seed of the autoencoder",
+    "note": "form and grid chosen on the tuning seed of all tasks, and on the small CNN with "
+    "seeds 0 and 1; interval 3 on the tuning seed of the autoencoder",
 }
 MLP_ONLY = ("autoencoder",)
 
@@ -246,7 +246,8 @@ ENTRANTS: dict[str, Entrant] = {
         Entrant("adam", "Adam", plain(torch.optim.Adam), ADAM_LADDER),
         Entrant("adamw", "AdamW", plain(torch.optim.AdamW), ADAM_LADDER, tasks=("cnn",)),
         Entrant("muon", "Muon + AdamW", muon, product(lr=(3e-3, 1e-2, 3e-2), adamw_lr=(3e-3, 1e-2)),
-                note="torch's Muon takes matrices only; convolution kernels, biases and norms go to AdamW",
+                note="torch's Muon takes matrices only; convolution kernels, biases and norms "
+                "go to AdamW",
                 tasks=("cnn", "autoencoder")),
         Entrant("lbfgs", "L-BFGS, 4 iterations a step", lbfgs, LADDER, tasks=MLP_ONLY,
                 note="strong Wolfe search; a step is up to 8 passes on one mini-batch"),
@@ -255,26 +256,33 @@ ENTRANTS: dict[str, Entrant] = {
                 note="roots every 10 steps, blocks of 256", needs="pytorch_optimizer"),
         Entrant("soap", "SOAP", soap, ladder(1e-3, 3e-3, 6e-3, 1e-2, 2e-2, 4e-2),
                 note="no weight decay", needs="pytorch_optimizer"),
-        Entrant("kfac", "KFAC (ours in torch)", kfac, product(lr=(3e-3, 1e-2, 3e-2), damping=(3e-3, 3e-2)),
-                summed=product(lr=(0.03, 0.1), damping=(0.03, 0.1, 0.3)), note="inverses every 10 steps"),
+        Entrant("kfac", "KFAC (ours in torch)", kfac,
+                product(lr=(3e-3, 1e-2, 3e-2), damping=(3e-3, 3e-2)),
+                summed=product(lr=(0.03, 0.1), damping=(0.03, 0.1, 0.3)),
+                note="inverses every 10 steps"),
         Entrant("asdl_kfac", "KFAC of ASDL", asdl("KfacGradientMaker"),
                 product(lr=(3e-4, 1e-3, 3e-3), damping=(1e-3, 1e-2)), needs="asdl", tasks=("cnn",),
                 note="every 10 steps"),
-        Entrant("asdl_kbfgs", "K-BFGS of ASDL", asdl("KronBfgsGradientMaker", minibatch_hessian_action=True),
+        Entrant("asdl_kbfgs", "K-BFGS of ASDL",
+                asdl("KronBfgsGradientMaker", minibatch_hessian_action=True),
                 product(lr=(3e-3, 1e-2, 3e-2), damping=(0.03, 0.3)), needs="asdl", tasks=("cnn",),
                 note="every 10 steps; its update does not change H (see the book)"),
         Entrant("kbfgs_2020", "K-BFGS", kfqn("kbfgs_2020"), **OURS, tasks=MLP_ONLY),
         Entrant("kbfgs_l_2020", "K-BFGS(L)", kfqn("kbfgs_l_2020"), **OURS, tasks=MLP_ONLY),
         Entrant("kfqn_cnn", "KF-BFGS-CNN", kfqn("kfqn_cnn"), **OURS),
-        Entrant("kfqn_cnn_10", "KF-BFGS-CNN, interval 10", kfqn("kfqn_cnn", curvature_interval=10), **OURS),
+        Entrant("kfqn_cnn_10", "KF-BFGS-CNN, interval 10",
+                kfqn("kfqn_cnn", curvature_interval=10), **OURS),
         Entrant("kfqn_eager", "KF-BFGS-CNN, eager 20 steps, then interval 10", kfqn("kfqn_eager"),
                 **OURS_EAGER),
-        Entrant("kfqn_adam", "KF-BFGS-CNN, Adam's scaling, interval 10", kfqn("kfqn_adam"), **OURS_ADAM),
+        Entrant("kfqn_adam", "KF-BFGS-CNN, Adam's scaling, interval 10", kfqn("kfqn_adam"),
+                **OURS_ADAM),
         Entrant("kfqn_adam_3", "KF-BFGS-CNN, Adam's scaling, interval 3",
                 kfqn("kfqn_adam", curvature_interval=3), **OURS_ADAM),
-        Entrant("kfqn_cnn_l", "KF-BFGS(L)-CNN", kfqn("kfqn_cnn_l"), tasks=("cnn", "autoencoder"), **OURS),
+        Entrant("kfqn_cnn_l", "KF-BFGS(L)-CNN", kfqn("kfqn_cnn_l"), **OURS,
+                tasks=("cnn", "autoencoder")),
         Entrant("kfqn_lean", "KF-BFGS(L)-CNN, lean, interval 10",
-                kfqn("kfqn_cnn_l", input_inverse="lbfgs", memory=20, curvature_interval=10), **OURS),
+                kfqn("kfqn_cnn_l", input_inverse="lbfgs", memory=20, curvature_interval=10),
+                **OURS),
         Entrant("kbfgs_2022", "K-BFGS 2022, interval 10", kfqn("kbfgs_2022"), **OURS),
     )
 }  # fmt: skip  # a table

@@ -59,8 +59,8 @@ def task_summary(suite: Suite, task: Task, store: Store) -> dict[str, Any]:
         _add_ratios(found, base)
     verdicts = {measure: verdict(rows, measure) for measure in ("loss", "loss_at_equal_time")}
     return {
-        "title": task.title, "batch": task.batch, "steps": task.steps, "tuning_steps": task.tuning_steps,
-        "target": target, "rows": rows, "verdicts": verdicts,
+        "title": task.title, "batch": task.batch, "steps": task.steps,
+        "tuning_steps": task.tuning_steps, "target": target, "rows": rows, "verdicts": verdicts,
     }  # fmt: skip  # one record
 
 

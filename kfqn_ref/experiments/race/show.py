@@ -54,8 +54,9 @@ def table(result: Mapping[str, Any]) -> Table:
             f"[bold]{found['label']}[/bold]" if found["ours"] else found["label"],
             ", ".join(f"{k} {v:.3g}" for k, v in (found["hyper"] or {}).items()) or "diverged",
             f"{number(time.get('median_ratio'))}, {number(time.get('mean_ratio'))}",
-            spread(found["loss"]), spread(found["loss_at_equal_time"]), number(found["steps_to_target"]),
-            number(found["steps_ratio"]), number(found["time_ratio"]), number(mean(tests)),
+            spread(found["loss"]), spread(found["loss_at_equal_time"]),
+            number(found["steps_to_target"]), number(found["steps_ratio"]),
+            number(found["time_ratio"]), number(mean(tests)),
         )  # fmt: skip  # one row
     return shown
 
@@ -68,7 +69,8 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
         if found:
             ours, theirs = (result["rows"][found[side]]["label"] for side in ("ours", "theirs"))
             lines.append(
-                f"{result['title']}, {words}: {found['verdict']} - ours {ours} {found['our_mean']:.4g}, "
+                f"{result['title']}, {words}: {found['verdict']} - ours {ours} "
+                f"{found['our_mean']:.4g}, "
                 f"others {theirs} {found['their_mean']:.4g}"
             )
     return lines
@@ -80,12 +82,11 @@ def show(suite: Suite, results: Mapping[str, Any], console: Console) -> None:
         console.print(table(result))
     console.print(f"[bold]{suite.rule}.[/bold]")
     console.print(
-        f"loss: mean of the last {WINDOW} mini-batch losses, mean over seeds, and its range; target: what "
-        "every seed of SGD reaches. Time is not that of the runs: it is the number of steps times a step "
-        "time measured apart, in one process, interleaved with SGD's (ratio of means); the budget of equal "
-        "time is SGD's whole run. The "
-        "best of ours and the best of the others are both picked by their mean, which favours whoever enters "
-        "with more entrants."
+        f"loss: mean of the last {WINDOW} mini-batch losses, mean over seeds, and its range; "
+        "target: what every seed of SGD reaches. Time is not that of the runs: it is the number of "
+        "steps times a step time measured apart, in one process, interleaved with SGD's (ratio of "
+        "means); the budget of equal time is SGD's whole run. The best of ours and the best of the "
+        "others are both picked by their mean, which favours whoever enters with more entrants."
     )
     for result in results.values():
         for line in verdict_lines(result):

@@ -22,7 +22,8 @@ FRESH_SEEDS = (3, 4, 5)
 """
 
 RULE = (
-    "tuning, the same for all: 6 grid points an entrant, each run on seed {tuning_seed} for the tuning "
+    "tuning, the same for all: 6 grid points an entrant, each run on seed {tuning_seed} for "
+    "the tuning "
     "steps of the task; the point with the lowest loss on fixed training images at its end wins; "
     "then fresh seeds {seeds} for all steps"
 )

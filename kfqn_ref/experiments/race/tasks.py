@@ -99,7 +99,8 @@ def small_cnn(side: int) -> nn.Module:
     """Two 3x3 convolutions of 16 and 32 channels, each pooled, then 64 hidden units."""
     return nn.Sequential(
         *_conv(1, 16), nn.MaxPool2d(2), *_conv(16, 32), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(32 * (side // 4) ** 2, 64), nn.ReLU(), nn.Linear(64, 10),
+        nn.Linear(32 * (side // 4) ** 2, 64), nn.ReLU(),
+        nn.Linear(64, 10),
     )  # fmt: skip  # as the network is drawn
 
 
@@ -116,8 +117,9 @@ def all_cnn(side: int) -> nn.Module:
 def vgg(side: int) -> nn.Module:
     """Two blocks of two 3x3 convolutions, 16 and 32 channels, each pooled, then 64 hidden units."""
     return nn.Sequential(
-        *_conv(1, 16), *_conv(16, 16), nn.MaxPool2d(2), *_conv(16, 32), *_conv(32, 32), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(32 * (side // 4) ** 2, 64), nn.ReLU(), nn.Linear(64, 10),
+        *_conv(1, 16), *_conv(16, 16), nn.MaxPool2d(2), *_conv(16, 32), *_conv(32, 32),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * (side // 4) ** 2, 64), nn.ReLU(),
+        nn.Linear(64, 10),
     )  # fmt: skip  # as the network is drawn
 
 
@@ -181,10 +183,11 @@ FULL = (
     Task("cnn", "small CNN, Fashion-MNIST", FASHION, small_cnn, 128, 300, 120),
     Task("autoencoder", "autoencoder, Fashion-MNIST", FASHION, autoencoder, 1000, 180, 60,
          autoencoder=True, he=True),
-    Task("resnet", "ResNet-like with BatchNorm, Fashion-MNIST at 14x14", FASHION, resnet, 64, 240, 120,
-         pool=2, he=True),
+    Task("resnet", "ResNet-like with BatchNorm, Fashion-MNIST at 14x14", FASHION, resnet, 64, 240,
+         120, pool=2, he=True),
     Task("vgg", "VGG-like, digits", DIGITS, vgg, 64, 240, 120, he=True),
-    Task("allcnn", "All-CNN-C-like, Fashion-MNIST at 14x14", FASHION, all_cnn, 64, 240, 120, pool=2, he=True),
+    Task("allcnn", "All-CNN-C-like, Fashion-MNIST at 14x14", FASHION, all_cnn, 64, 240, 120,
+         pool=2, he=True),
 )  # fmt: skip  # a table
 
 QUICK = (

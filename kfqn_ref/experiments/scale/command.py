@@ -157,8 +157,8 @@ def command(
     from kfqn_ref.experiments.scale import show as scale_show
 
     try:
-        given = Assumptions(peak, product_peak, efficiency, inverse_efficiency, memory, link, latency, launch,
-                            batch, interval, pairs)  # fmt: skip
+        given = Assumptions(peak, product_peak, efficiency, inverse_efficiency, memory, link,
+                            latency, launch, batch, interval, pairs)  # fmt: skip
         if any(a >= b for a, b in pairwise(gpus)):
             raise ValueError(f"the numbers of GPUs must increase, got {gpus}")
         out.mkdir(parents=True, exist_ok=True)

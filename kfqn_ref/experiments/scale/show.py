@@ -19,7 +19,8 @@ def show(console: Console, found: dict[str, Any]) -> None:
         for layer in layers[:2]:
             console.print(
                 f"{name} {layer['layer']}: d_a = {layer['d_a']:,}, H_a as a matrix "
-                f"{layer['H_a_bytes'] / 1e9:.2f} GB; H_g M H_a takes {layer['over_passes']:.1f} times the "
+                f"{layer['H_a_bytes'] / 1e9:.2f} GB; H_g M H_a takes "
+                f"{layer['over_passes']:.1f} times the "
                 f"passes of the layer: lean",
                 highlight=False,
             )

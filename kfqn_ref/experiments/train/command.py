@@ -148,7 +148,8 @@ def _train(run: Any) -> None:
         except Stopped:
             at = run.position
             console.print(
-                f"stopped and saved after step {at.step} of epoch {at.epoch + 1}; go on with --resume"
+                f"stopped and saved after step {at.step} of epoch {at.epoch + 1}; go on with "
+                "--resume"
             )
             raise typer.Exit(INTERRUPTED) from None
         except Diverged as error:
@@ -164,7 +165,8 @@ def line(record: dict[str, Any]) -> str:
         value = record[name]
         if value is not None or name != "test_error":
             parts.append(
-                f"{name.replace('_', ' ')} {'not finite' if value is None else format(value, '.4f')}"
+                f"{name.replace('_', ' ')} "
+                f"{'not finite' if value is None else format(value, '.4f')}"
             )
     if "pairs_damped" in record:
         parts.append(f"damped {record['pairs_damped']} skipped {record['pairs_skipped']}")

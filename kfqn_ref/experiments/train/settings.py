@@ -86,7 +86,8 @@ class Settings:
         unknown = sorted(set(self.hyper) - known[self.optimizer])
         if unknown:
             raise ValueError(
-                f"{self.optimizer} takes {', '.join(sorted(known[self.optimizer]))}, not {unknown[0]}"
+                f"{self.optimizer} takes {', '.join(sorted(known[self.optimizer]))}, not "
+                f"{unknown[0]}"
             )
         infinite = [
             f"{name} must be finite, got {v}"
