@@ -1,5 +1,5 @@
-"""Settings of the whole suite: hypothesis profiles, one thread, no display; work done once for all
-workers.
+"""Settings of the whole suite: hypothesis profiles, draws that depend on the seed alone, one thread,
+no display; work done once for all workers.
 """
 
 import os
@@ -14,6 +14,8 @@ import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from kfqn_ref.testing.independence import switch_off_constants
+
 settings.register_profile(
     "ci",
     derandomize=True,  # the same examples every run: a red suite means a change, not luck
@@ -26,6 +28,7 @@ settings.register_profile(
     "thorough", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+switch_off_constants()  # else the draws depend on which modules a worker has imported
 torch.set_num_threads(1)
 
 

@@ -11,6 +11,9 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``checks``          the laws, by chapter
 ``oracles``         slow derivations that the laws of layers and steps are checked against
 ``implementation``  what can be put through the checks: the protocol of an adapter
+``independence``    draws that depend on the seed alone
+``coverage``        a case for every pair of classes of the domain's axes
+``region``          where a failure lives: "only for n ≥ 6"
 ``runner``          the search for a counterexample
 ``report``          what the checks found, as values, JSON and text
 ``html``            the same as a page
@@ -18,6 +21,7 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``parametrize``     the checks as pytest tests, one a law
 ``mutants``         the known mistakes, each as an implementation that the checks reject
 ``kill_matrix``     which check rejects which mutant
+``power``           how often the suite finds a mistake
 ``bulk``            many cases at once, drawn by NumPy's generator
 ``thorough``        every law on a hundred thousand cases
 ``fuzz``            random networks, data and options until a time budget is used up

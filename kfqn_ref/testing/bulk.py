@@ -71,14 +71,24 @@ class Draws:
         raise Rejected
 
 
+def draw_case(strategy: SearchStrategy[Any], rng: np.random.Generator) -> Any:
+    """One draw of a strategy.
+
+    Raises:
+        Rejected: its filters refused what was drawn.
+    """
+    draws = Draws(rng)
+    # it stands in for ConjectureData, as in draw
+    with BuildContext(draws, wrapped_test=None):  # type: ignore[reportArgumentType]
+        return draws.draw(strategy)
+
+
 def cases(strategy: SearchStrategy[Any], seed: int) -> Iterator[Any]:
     """Draws of a strategy without end; what its filters refuse is drawn anew."""
-    draws = Draws(np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
     while True:
         try:
-            # as in draw
-            with BuildContext(draws, wrapped_test=None):  # type: ignore[reportArgumentType]
-                case = draws.draw(strategy)
+            case = draw_case(strategy, rng)
         except Rejected:
             continue
         yield case

@@ -54,6 +54,7 @@ class Check:
     statement: Callable[..., None] = field(repr=False)
     group: str = "laws"
     cost: int = 1  # how many times fewer examples than a kernel's law this one can afford
+    sizes: tuple[int, ...] = ()  # lengths of vectors to visit besides those of the axis
 
     def __call__(self, implementation: Any, case: Case) -> None:
         """State the law for one case; raises Violation where it does not hold."""
@@ -61,6 +62,9 @@ class Check:
 
 
 REGISTRY: dict[str, Check] = {}
+
+# A formula is compared at every length up to 66 and at some large ones; other laws cost too much.
+EVERY_SIZE = (*range(1, 67), 100, 128, 200)
 
 
 def law(
@@ -72,6 +76,7 @@ def law(
     given: Callable[[Precision], SearchStrategy[Case]],
     group: str = "laws",
     cost: int = 1,
+    sizes: tuple[int, ...] = (),
 ) -> Callable[[Callable[..., None]], Check]:
     """Make a check of the decorated function and list it in :data:`REGISTRY` under
     ``chapter.function``.
@@ -82,7 +87,16 @@ def law(
         if name in REGISTRY:
             raise ValueError(f"two checks are named {name}")
         check = Check(
-            name, words, formula, chapter, tuple(requires.split()), given, statement, group, cost
+            name,
+            words,
+            formula,
+            chapter,
+            tuple(requires.split()),
+            given,
+            statement,
+            group,
+            cost,
+            sizes,
         )
         REGISTRY[name] = check
         return check

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from kfqn_ref.testing.coverage import Visited
 from kfqn_ref.testing.law import Case, Check, Violation
 
 
@@ -71,6 +72,7 @@ class Failure:
     tolerance: float
     law: str = ""
     looks_like: tuple[str, ...] = ()
+    region: str = ""
     case: Case | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -97,6 +99,7 @@ class CheckResult:
     outcome: str
     examples: int
     failure: Failure | None
+    visited: Visited = field(default_factory=Visited, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data; infinite sizes become None."""
@@ -180,6 +183,8 @@ def explain(result: CheckResult) -> Sequence[tuple[str, str]]:
     lines += [(failure.left, failure.lhs), (failure.right, failure.rhs)]
     if np.isfinite(failure.size):
         lines.append(("violation", f"{failure.size:.3g}, tolerance {failure.tolerance:.2g}"))
+    if failure.region:
+        lines.append(("only for", failure.region))
     if failure.looks_like:
         lines.append(("looks like", "; or ".join(failure.looks_like)))
     topic, page = CHAPTERS[check.chapter]

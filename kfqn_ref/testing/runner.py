@@ -1,32 +1,37 @@
-"""Put an implementation through the checks: hypothesis looks for a counterexample and makes it
-small.
+"""Put an implementation through the checks: a case for every pair of classes of the domain, then a
+random search; hypothesis makes a counterexample small.
 """
 
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from kfqn_ref.testing import checks as _fills_the_registry
+from kfqn_ref.testing.coverage import Row, Visited, covering
 from kfqn_ref.testing.implementation import Implementation, load
+from kfqn_ref.testing.independence import independent_draws
 from kfqn_ref.testing.law import REGISTRY, Case, Check, Violation
+from kfqn_ref.testing.region import region
 from kfqn_ref.testing.report import CheckResult, Failure, Report
+from kfqn_ref.testing.strategies.axes import chosen, forget
 
 __all__ = ["Effort", "all_checks", "run_check", "run_checks"]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look: examples a law, a seed or none (then the same examples every time), whether
-    to shrink.
+    """How hard to look: random examples a law, a seed or none (then the same examples every time),
+    whether to shrink, and how often to visit every pair of classes of the domain.
     """
 
     examples: int = 100
     seed: int | None = None
     shrink: bool = True
+    rounds: int = 1
 
 
 def all_checks(*, errors: bool = False) -> tuple[Check, ...]:
@@ -68,13 +73,15 @@ def run_checks(
 
 @dataclass(frozen=True)
 class Search:
-    """What a search saw: how many cases it tried, and the smallest that broke the law, with its
-    error.
+    """What a search saw: how many cases it tried, what they visited, and the smallest that broke
+    the law, with its error and its classes.
     """
 
     tried: int
+    visited: Visited
     case: Case | None = None
     error: Exception | None = None
+    row: Row | None = None
 
 
 def search(check: Check, implementation: Implementation, effort: Effort) -> Search:
@@ -84,24 +91,45 @@ def search(check: Check, implementation: Implementation, effort: Effort) -> Sear
         Exception: not the implementation but the check or its strategy failed.
     """
     tried: list[int] = []
+    visited = Visited()
     smallest: dict[str, Any] = {}
 
-    def attempt(case: Case) -> None:
+    def attempt(case: Case, row: Row) -> None:
         tried.append(1)
+        visited.add(row)
         try:
             # A foreign division by zero is not noise to print: its NaN fails the law.
             with np.errstate(all="ignore"):
                 check(implementation, case)
         except Exception as error:
-            smallest.update(case=case, error=error)
+            smallest.update(case=case, error=error, row=row)
             raise
 
+    met = _visit(attempt, check, implementation, effort)
     try:
-        _search(attempt, check, implementation, effort)
+        if not met or effort.shrink:
+            _search(attempt, check, implementation, effort)
     except Exception:
         if not smallest:
             raise
-    return Search(len(tried), **smallest)
+    return Search(len(tried), visited, **smallest)
+
+
+def _visit(
+    attempt: Callable[[Case, Row], None],
+    check: Check,
+    implementation: Implementation,
+    effort: Effort,
+) -> bool:
+    """Try a case for every row of the law's coverage; whether one of them broke the law."""
+    for round_ in range(effort.rounds):
+        seed = 1_000 * (effort.seed or 0) + round_
+        for row, case in covering(check, implementation.precision, seed):
+            try:
+                attempt(case, row)
+            except Exception:  # recorded by the attempt, and made small by the search that follows
+                return True
+    return False
 
 
 def run_check(check: Check, implementation: Implementation, effort: Effort) -> CheckResult:
@@ -110,8 +138,27 @@ def run_check(check: Check, implementation: Implementation, effort: Effort) -> C
         return CheckResult(check, "not provided", 0, None)
     found = search(check, implementation, effort)
     if found.case is None or found.error is None:
-        return CheckResult(check, "passed", found.tried, None)
-    return CheckResult(check, "failed", found.tried, failure_of(found.case, found.error))
+        return CheckResult(check, "passed", found.tried, None, found.visited)
+    failure = failure_of(found.case, found.error)
+    if effort.shrink:
+        failure = _located(check, implementation, found, failure)
+    return CheckResult(check, "failed", found.tried, failure, found.visited)
+
+
+def _located(
+    check: Check, implementation: Implementation, found: Search, failure: Failure
+) -> Failure:
+    """The failure with its region, shown by a case of the simplest classes that still fail."""
+    where = region(check, implementation, found.row or {})
+    assert found.case is not None, "a failure has a case"
+    if where.case is not None and where.error is not None:
+        if _size(where.case) < _size(found.case):
+            failure = failure_of(where.case, where.error)
+    return replace(failure, region=where.words)
+
+
+def _size(case: Case) -> int:
+    return sum(np.size(value) for value in case.values() if isinstance(value, np.ndarray))
 
 
 # A foreign function may be slow; the strategies have their own tests.
@@ -121,8 +168,16 @@ _EVERY_HEALTH_CHECK: Any = list(
 
 
 def _search(
-    attempt: Callable[[Case], None], check: Check, implementation: Implementation, effort: Effort
+    attempt: Callable[[Case, Row], None],
+    check: Check,
+    implementation: Implementation,
+    effort: Effort,
 ) -> None:
+    def drawn(case: Case) -> None:
+        row = chosen()
+        forget()
+        attempt(case, row)
+
     phases = (Phase.generate, Phase.shrink) if effort.shrink else (Phase.generate,)
     bounded = settings(
         max_examples=max(1, effort.examples // check.cost),
@@ -133,10 +188,11 @@ def _search(
         report_multiple_bugs=False,
         suppress_health_check=_EVERY_HEALTH_CHECK,
     )
-    test = bounded(given(check.given(implementation.precision))(attempt))
+    test = bounded(given(check.given(implementation.precision))(drawn))
     if effort.seed is not None:
         test = seed(effort.seed)(test)
-    test()
+    with independent_draws():
+        test()
 
 
 def failure_of(case: Case, error: Exception) -> Failure:

@@ -77,18 +77,36 @@ def singular(u: float, H: np.ndarray) -> bool:
     return bool(len(H) * u * cond(H) >= 1)
 
 
+def coupled(H: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The coordinates that take part: those of s and y, and all that H couples with them.
+
+    On the others every term of a sum is exactly zero, so no rounding passes between the two parts.
+    """
+    part = (s != 0) | (y != 0)
+    reached = part | (H[:, part] != 0).any(axis=1)
+    while (reached != part).any():
+        part = reached
+        reached = part | (H[:, part] != 0).any(axis=1)
+    return np.flatnonzero(part)
+
+
 def powell(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
     r"""Error of s̃ in (4.1).
 
-    With q = yᵀHy, δq ≤ n u ‖H‖‖y‖² and δ(sᵀy) ≤ n u ‖s‖‖y‖. Where damping acts, q − sᵀy ≥ (1 − mu1)
-    q and θ = (1 − mu1) q/(q − sᵀy) ≤ 1 has δθ ≤ δq/q + (δq + δ(sᵀy))/(q − sᵀy), which is at most n
-    u (2‖H‖‖y‖² + ‖s‖‖y‖)/(min(1 − mu1, 1) q). s̃ mixes s and Hy with weight θ; θ = 1 joins
-    continuously.
+    With q = yᵀHy: δq ≤ n u ‖H‖‖y‖² and δ(sᵀy) ≤ n u ‖s‖‖y‖. Where q − sᵀy < 0 beyond these errors,
+    θ = 1 for every mu1. Where damping acts, 1 − θ = (mu1 q − sᵀy)/(q − sᵀy) has an error of at most
+    (2δq + δ(sᵀy))/(q − sᵀy), and s̃ = s − (1 − θ)(s − Hy) multiplies it by ‖s‖ + ‖Hy‖; the
+    denominator is at least (1 − mu1) q, and mu1 ≤ 0.95 in every case of the suite.
     """
-    Hy = H @ y
-    q = float(y @ Hy)
-    relative = 1 + (2 * norm(H) * norm(y) ** 2 + norm(s) * norm(y)) / q
-    return rounding(u, len(y), relative * (norm(s) + norm(Hy) + norm(H) * norm(y)))
+    part = coupled(H, s, y)
+    H, s, y = H[np.ix_(part, part)], s[part], y[part]
+    Hy, n = H @ y, len(part)
+    q, sy = float(y @ Hy), float(s @ y)
+    errors = 2 * norm(H) * norm(y) ** 2 + norm(s) * norm(y)
+    if sy - q > rounding(u, n, errors):
+        return rounding(u, 1, norm(s))
+    relative = 1 + errors / max(q - sy, 0.05 * q)
+    return rounding(u, n, relative * (norm(s) + norm(Hy)) + norm(H) * norm(y))
 
 
 def identity(u: float, s: np.ndarray, y: np.ndarray) -> float:
@@ -104,6 +122,10 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
     relative error n u κ. Through B: δB ≤ n u cond(H)‖B‖; B s sᵀB/(sᵀBs) ≤ ‖B‖ has the relative
     error n u cond(H)² in each of its three inner products; yyᵀ/sᵀy has n u κ; and δH⁺ = H⁺ δB⁺ H⁺.
     """
+    part = coupled(H, s, y)
+    if len(part) < len(s):  # the rest is not changed, or inverted twice on its own
+        inner = inverse_update(u, H[np.ix_(part, part)], s[part], y[part])
+        return inner + rounding(u, len(s) - len(part), norm(np.delete(H, part, axis=0)))
     n, kappa, sy = len(s), cosine(s, y), abs(float(s @ y))
     terms = (1 + kappa) ** 2 * norm(H) + norm(s) ** 2 / sy
     through_H = (1 + kappa) * terms
@@ -146,6 +168,10 @@ def direct_update(u: float, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> floa
 
     sᵀBs ≥ ‖s‖²‖B‖/cond(B), so the subtracted term has the relative error n u cond(B).
     """
+    part = coupled(B, s, y)
+    if len(part) < len(s):
+        inner = direct_update(u, B[np.ix_(part, part)], s[part], y[part])
+        return inner + rounding(u, len(s) - len(part), norm(np.delete(B, part, axis=0)))
     own = cond(B) * norm(B) + (1 + cosine(s, y)) * norm(y) ** 2 / abs(float(s @ y))
     return rounding(u, len(s), 4 * own) + inverse_update(u, B, y, s)
 

@@ -23,6 +23,7 @@ SCIPY = {
         "damping.powell_curvature",
         "damping.powell_default",
         "damping.powell_covariant",
+        "damping.powell_idempotent",
     )
 }
 needs_asdl = pytest.mark.skipif(

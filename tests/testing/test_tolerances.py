@@ -83,9 +83,6 @@ def test_first_order_change_is_an_upper_bound(case: Any) -> None:
 def test_most_cases_leave_digits_to_compare(precision: Any, digits: int) -> None:
     """In half of the cases at least so many digits of H⁺ are asserted; in float64, in most at least
     one.
-
-    Hypothesis mixes constants of the loaded modules into its draws, so the median depends, within a
-    factor of a few, on the tests that ran before.
     """
     relative = []
     for case in sample(triples(precision)):

@@ -48,7 +48,7 @@ _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
     "bfgs_direct_update": (triples, lambda f, H, s, y: f.bfgs_direct_update(H, s, y)),
     "lbfgs_push": (
         _with(lbfgs_cases, pair=lambda case: pairs(len(case["q"]))),
-        lambda f, S, Y, q, gamma, pair: f.lbfgs_push(S, Y, *pair, memory=4),
+        lambda f, S, Y, q, gamma, pair: f.lbfgs_push(S, Y, *pair, memory=max(4, len(S))),
     ),
     "lbfgs_two_loop": (
         lbfgs_cases,

@@ -13,6 +13,7 @@ from kfqn_ref.layers import Record
 from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import Case, equal, law
+from kfqn_ref.testing.strategies.axes import choose
 from kfqn_ref.testing.strategies.kernels import extended, frozen, lambdas, spd
 from kfqn_ref.testing.strategies.layers import (
     arrays,
@@ -78,11 +79,11 @@ def action_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
 @st.composite
 def _convolutions(draw: DrawFn, precision: Precision) -> Case:
     geometry = dict(draw(geometries()))
-    size, C = geometry.pop("size"), draw(st.integers(1, 2))
+    size, C = geometry.pop("size"), choose(draw, "C")
     conv = Conv2d(C, 2, bias=draw(st.booleans()), **geometry)
     return {
         "conv": conv,
-        "a": draw(arrays(2, C, *size)),
+        "a": draw(arrays(choose(draw, "N"), C, *size)),
         "v": draw(arrays(conv.block_shapes[0][1])),
     }
 
@@ -151,12 +152,11 @@ def output_formula(f: Any, first: Record, second: Record) -> None:
         equal(name, got, f"mean_{{n,t}}({'h⁺ − h' if name == 's' else 'Dh⁺ − Dh'})", wanted, bound)
 
 
-def _averages(precision: Precision) -> Any:
-    vector = arrays(3)
-    pair = st.builds(Pair, vector, vector)
-    return st.fixed_dictionaries(
-        {"old": pair, "new": pair, "decay": st.sampled_from([0.9, 0.0, 0.5])}
-    )
+@st.composite
+def _averages(draw: DrawFn, precision: Precision) -> Case:
+    vector = arrays(choose(draw, "d_g"))
+    old, new = (Pair(draw(vector), draw(vector)) for _ in range(2))
+    return {"old": old, "new": new, "decay": float(choose(draw, "decay"))}
 
 
 @law(

@@ -9,6 +9,7 @@ from hypothesis.strategies import DrawFn
 from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import Case, equal, holds, law
+from kfqn_ref.testing.strategies.axes import choose
 from kfqn_ref.testing.strategies.layers import arrays, images, matrices
 from kfqn_ref.testing.tolerances import Precision
 
@@ -170,12 +171,17 @@ def col2im_adjoint(f: Any, x: np.ndarray, geometry: dict[str, Any], c: np.ndarra
     equal("⟨im2col(x), c⟩", np.sum(cols * c), "⟨x, col2im(c)⟩", np.sum(x * back), bound)
 
 
+@st.composite
+def _inputs_without_bias(draw: DrawFn, precision: Precision) -> Case:
+    return {"a": draw(arrays(*(choose(draw, axis) for axis in ("N", "T", "d_a"))))}
+
+
 @law(
     "The bias entry of an input is 1, and comes last.",
     "ā = (a, 1)",
     chapter="patches",
     requires="append_one",
-    given=lambda precision: st.fixed_dictionaries({"a": arrays(2, 3, 2)}),
+    given=_inputs_without_bias,
 )
 def append_last(f: Any, a: np.ndarray) -> None:
     wanted = np.concatenate([a, np.ones((*a.shape[:2], 1))], axis=2)

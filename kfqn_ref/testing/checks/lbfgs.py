@@ -9,6 +9,7 @@ from hypothesis.strategies import DrawFn
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
 from kfqn_ref.testing.law import Case, equal, law
+from kfqn_ref.testing.strategies.axes import choose
 from kfqn_ref.testing.strategies.kernels import frozen, lbfgs_cases, pairs
 from kfqn_ref.testing.tolerances import Precision
 
@@ -23,11 +24,12 @@ def recursion(S: np.ndarray, Y: np.ndarray, gamma: float) -> np.ndarray:
 
 @st.composite
 def memories(draw: DrawFn, precision: Precision) -> Case:
-    """Between none and six pairs to push, one after the other, into a memory of one to four."""
-    n, pushes = draw(st.integers(1, 3)), draw(st.integers(1, 6))
+    """Pairs to push, one after the other, into a memory: fewer than it has room for, and more."""
+    n, memory = choose(draw, "n"), choose(draw, "memory")
+    pushes = max(1, memory + choose(draw, "pushes"))
     rows = [draw(pairs(n)) for _ in range(pushes)]
     stacked = [frozen([pair[i] for pair in rows]) for i in (0, 1)]
-    return {"S": stacked[0], "Y": stacked[1], "memory": draw(st.integers(1, 4))}
+    return {"S": stacked[0], "Y": stacked[1], "memory": memory}
 
 
 @law(
@@ -155,8 +157,6 @@ def push_memory(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> None:
 )
 def push_newest(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> None:
     kept_S, kept_Y = _pushed(f, S, Y, memory)
-    exact = (
-        tol.rounding(f.u, 1, 1.0) if f.u > 1e-10 else 0.0
-    )  # a stored float32 pair may have been rounded
+    exact = tol.rounding(f.u, 1, 1.0)  # a stored pair may have been rounded, as by a difference
     equal("S kept", kept_S, "the newest s", S[-memory:], exact * tol.norm(S))
     equal("Y kept", kept_Y, "the newest y", Y[-memory:], exact * tol.norm(Y))

@@ -11,8 +11,8 @@ from hypothesis.strategies import DrawFn
 
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import Case, at_most, equal, law
+from kfqn_ref.testing.strategies.axes import choose
 from kfqn_ref.testing.strategies.kernels import (
-    MAX_N,
     digits,
     extended,
     frozen,
@@ -48,7 +48,7 @@ def quadratics(draw: DrawFn, precision: Precision) -> Case:
 @st.composite
 def fixed_matrix(draw: DrawFn, precision: Precision) -> Case:
     """(H, A, s) for y = A s."""
-    n = draw(st.integers(1, MAX_N))
+    n = choose(draw, "n")
     return {"H": draw(spd(precision, n)), "A": draw(_well_conditioned(n)), "s": draw(vectors(n))}
 
 

@@ -1,6 +1,7 @@
 """Hypothesis strategies: valid inputs of every kind, as read-only readable numbers.
 
 ============  ==================================================================================
+``axes``      what every strategy has to visit, as axes with named classes
 ``kernels``   vectors, positive definite matrices and curvature pairs
 ``layers``    layers and their inputs
 ``networks``  networks, weights and mini-batches

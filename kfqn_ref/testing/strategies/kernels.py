@@ -4,8 +4,9 @@ frequent.
 Vectors have quarters of integers as entries; a positive definite matrix is L D Lᵀ with halves in
 the unit triangle L and powers of ten in D. So a counterexample, once shrunk, is short and can be
 checked by hand, and the condition number is drawn and not an accident. No strategy filters: a case
-that breaks a condition is mended. Strategies are cached, as hypothesis analyses each new one (that
-took two thirds of the time of a check).
+that breaks a condition is mended. Vectors of more than five entries come from a drawn seed. What a
+case has to visit (sizes, scales, both sides of a condition) are axes, :mod:`.axes`. Strategies are
+cached, as hypothesis analyses each new one (that took two thirds of the time of a check).
 """
 
 from functools import cache
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from kfqn_ref.testing.law import Case
+from kfqn_ref.testing.strategies.axes import choose, chosen
 from kfqn_ref.testing.tolerances import Precision
 
 MAX_N = 5
@@ -29,19 +31,26 @@ def frozen(X: Any) -> np.ndarray:
 
 
 @cache
-def dimensions() -> SearchStrategy[int]:
-    """n, with n = 1 in about one case of five."""
-    return st.integers(1, MAX_N)
+@st.composite
+def dimensions(draw: DrawFn) -> int:
+    """n: up to five mostly, with n = 1 in about one case of five."""
+    return choose(draw, "n")
 
 
 @cache
 def digits(count: int, limit: int) -> SearchStrategy[np.ndarray]:
-    """``count`` integers between −limit and limit, as the digits of one drawn integer: much faster
-    than many draws.
+    """``count`` integers between −limit and limit: the digits of one drawn integer where they are
+    few (much faster than many draws), else random ones of a drawn seed.
 
     Digits 0, 1, 2, 3, 4 stand for 0, 1, −1, 2, −2, so that a smaller draw is a simpler vector.
     """
     base = 2 * limit + 1
+    if base**count == 1:
+        return st.just(np.zeros(count, dtype=int))  # no draw: the fewer, the simpler
+    if base**count > 2**62:
+        return st.integers(0, 2**32 - 1).map(
+            lambda seed: np.random.default_rng(seed).integers(-limit, limit + 1, count)
+        )
     powers = base ** np.arange(count)
 
     def decode(k: int) -> np.ndarray:
@@ -65,80 +74,184 @@ def vectors(n: int, *, nonzero: bool = True) -> SearchStrategy[np.ndarray]:
     return digits(n, 8).map(scaled)
 
 
-@cache
-def scales(precision: Precision) -> SearchStrategy[float]:
-    """1 mostly, else a power of ten, tiny or large."""
-    decades = 6 if precision.u < 1e-10 else 2
-    return st.one_of(st.just(1.0), st.integers(-decades, decades).map(lambda k: 10.0**k))
-
-
-@cache
-def _decades(limit: int) -> SearchStrategy[int]:
-    return st.sampled_from([0, 1, 0, min(3, limit), 0, limit, 1])
+def scale_of(precision: Precision, name: str) -> float:
+    """The number of a class of scales; float32 has room for 1e-2 to 1e+2 only."""
+    if precision.u < 1e-10:
+        return float(name)
+    return float(np.clip(float(name), 1e-2, 1e2))
 
 
 @cache
 @st.composite
 def spd(draw: DrawFn, precision: Precision, n: int) -> np.ndarray:
-    """Read-only symmetric positive definite matrices with a drawn condition number, near-singular
-    ones included.
-    """
-    limit = int(np.log10(precision.max_cond))
-    decades = draw(_decades(limit))
+    """Read-only symmetric positive definite matrices with drawn eigenvalues and a drawn scale."""
+    spread = choose(draw, "spread")
+    scale = scale_of(precision, choose(draw, "units"))
+    if spread.startswith("rest") or n > MAX_N:
+        spread = "1" if spread.startswith("rest") else spread
+        return frozen(draw(_turned(n, _decades(precision, spread))) * scale)
+    decades = _decades(precision, spread)
     exponents = np.abs(draw(digits(n, decades)))
     exponents[n - 1] = decades if n > 1 else 0
     L = draw(unit_triangles(n))
     H = (L * 10.0**-exponents) @ L.T
-    return frozen((H + H.T) / 2 * draw(scales(precision)))
+    return frozen((H + H.T) / 2 * scale)
+
+
+def _decades(precision: Precision, spread: str) -> int:
+    return min(int(np.log10(float(spread))), int(np.log10(precision.max_cond)))
+
+
+@cache
+@st.composite
+def _turned(draw: DrawFn, n: int, decades: int) -> np.ndarray:
+    """Q D Q, Q a reflection and D the powers of ten down to −decades: well scaled for every n."""
+    if not decades:
+        return frozen(np.eye(n))
+    v = draw(vectors(n))
+    exponents = np.abs(draw(digits(n, decades)))
+    exponents[n - 1] = decades if n > 1 else 0
+    Q = np.eye(n) - 2 * np.outer(v, v) / (v @ v)
+    H = (Q * 10.0**-exponents) @ Q
+    return frozen((H + H.T) / 2)
 
 
 @cache
 def unit_triangles(n: int, limit: int = 2) -> SearchStrategy[np.ndarray]:
-    """Unit lower triangles with halves between −limit/2 and limit/2 below the diagonal."""
+    """Unit lower triangles with halves between −limit/2 and limit/2 below the diagonal; for more
+    than five rows in the first column only, as a product of many such grows without bound.
+    """
+    rows = np.tril_indices(n, -1) if n <= MAX_N else (np.arange(1, n), np.zeros(n - 1, dtype=int))
 
     def filled(k: np.ndarray) -> np.ndarray:
         L = np.eye(n)
-        L[np.tril_indices(n, -1)] = k / 2
+        L[rows] = k / 2
         return frozen(L)
 
-    return digits(n * (n - 1) // 2, limit).map(filled)
+    return digits(len(rows[0]), limit).map(filled)
 
 
 @cache
 @st.composite
 def pairs(draw: DrawFn, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(s, y) with sᵀy > 0: s is turned round where its curvature is negative, and tilted towards y
-    where it is zero.
+    """(s, y) with sᵀy > 0, at a drawn angle.
+
+    At any angle, s is turned round where its curvature is negative, and tilted towards y where it
+    is zero.
     """
-    s, y = draw(vectors(n)), draw(vectors(n))
-    sy = float(s @ y)
-    return frozen(s + y if sy == 0 else s * np.sign(sy)), y
+    return draw(pairs_at(n, choose(draw, "angle")))
+
+
+@cache
+@st.composite
+def pairs_at(draw: DrawFn, n: int, angle: str) -> tuple[np.ndarray, np.ndarray]:
+    """(s, y) with sᵀy > 0 at this angle."""
+    s, z = draw(vectors(n)), draw(vectors(n))
+    if angle == "parallel" or (n == 1 and angle.startswith("cosine")):
+        return s, frozen(s / 2)
+    if angle == "close":
+        return s, frozen(s * 2.0 ** np.sign(z))
+    if angle.startswith("cosine"):
+        return s, _at_cosine(s, z, float(angle.split()[1]))
+    sz = float(s @ z)
+    return frozen(s + z if sz == 0 else s * np.sign(sz)), z
+
+
+def _at_cosine(s: np.ndarray, z: np.ndarray, cosine: float) -> np.ndarray:
+    """y almost orthogonal to s."""
+    across = z - s * (s @ z) / (s @ s)
+    if np.linalg.norm(across) < 1e-6 * np.linalg.norm(z):  # z was parallel to s
+        unit = np.eye(len(s))[np.argmin(np.abs(s))]
+        across = unit - s * (s @ unit) / (s @ s)
+    return frozen(across + cosine * np.linalg.norm(across) / np.linalg.norm(s) * s)
+
+
+def with_rest(
+    precision: Precision, spread: str, H: np.ndarray, *vectors: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Add coordinates that H couples with nothing else and on which s and y are zero.
+
+    H is then as ill-conditioned as the rest says, and still every correct form is accurate: no
+    rounding of one part reaches the other.
+    """
+    if not spread.startswith("rest"):
+        return H, *vectors
+    decades = int(np.log10(float(spread.split()[1])))
+    limit = 12 if precision.u < 1e-10 else 4
+    n = len(H)
+    wide = np.zeros((2 * n, 2 * n))
+    wide[:n, :n] = H
+    tail = np.linalg.norm(H, 2) * 10.0 ** np.clip(decades, -limit, limit)
+    wide[np.arange(n, 2 * n), np.arange(n, 2 * n)] = tail
+    return frozen(wide), *(frozen(np.concatenate([v, np.zeros(n)])) for v in vectors)
 
 
 @cache
 @st.composite
 def triples(draw: DrawFn, precision: Precision) -> Case:
-    """(H, s, y) that (3.1) can take: H positive definite, sᵀy > 0, each on its own scale."""
-    n = draw(dimensions())
+    """(H, s, y) that (3.1) can take: H positive definite, sᵀy > 0.
+
+    The pair has a scale, s and H have units, and s may be out of proportion to them.
+    """
+    # scales first: what is drawn first, hypothesis makes simple first
+    scale, ratio = (scale_of(precision, choose(draw, axis)) for axis in ("scale", "ratio"))
+    n = choose(draw, "n")
+    H = draw(spd(precision, n))
     s, y = draw(pairs(n))
-    scale_s, scale_y = draw(scales(precision)), draw(scales(precision))
-    return {"H": draw(spd(precision, n)), "s": frozen(s * scale_s), "y": frozen(y * scale_y)}
+    units = scale_of(precision, chosen()["units"])
+    s, y = frozen(s * (scale * ratio * units)), frozen(y * scale)
+    H, s, y = with_rest(precision, chosen()["spread"], H, s, y)
+    return {"H": H, "s": s, "y": y}
 
 
 @cache
 @st.composite
 def damping_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(H, s, y, mu1) for (4.1), any sᵀy: s = z + t Hy, t on both sides of 0 and of mu1, and on
+    """(H, s, y, mu1) for (4.1), any sᵀy: s = t Hy + z, t on both sides of 0 and of mu1, and on
     them.
     """
-    n = draw(dimensions())
-    H, y, z = draw(spd(precision, n)), draw(vectors(n)), draw(vectors(n, nonzero=False))
-    mu1 = draw(thresholds())
-    t = draw(st.sampled_from([0.0, 1.0, -1.0, 2.0, mu1, mu1 / 2]))
-    with_z = draw(st.booleans())
-    s = t * (H @ y) + (z * np.linalg.norm(H, 2) if with_z else 0)
-    scale = draw(scales(precision))
-    return {"H": H, "s": frozen(s * scale), "y": frozen(y * scale), "mu1": mu1}
+    scale = scale_of(precision, choose(draw, "scale"))
+    n = choose(draw, "n")
+    mu1 = draw(threshold())
+    H, y = draw(spd(precision, n)), draw(vectors(n))
+    s = draw(_beside(H @ y, y, float(np.linalg.norm(H, 2)), mu1))
+    H, s, y = with_rest(precision, chosen()["spread"], H, s * scale, y * scale)
+    return {"H": H, "s": frozen(s), "y": frozen(y), "mu1": mu1}
+
+
+@st.composite
+def _beside(
+    draw: DrawFn, along: np.ndarray, normal: np.ndarray, size: float, mu: float
+) -> np.ndarray:
+    """t along + z, with t from the axis of the curvature, z across it or anywhere."""
+    t = curvature_of(choose(draw, "curvature"), mu)
+    aside = choose(draw, "aside")
+    z = draw(vectors(len(along), nonzero=False)) if aside != "none" else np.zeros(len(along))
+    if t is None:  # no step at all
+        return np.zeros(len(along))
+    if aside == "orthogonal":
+        z = z - normal * (normal @ z) / (normal @ normal)
+    return t * along + z * size
+
+
+def curvature_of(name: str, mu: float) -> float | None:
+    """sᵀy as a multiple of the metric term, for a class of the axis; None for no step."""
+    plain = {"half": mu / 2, "tie": mu, "no step": None}
+    if name in plain:
+        return plain[name]
+    if name.endswith("ulp"):
+        return float(np.nextafter(mu, np.inf if name[0] == "+" else 0.0))
+    value = float(name)
+    near = abs(value) <= 1e-2 and value != 0
+    return mu * (1 + value) if near else value
+
+
+@cache
+@st.composite
+def threshold(draw: DrawFn) -> float:
+    """mu1 or mu2 of a case, by the axis."""
+    name = choose(draw, "mu")
+    return draw(st.integers(1, 19)) / 20 if name == "any" else float(name)
 
 
 @cache
@@ -150,35 +263,34 @@ def thresholds() -> SearchStrategy[float]:
 @cache
 @st.composite
 def identity_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(s, y, mu2) for (4.2): y = z + t s, both signs of sᵀy, θ = 1 and θ < 1."""
-    n = draw(dimensions())
-    s, z, mu2 = draw(vectors(n)), draw(vectors(n, nonzero=False)), draw(thresholds())
-    t = draw(st.sampled_from([0.0, 1.0, -1.0, 2.0, mu2, mu2 / 2]))
-    y = t * s + (z if draw(st.booleans()) else 0)
-    scale = draw(scales(precision))
+    """(s, y, mu2) for (4.2): y = t s + z, both signs of sᵀy, θ = 1 and θ < 1, and the tie."""
+    scale = scale_of(precision, choose(draw, "scale"))
+    n, mu2 = choose(draw, "n"), draw(threshold())
+    s = draw(vectors(n))
+    y = draw(_beside(s, s, 1.0, mu2))
     return {"s": frozen(s * scale), "y": frozen(y * scale), "mu2": mu2}
 
 
 @cache
-def lambdas() -> SearchStrategy[float]:
+@st.composite
+def lambdas(draw: DrawFn) -> float:
     """λ > 0 for (4.3): around one, and powers of ten."""
-    return st.one_of(
-        st.sampled_from([1.0, 0.5, 2.0, 0.1]), st.integers(-3, 3).map(lambda k: 10.0**k)
-    )
+    return float(choose(draw, "lambda"))
 
 
 @cache
 @st.composite
 def lbfgs_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(S, Y, q, gamma): up to four pairs of positive curvature (none at all included), oldest
-    first.
-    """
-    n, m = draw(dimensions()), draw(st.integers(0, 4))
-    rows = [draw(pairs(n)) for _ in range(m)]
+    """(S, Y, q, gamma): pairs of positive curvature (none at all included), oldest first."""
+    scale = scale_of(precision, choose(draw, "scale"))
+    n, m, angle = (choose(draw, axis) for axis in ("n", "pairs", "angle"))
+    # each pair multiplies H by up to the squared cosine of its angle: only the first two are wide
+    rows = [draw(pairs_at(n, angle if i < 2 else "close")) for i in range(m)]
     S = np.array([s for s, _ in rows]).reshape(m, n)
     Y = np.array([y for _, y in rows]).reshape(m, n)
-    gamma = draw(st.sampled_from([1.0, 0.5, 2.0]))
-    return {"S": frozen(S), "Y": frozen(Y), "q": draw(vectors(n)), "gamma": gamma}
+    gamma = scale_of(precision, choose(draw, "gamma"))
+    q = draw(vectors(n))
+    return {"S": frozen(S * scale), "Y": frozen(Y * scale), "q": q, "gamma": gamma}
 
 
 @cache

@@ -1,0 +1,105 @@
+"""Cases that visit the domain on purpose: every pair of classes of a law's axes, whatever the seed.
+
+``rows`` asks a law's strategy which axes it has, and lets ``allpairspy`` list combinations of their
+classes so that every pair of classes occurs in one of them (pairwise coverage). ``covering`` draws
+a case for each row. A mistake that lives in one class, or where two classes meet, is met in every
+run, and not only when the random search happens to go there.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from allpairspy import AllPairs
+from hypothesis.strategies import SearchStrategy
+
+from kfqn_ref.testing.bulk import Rejected, draw_case
+from kfqn_ref.testing.law import Case, Check
+from kfqn_ref.testing.strategies.axes import AXES, chosen, forced, forget
+from kfqn_ref.testing.tolerances import Precision
+
+Row = dict[str, Any]
+
+
+@cache
+def axes_of(check: Check, precision: Precision) -> tuple[str, ...]:
+    """The axes that a law's strategy asks for, in order: seen by drawing a few cases."""
+    found: dict[str, None] = {}
+    strategy = check.given(precision)
+    for seed in range(20):
+        forget()
+        try:
+            draw_case(strategy, np.random.default_rng(seed))
+        except Rejected:
+            continue
+        found.update(dict.fromkeys(chosen()))
+    return tuple(found)
+
+
+@cache
+def _pairwise(axes: tuple[str, ...], largest: int) -> tuple[tuple[Any, ...], ...]:
+    lists = [[c for c in AXES[a].classes if a != "n" or c <= largest] for a in axes]
+    if len(axes) < 2:
+        return tuple((value,) for values in lists for value in values)
+    return tuple(tuple(row) for row in AllPairs(lists))
+
+
+def rows(check: Check, precision: Precision) -> list[Row]:
+    """Combinations of classes in which every pair of classes of the law's axes occurs.
+
+    A law that costs more than a kernel's visits vectors of up to eight entries only.
+    """
+    axes = axes_of(check, precision)
+    largest = 64 if check.cost == 1 else 8
+    covering_rows = [dict(zip(axes, row, strict=True)) for row in _pairwise(axes, largest)]
+    return covering_rows + [{"n": n} for n in check.sizes if "n" in axes]
+
+
+def draw_forced(
+    strategy: SearchStrategy[Case], row: Row, rng: np.random.Generator
+) -> tuple[Row, Case] | None:
+    """A case of these classes, with all its classes; None where the law says nothing of them."""
+    with forced(row):
+        for _ in range(3):
+            forget()
+            try:
+                case = draw_case(strategy, rng)
+            except Rejected:
+                continue
+            return chosen(), case
+    return None
+
+
+def covering(check: Check, precision: Precision, seed: int) -> Iterator[tuple[Row, Case]]:
+    """One case a row; data are drawn by NumPy from the law's name and the seed."""
+    strategy = check.given(precision)
+    rng = np.random.default_rng([seed, zlib.crc32(check.name.encode())])
+    for row in rows(check, precision):
+        found = draw_forced(strategy, row, rng)
+        if found is not None:
+            yield found
+
+
+class Visited:
+    """What a run has visited: how often each class of each axis, and which pairs of classes."""
+
+    def __init__(self) -> None:
+        self.classes: dict[str, Counter[Any]] = {}
+        self.pairs: set[tuple[str, Any, str, Any]] = set()
+
+    def add(self, row: Row) -> None:
+        """Count one case."""
+        for axis, value in row.items():
+            self.classes.setdefault(axis, Counter())[value] += 1
+        for (a, x), (b, y) in combinations(sorted(row.items()), 2):
+            self.pairs.add((a, x, b, y))
+
+    def join(self, other: "Visited") -> None:
+        """Add what another run has visited."""
+        for axis, counts in other.classes.items():
+            self.classes.setdefault(axis, Counter()).update(counts)
+        self.pairs |= other.pairs
