@@ -44,6 +44,7 @@ def bfgs_inverse_update(
     """
     rho = _rho(s, y)
     V = np.eye(s.size) - rho * np.outer(y, s)
+    # (3.1): the first term removes what H said about y, the second says H⁺ y = s
     return V.T @ H @ V + rho * np.outer(s, s)
 
 

@@ -106,9 +106,12 @@ def closure_of(
     model: nn.Module, network: Network, x: np.ndarray, target: np.ndarray
 ) -> Callable[[], Tensor]:
     """Return the closure that a step takes, on the mini-batch (x, target) in the model's dtype."""
-    dtype, loss_function = next(model.parameters()).dtype, loss_of(network)
-    inputs, wanted = torch.from_numpy(np.array(x)).to(dtype), torch.from_numpy(np.array(target))
-    wanted = wanted.to(dtype) if wanted.is_floating_point() else wanted
+    dtype = next(model.parameters()).dtype
+    loss_function = loss_of(network)
+    inputs = torch.from_numpy(np.array(x)).to(dtype)
+    wanted = torch.from_numpy(np.array(target))
+    if wanted.is_floating_point():  # classes stay integers
+        wanted = wanted.to(dtype)
 
     def closure() -> Tensor:
         model.zero_grad()

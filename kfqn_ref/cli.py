@@ -14,16 +14,43 @@ import typer
 from typer.core import TyperGroup
 
 COMMANDS = {
-    "verify": ("experiments.verify.command:command", "Train reference and torch side by side, and compare."),
-    "train": ("experiments.train.command:command", "Train a network on real images, with checkpoints."),
-    "first-look": ("experiments.first_look.command:command", "Compare KF-QN-CNN with SGD and Adam, tuned."),
-    "bench": ("experiments.bench.command:command", "Measure a step beside SGD and the physical limit."),
-    "check": ("testing.command:command", "Check an implementation of the method against its laws."),
-    "race": ("experiments.race.command:command", "Race all optimizers on real images, tuned by one rule."),
-    "course": ("course.command:app", "Hand out, grade in a sandbox and give back assignments."),
-    "scale": ("experiments.scale.command:command", "Model a step on many GPUs; check it on local ranks."),
-    "converge": ("experiments.converge.command:command", "Hold the convergence theorem to runs on digits."),
-}  # fmt: skip  # one command a line
+    "verify": (
+        "experiments.verify.command:command",
+        "Train reference and torch side by side, and compare.",
+    ),
+    "train": (
+        "experiments.train.command:command",
+        "Train a network on real images, with checkpoints.",
+    ),
+    "first-look": (
+        "experiments.first_look.command:command",
+        "Compare KF-QN-CNN with SGD and Adam, tuned.",
+    ),
+    "bench": (
+        "experiments.bench.command:command",
+        "Measure a step beside SGD and the physical limit.",
+    ),
+    "check": (
+        "testing.command:command",
+        "Check an implementation of the method against its laws.",
+    ),
+    "race": (
+        "experiments.race.command:command",
+        "Race all optimizers on real images, tuned by one rule.",
+    ),
+    "course": (
+        "course.command:app",
+        "Hand out, grade in a sandbox and give back assignments.",
+    ),
+    "scale": (
+        "experiments.scale.command:command",
+        "Model a step on many GPUs; check it on local ranks.",
+    ),
+    "converge": (
+        "experiments.converge.command:command",
+        "Hold the convergence theorem to runs on digits.",
+    ),
+}
 
 
 class LazyGroup(TyperGroup):

@@ -39,10 +39,14 @@ def powell_theta(
     """
     if not 0 < mu1 < 1:
         raise ValueError(f"mu1 must be in (0, 1), got {mu1}")
-    sy, yHy = s @ y, y @ (H @ y)
+    sy = s @ y
+    yHy = y @ (H @ y)
     if not yHy > 0:
         raise LinAlgError(f"yᵀHy must be positive, got {yHy:.3g}")
-    return 1.0 if sy >= mu1 * yHy else float((1 - mu1) * yHy / (yHy - sy))
+    if sy >= mu1 * yHy:
+        return 1.0
+    # the θ for which s̃ᵀy = mu1 yᵀHy
+    return float((1 - mu1) * yHy / (yHy - sy))
 
 
 @checked
@@ -89,10 +93,14 @@ def identity_theta(s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float) 
     """
     if not 0 < mu2 < 1:
         raise ValueError(f"mu2 must be in (0, 1), got {mu2}")
-    sy, ss = s @ y, s @ s
+    sy = s @ y
+    ss = s @ s
     if not ss > 0:
         raise LinAlgError(f"sᵀs must be positive, got {ss:.3g}")
-    return 1.0 if sy >= mu2 * ss else float((1 - mu2) * ss / (ss - sy))
+    if sy >= mu2 * ss:
+        return 1.0
+    # the θ for which sᵀỹ = mu2 sᵀs
+    return float((1 - mu2) * ss / (ss - sy))
 
 
 @checked
@@ -148,7 +156,8 @@ def double_damp(
     r"""Return the doubly damped pair of DD: Powell's damping on ``H``, then damping with the
     identity.
 
-    .. math:: \tilde s = \text{powell}(H, s, y; \mu_1), \qquad \tilde y = \text{identity}(\tilde s, y; \mu_2)
+    .. math:: \tilde s = \text{powell}(H, s, y; \mu_1), \qquad
+        \tilde y = \text{identity}(\tilde s, y; \mu_2)
 
     Args, raises: as :func:`powell_damp` and :func:`identity_damp`.
 

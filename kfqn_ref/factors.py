@@ -99,7 +99,8 @@ def input_pair(
 def output_pair(first: Record, second: Record) -> Pair:
     r"""Return the output-side pair (5.2): mean change of outputs and of their gradients.
 
-    .. math:: s = \operatorname{mean}_{n,t} (h^+ - h), \qquad y = \operatorname{mean}_{n,t} (Dh^+ - Dh)
+    .. math:: s = \operatorname{mean}_{n,t} (h^+ - h), \qquad
+        y = \operatorname{mean}_{n,t} (Dh^+ - Dh)
 
     Args:
         first, second: records before and after the step, on the same mini-batch with the same
@@ -114,7 +115,9 @@ def output_pair(first: Record, second: Record) -> Pair:
         raise ValueError(
             f"both passes must see one batch, got outputs {first.h.shape}, {second.h.shape}"
         )
-    return Pair((second.h - first.h).mean(axis=(0, 1)), (second.Dh - first.Dh).mean(axis=(0, 1)))
+    s = (second.h - first.h).mean(axis=(0, 1))
+    y = (second.Dh - first.Dh).mean(axis=(0, 1))
+    return Pair(s, y)
 
 
 @checked
@@ -128,4 +131,6 @@ def average_pair(old: Pair, new: Pair, *, decay: float) -> Pair:
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be in [0, 1), got {decay}")
-    return Pair(decay * old.s + (1 - decay) * new.s, decay * old.y + (1 - decay) * new.y)
+    s = decay * old.s + (1 - decay) * new.s
+    y = decay * old.y + (1 - decay) * new.y
+    return Pair(s, y)

@@ -67,22 +67,19 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def pack(value: Any) -> Any:
-    """The value as nested lists, dicts, numbers and tensors; inverted by :func:`unpack`."""
+    """Return the value as nested lists, dicts, numbers and tensors; :func:`unpack` inverts it."""
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(
-            value.copy(order="K")
-        )  # the order of axes in memory decides rounding
+        # the order of axes in memory is kept, since it decides how sums are rounded
+        return torch.from_numpy(value.copy(order="K"))
     if is_dataclass(value) or hasattr(value, "_fields"):
         kind = type(value)
         names = [f.name for f in fields(value)] if is_dataclass(value) else value._fields
-        return {
-            "type": f"{kind.__module__}:{kind.__qualname__}",
-            **{n: pack(getattr(value, n)) for n in names},
-        }
+        packed = {name: pack(getattr(value, name)) for name in names}
+        return {"type": f"{kind.__module__}:{kind.__qualname__}", **packed}
     if isinstance(value, tuple):
         return {"tuple": [pack(item) for item in value]}
     raise TypeError(
@@ -91,7 +88,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The value that :func:`pack` was given.
+    """Return the value that :func:`pack` was given.
 
     Raises:
         CheckpointError: a type is named that is not a dataclass or named tuple of this package.
@@ -102,18 +99,16 @@ def unpack(value: Any) -> Any:
         return value
     if "tuple" in value:
         return tuple(unpack(item) for item in value["tuple"])
-    return _type(value["type"])(
-        **{name: unpack(item) for name, item in value.items() if name != "type"}
-    )
+    parts = {name: unpack(item) for name, item in value.items() if name != "type"}
+    return _type(value["type"])(**parts)
 
 
 def _type(name: str) -> Callable[..., Any]:
+    """Return the dataclass or named tuple of that name, of this package alone."""
     module, _, qualname = name.partition(":")
-    kind = (
-        getattr(import_module(module), qualname, None)
-        if module.split(".")[0] == "kfqn_ref"
-        else None
-    )
+    kind = None
+    if module.split(".")[0] == "kfqn_ref":
+        kind = getattr(import_module(module), qualname, None)
     if not (isinstance(kind, type) and (is_dataclass(kind) or hasattr(kind, "_fields"))):
         raise CheckpointError(f"a state may only hold values of this package, got {name}")
     return kind

@@ -61,9 +61,10 @@ def _suffix_gradient(
 ) -> Array:
     """Return the per-sample gradient with respect to the output ``out`` of layer ``index``."""
     used = sum(len(layer.block_shapes) for layer in network.layers[: index + 1])
-    layers, params = network.layers[index + 1 :], params[used:]
-    outputs, caches = forward(layers, params, out)
-    return backward(layers, params, caches, network.loss.gradient(outputs, target))[0]
+    layers = network.layers[index + 1 :]
+    rest = params[used:]
+    outputs, caches = forward(layers, rest, out)
+    return backward(layers, rest, caches, network.loss.gradient(outputs, target))[0]
 
 
 def output_hessian(network: Network, params: Blocks, x: Array, target: Array, block: int) -> Array:
@@ -81,11 +82,11 @@ def output_hessian(network: Network, params: Blocks, x: Array, target: Array, bl
     """
     index, group = _locate(network, block)
     layer: Any = network.layers[index]
-    out, _ = forward(
-        network.layers[: index + 1], params[: block - group + len(layer.block_shapes)], x
-    )
+    used = block - group + len(layer.block_shapes)
+    out, _ = forward(network.layers[: index + 1], params[:used], x)
     h = layer.to_locations(out)  # (N, T, C_out)
-    T, d_g = h.shape[1], network.block_shapes[block][0]
+    T = h.shape[1]
+    d_g = network.block_shapes[block][0]
     channels = slice(group * d_g, (group + 1) * d_g)
     steps = np.zeros((T * d_g, *h.shape[1:]), complex)
     steps[:, :, channels] = (1j * _EPS * np.eye(T * d_g)).reshape(T * d_g, T, d_g)
@@ -131,9 +132,11 @@ def layer_blocks(a_bar: Float[Array, "N T d_a"], Hh: Float[Array, "N T d_g T d_g
     Htt = np.einsum("ntgth->ntgh", Hh)  # the diagonal t = t'
     exact = np.einsum("nta,nub,ntguh->agbh", a_bar, a_bar, Hh, optimize=True) / N
     sud = np.einsum("nta,ntb,ntgh->agbh", a_bar, a_bar, Htt, optimize=True) / N
+    # location by location: the mean of the product becomes the product of the means
     A_t = np.einsum("nta,ntb->tab", a_bar, a_bar) / N
     G_t = Htt.mean(axis=0)
     sud_iad = np.einsum("tab,tgh->agbh", A_t, G_t, optimize=True)
+    # and then the mean over t takes the place of every G_t
     kronecker = np.einsum("ab,gh->agbh", A_t.sum(axis=0), G_t.mean(axis=0))
     return LayerBlocks(*(M.reshape(size, size) for M in (exact, sud, sud_iad, kronecker)))
 

@@ -238,7 +238,9 @@ def _windows(
     x: Array, kernel_size: Size, stride: Size | None
 ) -> tuple[Array, dict[str, Any], tuple]:
     """Return the pooling windows of ``x`` as (N·C, T, K), their geometry and the output shape."""
-    step = {"stride": kernel_size if stride is None else stride}
+    if stride is None:  # windows side by side
+        stride = kernel_size
+    step = {"stride": stride}
     size = output_size(x.shape[2:], kernel_size, **step)
     cols = im2col(x.reshape(-1, 1, *x.shape[2:]), kernel_size, **step)
     return cols, step, (*x.shape[:2], *size)

@@ -40,7 +40,8 @@ def output_size(
     for n, (k, step, pad, dil) in zip(size, options, strict=True):
         if min(k, step, dil) < 1 or pad < 0:
             raise ValueError(
-                f"kernel, stride, dilation must be >= 1, padding >= 0, got {k}, {step}, {dil}, {pad}"
+                "kernel, stride, dilation must be >= 1, padding >= 0, "
+                f"got {k}, {step}, {dil}, {pad}"
             )
         out = (n + 2 * pad - dil * (k - 1) - 1) // step + 1
         if n + 2 * pad < dil * (k - 1) + 1:
@@ -120,13 +121,10 @@ def col2im(
     x = np.zeros((N, C, H + 2 * ph, W + 2 * pw), cols.dtype)
     for i in range(kh):
         for j in range(kw):
-            rows, columns = i * dh, j * dw  # where this kernel entry starts to read
-            x[
-                :,
-                :,
-                rows : rows + sh * (out_h - 1) + 1 : sh,
-                columns : columns + sw * (out_w - 1) + 1 : sw,
-            ] += patches[..., i, j].transpose(0, 3, 1, 2)
+            # the pixels that this kernel entry reads, one a location
+            rows = slice(i * dh, i * dh + sh * (out_h - 1) + 1, sh)
+            columns = slice(j * dw, j * dw + sw * (out_w - 1) + 1, sw)
+            x[:, :, rows, columns] += patches[..., i, j].transpose(0, 3, 1, 2)
     return x[:, :, ph : ph + H, pw : pw + W]
 
 

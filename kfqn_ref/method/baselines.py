@@ -118,7 +118,8 @@ class Adam:
         self, params: Blocks, state: MomentState, grads: Blocks
     ) -> tuple[Blocks, MomentState]:
         """Return ``m̂ / (√v̂ + eps)`` and the state with the new moments."""
-        k, (beta1, beta2) = state.k + 1, self.betas
+        k = state.k + 1
+        beta1, beta2 = self.betas
         grads = tuple(g + self.weight_decay * W for g, W in zip(grads, params, strict=True))
         M = tuple(beta1 * m + (1 - beta1) * g for m, g in zip(state.M, grads, strict=True))
         V = tuple(beta2 * v + (1 - beta2) * g * g for v, g in zip(state.V, grads, strict=True))

@@ -60,7 +60,8 @@ def factored_damping(
 
     Source: martens2015kfac.
     """
-    mean_a, mean_g = np.trace(A) / len(A), np.trace(G) / len(G)
+    mean_a = np.trace(A) / len(A)
+    mean_g = np.trace(G) / len(G)
     pi = np.sqrt(mean_a / mean_g) if mean_a > 0 and mean_g > 0 else 1.0
     root = np.sqrt(lam)
     return A + pi * root * np.eye(len(A)), G + root / pi * np.eye(len(G))
@@ -110,7 +111,8 @@ class KFAC:
         """Return the state with everything zero; the first step sets the factors."""
         blocks = []
         for d_g, d_a in (W.shape for W in params):
-            A, G = np.zeros((d_a, d_a)), np.zeros((d_g, d_g))
+            A = np.zeros((d_a, d_a))
+            G = np.zeros((d_g, d_g))
             blocks.append(KFACBlock(np.zeros((d_g, d_a)), A, G, A, G))
         return KFACState(0, tuple(blocks))
 
@@ -131,7 +133,8 @@ class KFAC:
         self, params: Blocks, state: KFACState, grads: Blocks
     ) -> tuple[Blocks, KFACState]:
         """Return the directions ``H_g M H_a`` and the state with the new M."""
-        P, blocks = [], []
+        P = []
+        blocks = []
         for W, g, block in zip(params, grads, state.blocks, strict=True):
             M = self.momentum * block.M + (1 - self.momentum) * (g + self.weight_decay * W)
             P.append(block.H_g @ M @ block.H_a)

@@ -137,7 +137,8 @@ class KFQN:
         Args:
             params, grads: blocks (d_g, d_a).   state: after the first mini-batch set ``H_a``.
         """
-        P, blocks = [], []
+        P = []
+        blocks = []
         made = state.k - state.skipped_steps  # steps that moved, before this one
         for W, g, block in zip(params, grads, state.blocks, strict=True):
             decayed = g + self.weight_decay * W
@@ -148,7 +149,8 @@ class KFQN:
 
     def _block_direction(self, block: BlockState, g: Array, t: int) -> tuple[Array, BlockState]:
         """Return the t-th direction of a block, and the block with its moving averages."""
-        beta, beta2 = self.momentum, self.options.square_decay
+        beta = self.momentum
+        beta2 = self.options.square_decay
         if beta2:
             return nadam.direction(block, g, t, beta=beta, beta2=beta2)
         block = replace(block, M=beta * block.M + (1 - beta) * g)

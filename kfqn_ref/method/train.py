@@ -60,5 +60,6 @@ def fit(
     state = optimizer.init(params) if state is None else state
     for x, target in batches:
         step = optimizer.step(network, params, state, x, target)
-        params, state = step.params, step.state
+        params = step.params
+        state = step.state
         yield step

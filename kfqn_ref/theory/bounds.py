@@ -152,7 +152,8 @@ def input_radii(network: Network, x: Array) -> list[tuple[float, int]]:
                 f"no Tanh or Sigmoid bounds the outputs of layer {index}, {layer}, before it"
             )
         elif radii and isinstance(layer, Tanh | Sigmoid):
-            x, unbounded = np.ones((1, *x.shape[1:])), ""
+            x = np.ones((1, *x.shape[1:]))  # the largest that the activation can give
+            unbounded = ""
     return radii
 
 

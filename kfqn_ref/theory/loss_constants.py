@@ -134,7 +134,8 @@ def _activation(tail: tuple[Layer, ...]) -> tuple[Activation, int]:
             f"then at most one AvgPool2d of disjoint windows and Flatten, got {tail}"
         )
     K = int(np.prod(pair_of(pools[0].kernel_size))) if pools else 1
-    return (_TANH if isinstance(tail[0], Tanh) else _SIGMOID), K
+    phi = _TANH if isinstance(tail[0], Tanh) else _SIGMOID
+    return phi, K
 
 
 def _largest(p: Polynomial, phi: Activation) -> float:

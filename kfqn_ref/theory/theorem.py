@@ -5,7 +5,6 @@ convergence).
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import zeta
 
 from kfqn_ref._typing import Array, require
 from kfqn_ref.theory.bounds import Bounds
@@ -36,7 +35,8 @@ def sampling_variance(sigma2: float, m: int, population: int | None = None) -> f
     Raises:
         ValueError: m is not in [1, D]: AS.2 needs a sample.
     """
-    if not 1 <= m <= (m if population is None else population):
+    largest = m if population is None else population
+    if not 1 <= m <= largest:
         raise ValueError(
             f"m must be in [1, {population}] (AS.2: a mini-batch is a sample), got {m}"
         )
@@ -116,8 +116,9 @@ class Rate:
         with ``M_f = f(θ_1) + ½ L κ_hi² c² (σ²/m) ζ(2b)``, a bound of every ``E f(θ_k)``, proved,
         not assumed.
         """
+        from scipy.special import zeta  # here: it takes longer to import than all the rest
+
         M_f = self.gap + self.noise * self.c**2 * zeta(2 * self.b)
         first = 2 * M_f / (self.kappa.lo * self.c) * N ** (self.b - 1)
-        return first + 2 * self.noise * self.c / self.kappa.lo * (N**-self.b - self.b / N) / (
-            1 - self.b
-        )
+        noise = 2 * self.noise * self.c / self.kappa.lo * (N**-self.b - self.b / N)
+        return first + noise / (1 - self.b)
