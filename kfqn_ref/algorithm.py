@@ -58,9 +58,9 @@ def iteration(
     for W, grad, seen, block in zip(params, first.grads, first.records, blocks, strict=True):
         # 2. Momentum, with weight decay τ.
         M = beta * block.M + (1 - beta) * (grad + tau * W)
-        # 3. Step along P = H_g M H_a (2.4), with the estimates of the iteration before.
+        # 3. Step along P = H_g M H_a (4.7), with the estimates of the iteration before.
         moved.append(W - alpha * block.H_g @ M @ block.H_a)
-        # 4.1 Input pair by Hessian action (5.1) from the first pass; BFGS (3.1) applies it at once.
+        # 4.1 Input pair by Hessian action (6.2) from the first pass; BFGS (1.3) applies it at once.
         s_a, y_a = input_pair(block.H_a, input_mean(seen.a_bar), seen.a_bar, lam=lambda_a)
         H_a = bfgs_inverse_update(block.H_a, s_a, y_a)
         learnt.append(block._replace(M=M, H_a=H_a))
@@ -68,11 +68,11 @@ def iteration(
     second = forward_backward(network, tuple(moved), x, target)
     updated = []
     for before, after, block in zip(first.records, second.records, learnt, strict=True):
-        # 4.3 Output pair (5.2) from the changes between the two passes, averaged (5.3).
+        # 4.3 Output pair (7.1) from the changes between the two passes, averaged (7.2).
         averaged = average_pair(block.averaged, output_pair(before, after), decay=beta)
-        # 4.4 Damping D_P D_LM: Powell's (4.1), then Levenberg-Marquardt's (4.3).
+        # 4.4 Damping D_P D_LM: Powell's (2.1), then Levenberg-Marquardt's (2.3).
         s, y = dp_dlm_damp(block.H_g, averaged.s, averaged.y, mu1=mu1, lam=lambda_g)
-        # 4.5 Update of H_g by BFGS (3.1).
+        # 4.5 Update of H_g by BFGS (1.3).
         H_g = bfgs_inverse_update(block.H_g, s, y)
         updated.append(block._replace(H_g=H_g, averaged=averaged))
     return tuple(moved), updated

@@ -25,7 +25,7 @@ def _rho(s: Array, y: Array) -> float:
 def bfgs_inverse_update(
     H: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]
 ) -> Float[Array, "n n"]:
-    r"""Return the BFGS update of the inverse-Hessian estimate ``H`` (3.1).
+    r"""Return the BFGS update of the inverse-Hessian estimate ``H`` (1.3).
 
     .. math:: H^+ = (I - \rho\, s y^\top)\, H\, (I - \rho\, y s^\top) + \rho\, s s^\top,
         \qquad \rho = 1 / s^\top y
@@ -44,7 +44,7 @@ def bfgs_inverse_update(
     """
     rho = _rho(s, y)
     V = np.eye(s.size) - rho * np.outer(y, s)
-    # (3.1): the first term removes what H said about y, the second says H⁺ y = s
+    # (1.3): the first term removes what H said about y, the second says H⁺ y = s
     return V.T @ H @ V + rho * np.outer(s, s)
 
 

@@ -1,8 +1,8 @@
 """Damping: how a curvature pair (s, y) is changed so that ``sᵀy > 0`` (book: damping).
 
-Powell's damping (4.1) pulls ``s`` towards ``H y``; damping with the identity (4.2) pulls ``y``
-towards ``s``; Levenberg-Marquardt damping (4.3) adds ``lam s`` to ``y``. The quasi-Newton methods
-use them in pairs: DD is (4.1) then (4.2), D_P D_LM is (4.1) then (4.3).
+Powell's damping (2.1) pulls ``s`` towards ``H y``; damping with the identity (2.2) pulls ``y``
+towards ``s``; Levenberg-Marquardt damping (2.3) adds ``lam s`` to ``y``. The quasi-Newton methods
+use them in pairs: DD is (2.1) then (2.2), D_P D_LM is (2.1) then (2.3).
 """
 
 import numpy as np
@@ -57,7 +57,7 @@ def powell_damp(
     *,
     mu1: float = 0.2,
 ) -> Float[Array, " n"]:
-    r"""Return ``s`` damped so that its curvature along ``y`` stays positive (4.1).
+    r"""Return ``s`` damped so that its curvature along ``y`` stays positive (2.1).
 
     .. math:: \tilde s = \theta s + (1 - \theta) H y
 
@@ -107,7 +107,7 @@ def identity_theta(s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float) 
 def identity_damp(
     s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float
 ) -> Float[Array, " n"]:
-    r"""Return ``y`` damped towards ``s``: Powell's damping with ``B = I`` (4.2).
+    r"""Return ``y`` damped towards ``s``: Powell's damping with ``B = I`` (2.2).
 
     .. math:: \tilde y = \theta y + (1 - \theta) s
 
@@ -124,7 +124,7 @@ def identity_damp(
 
 @checked
 def lm_damp(s: Float[Array, " n"], y: Float[Array, " n"], *, lam: float) -> Float[Array, " n"]:
-    r"""Return ``y`` as if ``lam I`` had been added to the Hessian (4.3): Levenberg-Marquardt
+    r"""Return ``y`` as if ``lam I`` had been added to the Hessian (2.3): Levenberg-Marquardt
     damping.
 
     .. math:: \tilde y = y + \lambda s
@@ -181,7 +181,7 @@ def dp_dlm_damp(
 
     .. math:: \tilde s = \text{powell}(H, s, y; \mu_1), \qquad \tilde y = y + \lambda \tilde s
 
-    The bounds (4.4)-(4.8) that the damped pair satisfies are derived in the book.
+    The bounds (2.4)-(2.8) that the damped pair satisfies are derived in the book.
 
     Args, raises: as :func:`powell_damp` and :func:`lm_damp`.
 
@@ -195,7 +195,7 @@ def dp_dlm_damp(
 def h0_damp(
     s: Float[Array, " n"], y: Float[Array, " n"], *, gamma: float, mu1: float = 0.2, lam: float
 ) -> Pair:
-    r"""Return the pair of D_P D_LM with Powell's damping taken against ``H_0 = gamma I`` (7.1).
+    r"""Return the pair of D_P D_LM with Powell's damping taken against ``H_0 = gamma I`` (9.1).
 
     The bounds of the damped pair are then the same at every iteration, which the convergence
     theorem needs.

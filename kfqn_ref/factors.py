@@ -15,7 +15,7 @@ from kfqn_ref.network import gradient
 
 @checked
 def input_factor(a_bar: Float[Array, "N T d_a"]) -> Float[Array, "d_a d_a"]:
-    r"""Return the input-side factor (2.2): sum over locations, mean over the batch.
+    r"""Return the input-side factor (4.5): sum over locations, mean over the batch.
 
     .. math:: A = \tfrac1N \sum_n \sum_t \bar a_{n,t} \bar a_{n,t}^\top
 
@@ -78,7 +78,7 @@ def input_pair(
     *,
     lam: float,
 ) -> Pair:
-    r"""Return the input-side pair by Hessian action (5.1).
+    r"""Return the input-side pair by Hessian action (6.2).
 
     .. math:: s_a = H_a\, \bar{\bar a}, \qquad y_a = A s_a + \lambda_A s_a
 
@@ -97,7 +97,7 @@ def input_pair(
 
 
 def output_pair(first: Record, second: Record) -> Pair:
-    r"""Return the output-side pair (5.2): mean change of outputs and of their gradients.
+    r"""Return the output-side pair (7.1): mean change of outputs and of their gradients.
 
     .. math:: s = \operatorname{mean}_{n,t} (h^+ - h), \qquad
         y = \operatorname{mean}_{n,t} (Dh^+ - Dh)
@@ -122,7 +122,7 @@ def output_pair(first: Record, second: Record) -> Pair:
 
 @checked
 def average_pair(old: Pair, new: Pair, *, decay: float) -> Pair:
-    r"""Return the moving average of pairs (5.3), ``decay · old + (1 − decay) · new``.
+    r"""Return the moving average of pairs (7.2), ``decay · old + (1 − decay) · new``.
 
     Raises:
         ValueError: ``decay`` is not in [0, 1).

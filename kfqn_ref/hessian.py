@@ -22,7 +22,7 @@ class LayerBlocks(NamedTuple):
     d_g).
 
     Args:
-        exact: (2.1).
+        exact: (4.4).
         sud: without the terms t ≠ t' (spatially uncorrelated derivatives).
         sud_iad: and with the mean of the product replaced by the product of means, location by
             location (independence of activations and derivatives).
@@ -103,7 +103,7 @@ def output_hessian(network: Network, params: Blocks, x: Array, target: Array, bl
 
 @checked
 def output_factor(Hh: Float[Array, "N T d_g T d_g"]) -> Float[Array, "d_g d_g"]:
-    r"""Return the output-side factor (2.3): mean over samples and locations.
+    r"""Return the output-side factor (4.6): mean over samples and locations.
 
     .. math:: G = \tfrac1N \sum_n \tfrac1{|T|} \sum_t \partial^2 f_n / \partial h_t^2
 
@@ -125,7 +125,7 @@ def layer_blocks(a_bar: Float[Array, "N T d_a"], Hh: Float[Array, "N T d_g T d_g
         a_bar: inputs of the block.
         Hh: second derivatives as :func:`output_hessian` returns them.
 
-    Source: grosse2016kfc for the assumptions (there for the Fisher matrix); (2.1) derived here.
+    Source: grosse2016kfc for the assumptions (there for the Fisher matrix); (4.4) derived here.
     """
     N, T, d_a = a_bar.shape
     size = d_a * Hh.shape[2]

@@ -114,7 +114,7 @@ def lbfgs_compact(
 def lbfgs_dense(
     S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0
 ) -> Float[Array, "n n"]:
-    """Return ``H`` by applying (3.1) to ``gamma I``, pair after pair, the oldest first.
+    """Return ``H`` by applying (1.3) to ``gamma I``, pair after pair, the oldest first.
 
     Args, raises: as :func:`lbfgs_two_loop`.
 

@@ -20,7 +20,7 @@ class ConvTranspose2d:
     where :math:`\tilde a` is the input with ``stride - 1`` zeros between neighbours. Location by
     location this is ``h = W ā_t'`` with the entries of :math:`\tilde a` that the kernel reads as
     patch: a convolution of stride 1 on :math:`\tilde a`, whose kernel stands in reverse order.
-    So the layer's Hessian block has the form (2.1), and the Kronecker factor is (2.2).
+    So the layer's Hessian block has the form (4.4), and the Kronecker factor is (4.5).
 
     The block is (C_out, C_in · kh · kw + bias), columns in the order (channel, row, column) of the
     weight.

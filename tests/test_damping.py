@@ -43,7 +43,7 @@ def test_pairs_by_hand() -> None:
     s, y = ref.damping.double_damp(I2, S, Y, mu2=0.5)
     assert_allclose(s, [0.2, 0.0], rtol=4e-16)
     assert_array_equal(y, [1.0, 0.0])  # s̃ᵀy = 0.2 > 0.5 · 0.04: the second damping keeps y
-    # (7.1) with gamma = 0.5: gamma yᵀy = 0.5, θ = 0.4 / 1.5, and s̃ᵀy = mu1 gamma yᵀy = 0.1
+    # (9.1) with gamma = 0.5: gamma yᵀy = 0.5, θ = 0.4 / 1.5, and s̃ᵀy = mu1 gamma yᵀy = 0.1
     s, y = ref.damping.h0_damp(S, Y, gamma=0.5, lam=0.5)
     assert_allclose(s, [0.1, 0.0], rtol=1e-15)
     assert_allclose(y, [1.05, 0.0], rtol=4e-16)

@@ -12,7 +12,7 @@ sizes = st.integers(1, 5)
 
 
 def explicit_factor(a_bar: np.ndarray) -> np.ndarray:
-    """Return A of (2.2), one outer product at a time."""
+    """Return A of (4.5), one outer product at a time."""
     A = np.zeros((a_bar.shape[2],) * 2)
     for sample in a_bar:
         for a in sample:

@@ -91,7 +91,7 @@ def test_float32_stays_within_the_error_that_its_factors_explain(name: str) -> N
     r"""‖ΔW‖/‖W‖ is at most the path that the weights went times the relative error of
     ``H_g M H_a``.
 
-    The two factors' errors are measured (that of ``H_g`` is large: (5.2) is a small difference of
+    The two factors' errors are measured (that of ``H_g`` is large: (7.1) is a small difference of
     two passes); the gradient adds that of its own evaluation at the deviating weights, which the
     factor 4 covers as long as the loss curves no more than the estimates say; the rest is one
     rounding of W a step.

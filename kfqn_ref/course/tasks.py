@@ -273,7 +273,7 @@ def _tasks() -> dict[str, Check]:
     formula, wants = "s_iᵀA s_j = 0 (i ≠ j), y_i = A s_i  ⟹  H_n = A⁻¹", ("inverse_from_products",)
     inverse = Check("secants.inverse", words, formula, "bfgs", wants, _hidden_matrix, _inverse)
     words, formula = (
-        "The bound (4.6) of D_P D_LM is reached: no smaller one holds.",
+        "The bound (2.6) of D_P D_LM is reached: no smaller one holds.",
         "ỹᵀỹ / s̃ᵀỹ = λ + ‖B‖ / mu1",
     )
     attained = Check(

@@ -2,7 +2,7 @@
 :mod:`kfqn_ref.theory`.
 
 Against KF-QN-CNN(L): no momentum, step sizes ``α_k = lr (k + 1)^(−b)``, Powell's damping against
-``H_0 = gamma I`` (7.1), and an ``H_a`` that is exact or L-BFGS. A step uses only what earlier
+``H_0 = gamma I`` (9.1), and an ``H_a`` that is exact or L-BFGS. A step uses only what earlier
 mini-batches left, so that given the past its direction is an unbiased estimate of ``H ∇f``; ``H_a``
 starts as ``λ_A⁻¹ I``, or from a warm start.
 
@@ -27,7 +27,7 @@ EXACT = Options(
 """Options of :class:`Convergent` with an exact ``H_a``: its default."""
 
 LEAN = replace(EXACT, input_inverse=LbfgsInput())
-"""Options of :class:`Convergent` with L-BFGS on the pairs (5.1) instead of an exact inverse."""
+"""Options of :class:`Convergent` with L-BFGS on the pairs (6.2) instead of an exact inverse."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Damp(Protocol):
 
 @dataclass(frozen=True)
 class DpDlm:
-    """D_P D_LM: Powell's damping (4.1), then Levenberg-Marquardt's (4.3).
+    """D_P D_LM: Powell's damping (2.1), then Levenberg-Marquardt's (2.3).
 
     Source: ren2021kfqn.
     """
@@ -58,7 +58,7 @@ class DpDlm:
 
 @dataclass(frozen=True)
 class DoubleDamp:
-    """DD: Powell's damping (4.1), then that with the identity (4.2).
+    """DD: Powell's damping (2.1), then that with the identity (2.2).
 
     Source: goldfarb2020kbfgs.
     """
@@ -76,7 +76,7 @@ class DoubleDamp:
 
 @dataclass(frozen=True)
 class H0Damp:
-    """Damping against ``H_0 = gamma I`` instead of the running estimate (7.1); derived here."""
+    """Damping against ``H_0 = gamma I`` instead of the running estimate (9.1); derived here."""
 
     damping_below: ClassVar[float | None] = None
 
@@ -93,7 +93,7 @@ class InputInverse(Protocol):
     """How ``H_a`` is kept: its start from a factor, and whether a later factor replaces it."""
 
     renews: ClassVar[bool]
-    """True: ``H_a`` is made anew from every mini-batch's A; False: it learns from pairs (5.1)."""
+    """True: ``H_a`` is made anew from every mini-batch's A; False: it learns from pairs (6.2)."""
 
     def start(self, A: Array, lam: float, memory: int) -> InverseEstimate:
         """Return ``H_a`` for the factor ``A`` (d_a, d_a) and ``lam`` = λ_A."""

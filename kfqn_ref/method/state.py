@@ -46,7 +46,7 @@ class BlockState:
     counts: Counts = field(default_factory=Counts)
 
     def along(self, X: Array) -> Array:
-        """Return ``H_g X H_a`` for ``X`` (d_g, d_a), as (2.4) wants it."""
+        """Return ``H_g X H_a`` for ``X`` (d_g, d_a), as (4.7) wants it."""
         assert self.H_a is not None, "step and warm_start set H_a first"
         return (self.H_a @ (self.H_g @ X).T).T  # H_a is symmetric
 

@@ -157,7 +157,7 @@ class KFQN:
         return block.along(block.M), block
 
     def update_input(self, block: BlockState, a_bar: Array, *, keep_A: bool = False) -> BlockState:
-        """Return the block with ``H_a`` updated by Hessian action (5.1): step 4.1.
+        """Return the block with ``H_a`` updated by Hessian action (6.2): step 4.1.
 
         Args:
             a_bar: inputs of the first pass, (N, T, d_a).
@@ -184,7 +184,7 @@ class KFQN:
         return self.pair_decay * A + (1 - self.pair_decay) * new
 
     def update_output(self, block: BlockState, first: Record, second: Record) -> BlockState:
-        """Return the block with the averaged pair (5.3) and ``H_g`` updated: steps 4.3 to 4.5.
+        """Return the block with the averaged pair (7.2) and ``H_g`` updated: steps 4.3 to 4.5.
 
         Args:
             first, second: records before and after the step, on the same mini-batch.

@@ -71,7 +71,7 @@ class Geometry(Protocol):
 
 
 def wide_sum(x: Tensor) -> Tensor:
-    """Return the sum over the first axis in float64: ``y`` of (5.2) is a small difference of two
+    """Return the sum over the first axis in float64: ``y`` of (7.1) is a small difference of two
     sums.
     """
     return x.sum(0, dtype=wide(x))

@@ -28,7 +28,7 @@ def powell_damp_(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor:
 
     Afterwards :math:`s^\top y \ge \mu_1 y^\top H y`; :math:`\theta = 1` where that holds already.
 
-    Source: goldfarb2020kbfgs; (4.1).
+    Source: goldfarb2020kbfgs; (2.1).
     """
     sy, yHy = dot(s, y), dot(y, Hy)
     theta = torch.where(sy >= mu1 * yHy, 1.0, (1 - mu1) * yHy / (yHy - sy))
@@ -40,7 +40,7 @@ def identity_damp_(s: Tensor, y: Tensor, *, mu2: Tensor | float) -> Tensor:
     r"""Damp ``y`` into :math:`\theta y + (1 - \theta) s`; return theta.
 
     Afterwards :math:`s^\top y \ge \mu_2 s^\top s`; ``mu2`` may be one a row, ``(groups,)``. Source:
-    goldfarb2020kbfgs; (4.2).
+    goldfarb2020kbfgs; (2.2).
     """
     sy, ss = dot(s, y), dot(s, s)
     theta = torch.where(sy >= mu2 * ss, 1.0, (1 - mu2) * ss / (ss - sy))
@@ -51,13 +51,13 @@ def identity_damp_(s: Tensor, y: Tensor, *, mu2: Tensor | float) -> Tensor:
 def lm_damp_(s: Tensor, y: Tensor, *, lam: Tensor | float) -> None:
     r"""Damp ``y`` into :math:`y + \lambda s`; ``lam`` may be one a row, ``(groups, 1)``.
 
-    Source: ren2021kfqn; (4.3).
+    Source: ren2021kfqn; (2.3).
     """
     y.add_(lam * s)
 
 
 def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return :math:`s^\top y`, and ``v`` with :math:`H^+ = H + s v^\top + v s^\top`: (3.1) in
+    r"""Return :math:`s^\top y`, and ``v`` with :math:`H^+ = H + s v^\top + v s^\top`: (1.3) in
     rank-two form.
 
     .. math:: v = \tfrac{\rho}{2} (1 + \rho\, y^\top H y)\, s - \rho H y, \qquad \rho = 1 / s^\top y
@@ -81,7 +81,7 @@ def bfgs_inverse_update_(
     finite. ``Hs`` are the matrices of one layer or of several; ``s``, ``y`` and ``Hy``, the old
     ``H`` times ``y``, are the joined vectors of these layers. Two passes over the rows of an ``H``:
     one matrix product of inner size two goes through ``H`` tile by tile, which is slower on a CPU
-    once ``H`` has left the cache. Source: nocedal2006; (3.1).
+    once ``H`` has left the cache. Source: nocedal2006; (1.3).
     """
     sy, v = bfgs_rank_two(s, y, Hy)
     sv = torch.stack((s, v), 1)

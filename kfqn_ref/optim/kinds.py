@@ -56,7 +56,7 @@ class TransposedGeometry(ConvGeometry):
     .. math:: h_{t'} = \sum_k W_k\, \tilde a_{t' + p - k d}
               = \sum_{k'} W_{K - 1 - k'}\, \tilde a_{t' - ((K - 1) d - p) + k' d}
 
-    So its Hessian block has the form (2.1) with those patches as ``ā_t``, and everything that holds
+    So its Hessian block has the form (4.4) with those patches as ``ā_t``, and everything that holds
     for a convolution holds here. Columns stand in the order of the weight, not of the flipped
     kernel. Source: derived here.
     """

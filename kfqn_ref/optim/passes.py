@@ -60,7 +60,7 @@ class Record:
         )
 
     def factor(self) -> Tensor:
-        """Return ``A`` of the mini-batch (2.2), ``(groups, d_a, d_a)``."""
+        """Return ``A`` of the mini-batch (4.5), ``(groups, d_a, d_a)``."""
         return total([self.geometry.factor_sum(a, self.dtype) for a in self.a]) / max(self.N, 1)
 
     def diagonal(self) -> Tensor:

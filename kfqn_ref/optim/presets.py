@@ -27,7 +27,7 @@ def dp_dlm_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
 
 def h0_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     """Powell's damping against ``H_0 = gamma I`` of an L-BFGS ``H``, then Levenberg-Marquardt's;
-    (7.1).
+    (9.1).
 
     Source: derived here, in the framework of wang2017sqn.
     """
@@ -63,7 +63,7 @@ def lean_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
     """Start from ``gamma I``, 1/gamma the mean eigenvalue of ``A + λ_A I``; ``A`` is its diagonal.
 
     Of all multiples of the identity this one has the trace of the inverse it stands for; it costs
-    one pass over the input, and the pairs of (5.1) then correct it along ``ā̄``, where the spectrum
+    one pass over the input, and the pairs of (6.2) then correct it along ``ā̄``, where the spectrum
     of ``A`` lies far above its mean. Source: derived here.
     """
     mean = A.mean(-1)

@@ -55,7 +55,7 @@ class Means(NamedTuple):
 
 
 class InputPair(NamedTuple):
-    """The input pair (5.1) of one layer without λ_A, (groups, d_a) each.
+    """The input pair (6.2) of one layer without λ_A, (groups, d_a) each.
 
     Args:
         a_mean: ``ā̄``.   s: ``H_a ā̄``.
@@ -68,7 +68,7 @@ class InputPair(NamedTuple):
 
 
 class OutputPair(NamedTuple):
-    """The output pair (5.2) of one layer, (groups, d_g) each.
+    """The output pair (7.1) of one layer, (groups, d_g) each.
 
     Args:
         s, y: changes of the means of ``h`` and ``Dh``.   g: mean of ``Dh`` of the first pass.
@@ -118,7 +118,7 @@ def direction(state: State, X: Tensor, a_mean: Tensor | None) -> tuple[Tensor, T
 def act(
     state: State, means: Means, s_a: Tensor, method: Method, ok: Tensor, *, keep_A: bool
 ) -> InputPair:
-    """Return step 4.1's pair, by the Hessian action on the inputs of the first pass (5.1)."""
+    """Return step 4.1's pair, by the Hessian action on the inputs of the first pass (6.2)."""
     record = means.record
     if method.renews_H_a:
         As = record.factor()
@@ -134,7 +134,7 @@ def act(
 
 
 def compare(firsts: Sequence[Means], seconds: Sequence[Record], scale: float) -> list[OutputPair]:
-    """Return step 4.3's pairs (5.2) of several layers, from both passes."""
+    """Return step 4.3's pairs (7.1) of several layers, from both passes."""
     Dh_means = [first.record.Dh_mean(scale) for first in firsts]
     h_means = [second.layer.output_mean(second.a_mean()) for second in seconds]
     found: dict[int, OutputPair] = {}
@@ -185,7 +185,7 @@ def _together(
 def update_input_(
     states: Sequence[State], pairs: Sequence[InputPair], method: Method, ok: Tensor
 ) -> None:
-    """Update every ``H_a`` from its pair (5.1), or make it exact."""
+    """Update every ``H_a`` from its pair (6.2), or make it exact."""
     if method.renews_H_a:
         return _renew_(states, pairs, ok)
     H_a = Stack([state["H_a"] for state in states], [pair.a_mean for pair in pairs])
@@ -206,7 +206,7 @@ def _renew_(states: Sequence[State], pairs: Sequence[InputPair], ok: Tensor) -> 
 def update_output_(
     states: Sequence[State], pairs: Sequence[OutputPair], method: Method, ok: Tensor
 ) -> list[Damped]:
-    """Average every output pair (5.3), damp it (step 4.4), update ``H_g`` (step 4.5)."""
+    """Average every output pair (7.2), damp it (step 4.4), update ``H_g`` (step 4.5)."""
     H_g = Stack([state["H_g"] for state in states], [state["s_g"] for state in states])
     new = [join([pair.s for pair in pairs]), join([pair.y for pair in pairs])]
     finite = ok & (torch.cat(new, -1).abs().amax(-1) < torch.inf)

@@ -69,7 +69,7 @@ def bars(layer: Any, x: np.ndarray) -> list[np.ndarray]:
 
 
 def factor(a_bar: np.ndarray) -> np.ndarray:
-    """A of (2.2), one outer product after the other."""
+    """A of (4.5), one outer product after the other."""
     N, T, d_a = a_bar.shape
     A = np.zeros((d_a, d_a))
     for n in range(N):

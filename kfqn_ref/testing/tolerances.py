@@ -91,7 +91,7 @@ def coupled(H: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def powell(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
-    r"""Error of s̃ in (4.1).
+    r"""Error of s̃ in (2.1).
 
     With q = yᵀHy: δq ≤ n u ‖H‖‖y‖² and δ(sᵀy) ≤ n u ‖s‖‖y‖. Where q − sᵀy < 0 beyond these errors,
     θ = 1 for every mu1. Where damping acts, 1 − θ = (mu1 q − sᵀy)/(q − sᵀy) has an error of at most
@@ -110,12 +110,12 @@ def powell(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
 
 
 def identity(u: float, s: np.ndarray, y: np.ndarray) -> float:
-    """Error of ỹ in (4.2): :func:`powell` with H = I and the roles of s and y changed."""
+    """Error of ỹ in (2.2): :func:`powell` with H = I and the roles of s and y changed."""
     return powell(u, np.eye(len(s)), y, s)
 
 
 def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
-    r"""Error of H⁺ in (3.1), by the product form, the rank-two form or the inverse of the updated
+    r"""Error of H⁺ in (1.3), by the product form, the rank-two form or the inverse of the updated
     B.
 
     Product and rank-two form: every term is at most (1 + κ)²‖H‖ + ‖s‖²/sᵀy, and ρ = 1/sᵀy adds the
@@ -151,7 +151,7 @@ def update_change(H: np.ndarray, s: np.ndarray, y: np.ndarray, ds: float, dy: fl
 def powell_change(
     H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, ds: float, dy: float
 ) -> float:
-    """Change of s̃ in (4.1) when s changes by at most ds and y by at most dy, to first order.
+    """Change of s̃ in (2.1) when s changes by at most ds and y by at most dy, to first order.
 
     With q = yᵀHy: δq ≤ 2‖Hy‖ dy, δ(sᵀy) ≤ ‖y‖ ds + ‖s‖ dy and δθ ≤ δq/q + (δq + δ(sᵀy))/((1 − mu1)
     q).
@@ -179,7 +179,7 @@ def direct_update(u: float, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> floa
 def lbfgs(u: float, S: np.ndarray, Y: np.ndarray, gamma: float) -> float:
     r"""Error of the L-BFGS matrix, by recursion or by the compact form.
 
-    Recursion (3.1): the error e grows as e⁺ = (1 + κ)² e + n u (1 + κ)((1 + κ)²‖H‖ + ‖s‖²/sᵀy).
+    Recursion (1.3): the error e grows as e⁺ = (1 + κ)² e + n u (1 + κ)((1 + κ)²‖H‖ + ‖s‖²/sᵀy).
     Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u
     cond(R), in terms of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
     """

@@ -27,7 +27,7 @@ class Bounds(NamedTuple):
 
 
 def pair_bound(gamma: float, mu1: float, lam: float) -> float:
-    r"""Return the smallest M with ``ỹᵀỹ <= M s̃ᵀỹ`` for every pair damped by (7.1).
+    r"""Return the smallest M with ``ỹᵀỹ <= M s̃ᵀỹ`` for every pair damped by (9.1).
 
     .. math:: M_g = \lambda_G + 1 / (\mu_1 \gamma)
 

@@ -42,7 +42,7 @@ from kfqn_ref.course.lesson import laws, raises, untampered
 # ## The update of an inverse
 #
 # $H$ estimates the inverse of a Hessian. A step $s$ changed the gradient by $y$: so the inverse maps $y$ to $s$. Of all symmetric
-# matrices that do, BFGS takes the one nearest to $H$ (3.1):
+# matrices that do, BFGS takes the one nearest to $H$ (1.3):
 #
 # $$H^+ = (I - \rho\, s y^\top)\, H\, (I - \rho\, y s^\top) + \rho\, s s^\top, \qquad \rho = \frac{1}{s^\top y}.$$
 #

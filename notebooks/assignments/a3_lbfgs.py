@@ -20,7 +20,7 @@
 # | part | law | points |
 # |---|---|---|
 # | `memory` | the memory keeps the newest pairs, oldest first | 4 |
-# | `dense` | (3.1) from $\gamma I$, pair after pair | 3 |
+# | `dense` | (1.3) from $\gamma I$, pair after pair | 3 |
 # | `two_loop` | two loops apply that matrix | 6 |
 # | `newest` | the newest pair satisfies the secant equation; $\gamma = 1$ by default | 2 |
 # | `compact` | one product of rank $2m$ | 4 |

@@ -96,8 +96,8 @@ laws(globals(), "patches.append_last", seed=53012, examples=80)
 # %% [markdown]
 # ## The two factors
 #
-# $$A = \frac1N \sum_n \sum_t \bar a_{n,t} \bar a_{n,t}^\top \ (2.2), \qquad
-# G = \frac1N \sum_n \frac1{|T|} \sum_t \frac{\partial^2 f_n}{\partial h_t^2} \ (2.3).$$
+# $$A = \frac1N \sum_n \sum_t \bar a_{n,t} \bar a_{n,t}^\top \ (4.5), \qquad
+# G = \frac1N \sum_n \frac1{|T|} \sum_t \frac{\partial^2 f_n}{\partial h_t^2} \ (4.6).$$
 #
 # One of them is divided by $|T|$. Why only one, and what would the product be if both were, or none?
 

@@ -116,7 +116,7 @@ laws(globals(), "factors.convolution_action", seed=64012, examples=100)
 # ## The input pair
 #
 # The step is $s = H_a \bar{\bar a}$, where $\bar{\bar a}$ is the mean input over samples **and** locations; its curvature is known without a
-# second pass (5.1): $y = A s + \lambda s$. The third argument is either $A$ itself, $(d_a, d_a)$, or the inputs $\bar a$, $(N, T, d_a)$.
+# second pass (6.2): $y = A s + \lambda s$. The third argument is either $A$ itself, $(d_a, d_a)$, or the inputs $\bar a$, $(N, T, d_a)$.
 
 
 # %% nbgrader={"grade_id": "input_side", "solution": true}

@@ -19,8 +19,8 @@
 #
 # | part | law | points |
 # |---|---|---|
-# | `output` | the output pair (5.2) | 3 |
-# | `average` | its moving average (5.3) | 2 |
+# | `output` | the output pair (7.1) | 3 |
+# | `average` | its moving average (7.2) | 2 |
 # | `direction` | $W \leftarrow W - \alpha H_g M H_a$ with the matrices of the step before | 5 |
 # | `input_side` | $H_a$ after the step, by Hessian action | 4 |
 # | `output_side` | $H_g$ after the step, by the damped pair | 5 |
@@ -47,11 +47,11 @@ from kfqn_ref.course.tasks import Block
 # ## The output pair
 #
 # A `Record` holds what a block saw in one pass: `a_bar` $(N, T, d_a)$, `h` and `Dh` $(N, T, d_g)$; `Dh` is the gradient of the **per-sample**
-# loss. Before and after the step, on the same mini-batch (5.2):
+# loss. Before and after the step, on the same mini-batch (7.1):
 #
 # $$s = \mathrm{mean}_{n,t}(h^+ - h), \qquad y = \mathrm{mean}_{n,t}(Dh^+ - Dh).$$
 #
-# And the moving average (5.3), for both: $s_g \leftarrow \mathrm{decay}\; s_g + (1 - \mathrm{decay})\, s$.
+# And the moving average (7.2), for both: $s_g \leftarrow \mathrm{decay}\; s_g + (1 - \mathrm{decay})\, s$.
 
 
 # %% nbgrader={"grade_id": "pairs", "solution": true}
@@ -94,7 +94,7 @@ laws(globals(), "pairs.average_formula", seed=75012, examples=80)
 # 3. input side: $\bar{\bar a}$ and $\bar a$ of the **first** pass and the current $H_a$ give `input_pair(H_a, input_mean(a_bar), a_bar, lam=λ_A)`; then
 #    one BFGS update of $H_a$;
 # 4. a second pass on the **same** mini-batch at the new weights;
-# 5. output side: (5.2), (5.3), then `dp_dlm_damp(H_g, s_g, y_g, lam=λ_G)` damps a copy: what is *averaged* stays undamped; one BFGS update of
+# 5. output side: (7.1), (7.2), then `dp_dlm_damp(H_g, s_g, y_g, lam=λ_G)` damps a copy: what is *averaged* stays undamped; one BFGS update of
 #    $H_g$ with the damped pair.
 #
 # On both sides a pair is used only if its $s^\top y$ is positive, on the output side after damping; else the matrix stays. And $y_g = 0$

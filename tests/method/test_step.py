@@ -142,7 +142,7 @@ def test_iterations_follow_a_second_derivation(name, network, tau):
             for H, B in ((block.H_a, oracle.B_a[l]), (block.H_g, oracle.B_g[l])):
                 np.testing.assert_allclose(H.dense() @ B, np.eye(len(B)), atol=1e-9)
     assert all(block.counts.updates_g == 12 - block.counts.skipped_g for block in state.blocks)
-    assert any(block.counts.damped_g for block in state.blocks)  # both branches of (4.1) were taken
+    assert any(block.counts.damped_g for block in state.blocks)  # both branches of (2.1) were taken
 
 
 @pytest.mark.parametrize("name", kf.PRESETS)

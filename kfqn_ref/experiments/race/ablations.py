@@ -45,12 +45,12 @@ def undamped_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor
 
 
 def powell_only_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
-    """Powell's damping (4.1) alone."""
+    """Powell's damping (2.1) alone."""
     return powell_damp_(s, y, H.apply(y), mu1=mu1)
 
 
 def lm_only_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
-    """Levenberg-Marquardt's damping (4.3) alone."""
+    """Levenberg-Marquardt's damping (2.3) alone."""
     lm_damp_(s, y, lam=lam)
     return torch.ones_like(s[..., 0])
 

@@ -9,7 +9,7 @@ Bounds, none of them fitted to results:
   does, times the root of the number of steps, must stay below ``DEVIATION``.
 * smallest eigenvalue: above ``d u ‖H‖``, the error of a computed eigenvalue: H is positive definite
   in fact.
-* secant residual ``‖H⁺y − s‖``: the rounding error of (3.1), from its own conditioning, times
+* secant residual ``‖H⁺y − s‖``: the rounding error of (1.3), from its own conditioning, times
   ``‖y‖`` (:func:`kfqn_ref.testing.tolerances.inverse_update`).
 """
 

@@ -29,7 +29,7 @@ class ScipyBFGS:
     """BFGS updates of H and of B, Powell's damping, and the dense and applied L-BFGS matrix."""
 
     def bfgs_inverse_update(self, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """(3.1)."""
+        """(1.3)."""
         return _updated(H, s, y, "inv_hess", "skip_update", _NEVER)
 
     def bfgs_direct_update(self, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:

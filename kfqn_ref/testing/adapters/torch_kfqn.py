@@ -24,30 +24,30 @@ class TorchKFQN:
         return torch.tensor(X, dtype=self.dtype)
 
     def powell_damp(self, H: Tensor, s: Tensor, y: Tensor, *, mu1: float = 0.2) -> Tensor:
-        """(4.1) on a copy of s."""
+        """(2.1) on a copy of s."""
         s = s.clone()[None]
         kernels.powell_damp_(s, y[None], (H @ y)[None], mu1=mu1)
         return s[0]
 
     def identity_damp(self, s: Tensor, y: Tensor, *, mu2: float) -> Tensor:
-        """(4.2) on a copy of y."""
+        """(2.2) on a copy of y."""
         y = y.clone()[None]
         kernels.identity_damp_(s[None], y, mu2=mu2)
         return y[0]
 
     def lm_damp(self, s: Tensor, y: Tensor, *, lam: float) -> Tensor:
-        """(4.3) on a copy of y."""
+        """(2.3) on a copy of y."""
         y = y.clone()
         kernels.lm_damp_(s, y, lam=lam)
         return y
 
     def double_damp(self, H: Tensor, s: Tensor, y: Tensor, *, mu1: float = 0.2, mu2: float) -> Any:
-        """(4.1), then (4.2)."""
+        """(2.1), then (2.2)."""
         s = self.powell_damp(H, s, y, mu1=mu1)
         return s, self.identity_damp(s, y, mu2=mu2)
 
     def dp_dlm_damp(self, H: Tensor, s: Tensor, y: Tensor, *, mu1: float = 0.2, lam: float) -> Any:
-        """(4.1), then (4.3)."""
+        """(2.1), then (2.3)."""
         s = self.powell_damp(H, s, y, mu1=mu1)
         return s, self.lm_damp(s, y, lam=lam)
 

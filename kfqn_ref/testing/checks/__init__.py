@@ -1,11 +1,11 @@
 """The checks, by chapter; importing this package fills the registry.
 
 ==================  ============================================================================
-``bfgs``            one BFGS update (3.1): theorems 1 to 8
+``bfgs``            one BFGS update (1.3): theorems 1 to 8
 ``theorems``        theorems 9 to 11: least change, termination, interlacing
 ``lbfgs``           the three forms of L-BFGS, and its memory
-``damping``         the damping formulas (4.1) to (4.3)
-``damping_bounds``  double damping, D_P D_LM, and their bounds (4.4) to (4.8)
+``damping``         the damping formulas (2.1) to (2.3)
+``damping_bounds``  double damping, D_P D_LM, and their bounds (2.4) to (2.8)
 ``kronecker``       flattenings, the Kronecker product, patches
 ``factors``         factors, Hessian action, curvature pairs
 ``network``         loss, gradients and records of a pass

@@ -1,4 +1,4 @@
-"""Laws of one BFGS update (3.1): theorems 1-8, each as an exact identity."""
+"""Laws of one BFGS update (1.3): theorems 1-8, each as an exact identity."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from kfqn_ref.testing.tolerances import Precision
 
 
 def product_form(H: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(3.1) as it is displayed."""
+    """(1.3) as it is displayed."""
     rho = 1 / (s @ y)
     left = np.eye(len(s)) - rho * np.outer(s, y)
     return left @ H @ left.T + rho * np.outer(s, s)
@@ -57,7 +57,7 @@ def secant(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
 
 @law(
     "The update is the product form, term by term.",
-    "H⁺ = (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ,  ρ = 1/sᵀy   (3.1)",
+    "H⁺ = (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ,  ρ = 1/sᵀy   (1.3)",
     chapter="bfgs",
     requires="bfgs_inverse_update",
     given=triples,

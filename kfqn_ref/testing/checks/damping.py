@@ -1,4 +1,4 @@
-"""Laws of the damping formulas (4.1)-(4.3): each formula on its own, its invariances, its limit
+"""Laws of the damping formulas (2.1)-(2.3): each formula on its own, its invariances, its limit
 cases.
 """
 
@@ -20,7 +20,7 @@ from kfqn_ref.testing.tolerances import Precision
 
 
 def powell_theta(H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float) -> float:
-    """θ of (4.1), from the condition it is chosen for: s̃ᵀy = mu1 yᵀHy is linear in θ."""
+    """θ of (2.1), from the condition it is chosen for: s̃ᵀy = mu1 yᵀHy is linear in θ."""
     sy, yHy = float(s @ y), float(y @ H @ y)
     return 1.0 if sy >= mu1 * yHy else (mu1 * yHy - yHy) / (sy - yHy)
 
@@ -35,7 +35,7 @@ def _powell_scaled(precision: Precision) -> Any:
 
 @law(
     "Powell's damping mixes the step s with H y, in the proportion that keeps the curvature along y.",
-    "s̃ = θ s + (1 − θ) H y,  θ = 1 if sᵀy ≥ mu1 yᵀHy, else (1 − mu1) yᵀHy / (yᵀHy − sᵀy)   (4.1)",
+    "s̃ = θ s + (1 − θ) H y,  θ = 1 if sᵀy ≥ mu1 yᵀHy, else (1 − mu1) yᵀHy / (yᵀHy − sᵀy)   (2.1)",
     chapter="damping",
     requires="powell_damp",
     given=damping_cases,
@@ -55,7 +55,7 @@ def powell_formula(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: flo
 @law(
     "Where damping acts, the damped step has exactly the curvature asked for; elsewhere it keeps at least "
     "as much.",
-    "s̃ᵀy = max(sᵀy, mu1 yᵀHy)   (4.4)",
+    "s̃ᵀy = max(sᵀy, mu1 yᵀHy)   (2.4)",
     chapter="damping",
     requires="powell_damp",
     given=damping_cases,
@@ -148,7 +148,7 @@ def powell_default(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: flo
 
 @law(
     "Damping against B = I mixes y with the step s̃, in the proportion that keeps the curvature along s̃.",
-    "ỹ = θ y + (1 − θ) s̃,  θ = 1 if s̃ᵀy ≥ mu2 s̃ᵀs̃, else (1 − mu2) s̃ᵀs̃ / (s̃ᵀs̃ − s̃ᵀy)   (4.2)",
+    "ỹ = θ y + (1 − θ) s̃,  θ = 1 if s̃ᵀy ≥ mu2 s̃ᵀs̃, else (1 − mu2) s̃ᵀs̃ / (s̃ᵀs̃ − s̃ᵀy)   (2.2)",
     chapter="damping",
     requires="identity_damp",
     given=identity_cases,
@@ -179,7 +179,7 @@ def identity_curvature(f: Any, s: np.ndarray, y: np.ndarray, mu2: float) -> None
 
 @law(
     "Levenberg-Marquardt damping adds λ times the step to the change of the gradient.",
-    "ỹ = y + λ s̃   (4.3)",
+    "ỹ = y + λ s̃   (2.3)",
     chapter="damping",
     requires="lm_damp",
     given=lambda p: extended(identity_cases(p), lam=lambdas(), mu2=thresholds()),

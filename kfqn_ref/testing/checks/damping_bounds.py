@@ -1,4 +1,4 @@
-"""Laws of the damped pair: what double damping and D_P D_LM are, and the bounds (4.4)-(4.8) they
+"""Laws of the damped pair: what double damping and D_P D_LM are, and the bounds (2.4)-(2.8) they
 were made for.
 """
 
@@ -36,7 +36,7 @@ def _pair_error(
 
 @law(
     "D_P D_LM is Powell's damping of s, then Levenberg-Marquardt damping of y with the damped s.",
-    "s̃ by (4.1), then ỹ = y + λ s̃   (4.3)",
+    "s̃ by (2.1), then ỹ = y + λ s̃   (2.3)",
     chapter="damping",
     requires="dp_dlm_damp",
     given=_dlm_cases,
@@ -53,7 +53,7 @@ def dp_dlm_composition(
 
 @law(
     "Double damping is Powell's damping of s, then damping of y against B = I with the damped s.",
-    "s̃ by (4.1), then ỹ by (4.2)",
+    "s̃ by (2.1), then ỹ by (2.2)",
     chapter="damping",
     requires="double_damp",
     given=_dd_cases,
@@ -66,7 +66,7 @@ def double_composition(
     theta = powell_theta(np.eye(len(s)), y, wanted, mu2)
     error = tol.powell(f.u, H, s, y)
     equal("s̃", s_tilde, "θ s + (1 − θ) H y", wanted, error)
-    # (4.2) divides by s̃ᵀs̃, so the relative error of s̃ enters by the size of y once more.
+    # (2.2) divides by s̃ᵀs̃, so the relative error of s̃ enters by the size of y once more.
     through = error * (1 + tol.norm(y) / tol.norm(wanted))
     bound = 4 * through + tol.identity(f.u, wanted, y)
     equal("ỹ", y_tilde, "θ y + (1 − θ) s̃", theta * y + (1 - theta) * wanted, bound)
@@ -74,7 +74,7 @@ def double_composition(
 
 @law(
     "After D_P D_LM the pair has at least the curvature λ along the step, so the updated H stays bounded.",
-    "s̃ᵀs̃ / s̃ᵀỹ ≤ 1/λ   (4.5)",
+    "s̃ᵀs̃ / s̃ᵀỹ ≤ 1/λ   (2.5)",
     chapter="damping",
     requires="dp_dlm_damp",
     given=_dlm_cases,
@@ -90,7 +90,7 @@ def dp_dlm_step_bound(
 
 @law(
     "After D_P D_LM the pair has at most the curvature λ + ‖B‖/mu1, so the updated B stays bounded.",
-    "ỹᵀỹ / s̃ᵀỹ ≤ λ + ‖B‖/mu1   (4.6)",
+    "ỹᵀỹ / s̃ᵀỹ ≤ λ + ‖B‖/mu1   (2.6)",
     chapter="damping",
     requires="dp_dlm_damp",
     given=_dlm_cases,
@@ -111,7 +111,7 @@ def dp_dlm_gradient_bound(
 
 @law(
     "Measured by H, the damped change of gradient is at most 1/mu1 + λ‖H‖ times the curvature.",
-    "ỹᵀHỹ / s̃ᵀỹ ≤ 1/mu1 + λ‖H‖   (4.7)",
+    "ỹᵀHỹ / s̃ᵀỹ ≤ 1/mu1 + λ‖H‖   (2.7)",
     chapter="damping",
     requires="dp_dlm_damp",
     given=_dlm_cases,
@@ -128,9 +128,9 @@ def dp_dlm_metric_bound(
 
 
 @law(
-    "The bounds (4.6) and (4.7) are attained: by eigenvectors y of H, with a step that damping has to "
+    "The bounds (2.6) and (2.7) are attained: by eigenvectors y of H, with a step that damping has to "
     "replace.",
-    "y = eigenvector to λ_min(H) gives equality in (4.6), to λ_max(H) in (4.7)",
+    "y = eigenvector to λ_min(H) gives equality in (2.6), to λ_max(H) in (2.7)",
     chapter="damping",
     requires="dp_dlm_damp",
     given=_dlm_cases,
@@ -154,7 +154,7 @@ def dp_dlm_attained(
 
 @law(
     "A BFGS update with a pair from D_P D_LM keeps both H and its inverse B within bounds known beforehand.",
-    "‖B⁺‖ ≤ ‖B‖ + λ + ‖B‖/mu1,  ‖H⁺‖ ≤ (√‖H‖ + √((1/mu1 + λ‖H‖)/λ))² + 1/λ   (4.8)",
+    "‖B⁺‖ ≤ ‖B‖ + λ + ‖B‖/mu1,  ‖H⁺‖ ≤ (√‖H‖ + √((1/mu1 + λ‖H‖)/λ))² + 1/λ   (2.8)",
     chapter="damping",
     requires="dp_dlm_damp bfgs_inverse_update",
     given=_dlm_cases,

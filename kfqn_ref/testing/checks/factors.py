@@ -1,5 +1,5 @@
-"""Laws of the Kronecker factors, the Hessian action and the curvature pairs (2.1)-(2.4),
-(5.1)-(5.3).
+"""Laws of the Kronecker factors, the Hessian action and the curvature pairs (4.4)-(4.7),
+(6.2), (7.1), (7.2).
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def _terms(a_bar: np.ndarray) -> int:
 
 @law(
     "A sums the outer products of a layer's inputs over the locations and averages them over the batch.",
-    "A = mean_n Σ_t ā_t ā_tᵀ   (2.2): not divided by |T|",
+    "A = mean_n Σ_t ā_t ā_tᵀ   (4.5): not divided by |T|",
     chapter="factors",
     requires="input_factor",
     given=inputs,
@@ -108,7 +108,7 @@ def _with_metric(precision: Precision) -> Any:
 
 @law(
     "The input pair moves along H_a ā̄, and knows the curvature there without a second pass.",
-    "s = H_a ā̄,  y = A s + λ s   (5.1)",
+    "s = H_a ā̄,  y = A s + λ s   (6.2)",
     chapter="pairs",
     requires="input_pair",
     given=_with_metric,
@@ -136,7 +136,7 @@ def input_formula(f: Any, a_bar: np.ndarray, v: np.ndarray, H: np.ndarray, lam: 
 
 @law(
     "The output pair averages the changes of outputs and of their gradients over samples and locations.",
-    "s = mean_{n,t}(h⁺ − h),  y = mean_{n,t}(Dh⁺ − Dh)   (5.2)",
+    "s = mean_{n,t}(h⁺ − h),  y = mean_{n,t}(Dh⁺ − Dh)   (7.1)",
     chapter="pairs",
     requires="output_pair",
     given=two_records,
@@ -161,7 +161,7 @@ def _averages(draw: DrawFn, precision: Precision) -> Case:
 
 @law(
     "The averaged pair keeps `decay` of the old pair and takes the rest from the new one.",
-    "s ← decay s_old + (1 − decay) s_new, y the same   (5.3)",
+    "s ← decay s_old + (1 − decay) s_new, y the same   (7.2)",
     chapter="pairs",
     requires="average_pair",
     given=_averages,
@@ -185,7 +185,7 @@ def _hessian_size(a_bar: np.ndarray, Hh: np.ndarray) -> float:
 
 @law(
     "G averages the second derivatives at equal locations over samples and locations.",
-    "G = mean_n (1/|T|) Σ_t ∂²f_n/∂h_t²   (2.3)",
+    "G = mean_n (1/|T|) Σ_t ∂²f_n/∂h_t²   (4.6)",
     chapter="hessian",
     requires="output_factor",
     given=second_derivatives,
@@ -204,7 +204,7 @@ def output_factor_formula(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
 
 @law(
     "The exact block of a layer adds, over all pairs of locations, inputs times second derivatives.",
-    "∇²_vec(W) f = mean_n Σ_{t,t'} (ā_t ā_t'ᵀ) ⊗ ∂²f_n/∂h_t∂h_t'   (2.1)",
+    "∇²_vec(W) f = mean_n Σ_{t,t'} (ā_t ā_t'ᵀ) ⊗ ∂²f_n/∂h_t∂h_t'   (4.4)",
     chapter="hessian",
     requires="layer_blocks",
     given=second_derivatives,
@@ -217,13 +217,13 @@ def exact_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     ]
     bound = tol.rounding(f.u, N * T * T, _hessian_size(a_bar, Hh))
     equal(
-        "exact block", f.layer_blocks(a_bar, Hh).exact, "(2.1) term by term", sum(terms) / N, bound
+        "exact block", f.layer_blocks(a_bar, Hh).exact, "(4.4) term by term", sum(terms) / N, bound
     )
 
 
 @law(
     "With all three assumptions the block is one Kronecker product.",
-    "∇²_vec(W) f ≈ A ⊗ G   (2.4)",
+    "∇²_vec(W) f ≈ A ⊗ G   (4.7)",
     chapter="hessian",
     requires="layer_blocks",
     given=second_derivatives,

@@ -15,7 +15,7 @@ from kfqn_ref.testing.tolerances import Precision
 
 
 def recursion(S: np.ndarray, Y: np.ndarray, gamma: float) -> np.ndarray:
-    """(3.1) from gamma I, oldest pair first."""
+    """(1.3) from gamma I, oldest pair first."""
     H = gamma * np.eye(S.shape[1])
     for s, y in zip(S, Y, strict=True):
         H = product_form(H, s, y)
@@ -33,8 +33,8 @@ def memories(draw: DrawFn, precision: Precision) -> Case:
 
 
 @law(
-    "The two-loop recursion applies the matrix that (3.1) builds from gamma I, oldest pair first.",
-    "two_loop(S, Y, q) = H q,  H by (3.1) from gamma I",
+    "The two-loop recursion applies the matrix that (1.3) builds from gamma I, oldest pair first.",
+    "two_loop(S, Y, q) = H q,  H by (1.3) from gamma I",
     chapter="lbfgs",
     requires="lbfgs_two_loop",
     given=lbfgs_cases,
@@ -51,27 +51,27 @@ def two_loop(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) 
 
 
 @law(
-    "The compact form is the matrix that (3.1) builds from gamma I, oldest pair first.",
-    "compact(S, Y) = H,  H by (3.1) from gamma I",
+    "The compact form is the matrix that (1.3) builds from gamma I, oldest pair first.",
+    "compact(S, Y) = H,  H by (1.3) from gamma I",
     chapter="lbfgs",
     requires="lbfgs_compact",
     given=lbfgs_cases,
 )
 def compact(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     H = f.lbfgs_compact(S, Y, gamma=gamma)
-    equal("compact(S, Y)", H, "H by (3.1)", recursion(S, Y, gamma), tol.lbfgs(f.u, S, Y, gamma))
+    equal("compact(S, Y)", H, "H by (1.3)", recursion(S, Y, gamma), tol.lbfgs(f.u, S, Y, gamma))
 
 
 @law(
-    "The dense form is the matrix that (3.1) builds from gamma I, oldest pair first.",
-    "dense(S, Y) = H,  H by (3.1) from gamma I",
+    "The dense form is the matrix that (1.3) builds from gamma I, oldest pair first.",
+    "dense(S, Y) = H,  H by (1.3) from gamma I",
     chapter="lbfgs",
     requires="lbfgs_dense",
     given=lbfgs_cases,
 )
 def dense(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     H = f.lbfgs_dense(S, Y, gamma=gamma)
-    equal("dense(S, Y)", H, "H by (3.1)", recursion(S, Y, gamma), tol.lbfgs(f.u, S, Y, gamma))
+    equal("dense(S, Y)", H, "H by (1.3)", recursion(S, Y, gamma), tol.lbfgs(f.u, S, Y, gamma))
 
 
 @law(

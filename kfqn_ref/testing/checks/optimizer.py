@@ -66,7 +66,7 @@ def direction(f: Any, network: Any, params: Any, batches: Any, options: Any) -> 
 
 @law(
     "The input side learns from the Hessian action at the mean input, by one BFGS update.",
-    "s = H_a ā̄, y = A s + λ_A s,  H_a ← BFGS(H_a, s, y)   (5.1)",
+    "s = H_a ā̄, y = A s + λ_A s,  H_a ← BFGS(H_a, s, y)   (6.2)",
     chapter="optimizer",
     requires="optimizer_steps",
     given=runs,
@@ -111,7 +111,7 @@ def _output_pair(averages: Averages, seen: Seen, options: Any) -> DampedPair | N
 
 @law(
     "The output side learns from what the step changed, averaged and damped, by one BFGS update.",
-    "(s̃, ỹ) = damp(averages of (5.2)),  H_g ← BFGS(H_g, s̃, ỹ)   (5.2)-(5.3), (4.1)-(4.3); no weight decay "
+    "(s̃, ỹ) = damp(averages of (7.1)),  H_g ← BFGS(H_g, s̃, ỹ)   (7.1)-(7.2), (2.1)-(2.3); no weight decay "
     "in y",
     chapter="optimizer",
     requires="optimizer_steps",
@@ -155,7 +155,7 @@ def output_secant(f: Any, network: Any, params: Any, batches: Any, options: Any)
 
 @law(
     "L-BFGS keeps the last `memory` pairs and forgets the older ones.",
-    "H_g = (3.1) from I with the last `memory` damped pairs",
+    "H_g = (1.3) from I with the last `memory` damped pairs",
     chapter="optimizer",
     requires="optimizer_steps",
     given=lambda p: runs(p).filter(
@@ -185,7 +185,7 @@ def output_memory(f: Any, network: Any, params: Any, batches: Any, options: Any)
         equal(
             _where("H_g", seen),
             seen.after.H_g,
-            "(3.1) with the last pairs",
+            "(1.3) with the last pairs",
             recursion(S, Y, 1.0),
             bound,
         )

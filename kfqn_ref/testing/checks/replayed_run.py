@@ -93,7 +93,7 @@ class Averages:
         return A
 
     def output_pair(self, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
-        """(s_g, y_g) of (5.2)-(5.3); call it at curvature steps only."""
+        """(s_g, y_g) of (7.1)-(7.2); call it at curvature steps only."""
         decay, d_g = self.options["pair_decay"], len(seen.before.H_g)
         old = self.pair.get(seen.block, (np.zeros(d_g), np.zeros(d_g)))
         new = [

@@ -47,7 +47,7 @@ class Variant:
 
 
 def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
-    """(7.1): ``(ỹ − λ s̃)ᵀ(M_g s̃ − ỹ) >= 0``, so ``λ s̃ᵀs̃ <= s̃ᵀỹ`` and ``ỹᵀỹ <= M_g s̃ᵀỹ``."""
+    """(9.1): ``(ỹ − λ s̃)ᵀ(M_g s̃ − ỹ) >= 0``, so ``λ s̃ᵀs̃ <= s̃ᵀỹ`` and ``ỹᵀỹ <= M_g s̃ᵀỹ``."""
     rng = np.random.default_rng(0)
     for trial in range(200):
         d = 1 + trial % 4
@@ -90,7 +90,7 @@ def bounds_of_pairs_are_attained(variant: Variant) -> None:
 
 
 def extremal_pair(mu1: float, gamma: float, lam: float, e: Array, f: Array) -> tuple[Array, Array]:
-    """Return (s, y) that (7.1) leaves as it is but for ``+ λ s``, and whose ``‖s‖²‖ỹ‖²/(sᵀỹ)²`` is
+    """Return (s, y) that (9.1) leaves as it is but for ``+ λ s``, and whose ``‖s‖²‖ỹ‖²/(sᵀỹ)²`` is
     κ̂.
 
     ``s = e``; e and f are orthogonal unit vectors. With c = 1/(mu1 gamma) and r = 1/λ + 2/c, the
@@ -246,7 +246,7 @@ def input_radius_bounds_every_factor(variant: Variant) -> None:
 def tightness(
     mu1: float, gamma: float, lam: float, memory: int, *, d: int = 3, starts: int = 1
 ) -> Bounds:
-    """Return how near a search over p pairs of d numbers, damped by (7.1), comes to the bounds of
+    """Return how near a search over p pairs of d numbers, damped by (9.1), comes to the bounds of
     Lemma A.
 
     ``hi`` is the largest ``‖H‖ / κ_hi`` that was found, ``lo`` the largest ``κ_lo ‖B‖``; 1 is the

@@ -1,4 +1,4 @@
-"""Mistakes in the damping formulas (4.1)-(4.3)."""
+"""Mistakes in the damping formulas (2.1)-(2.3)."""
 
 from typing import Any
 

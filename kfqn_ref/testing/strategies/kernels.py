@@ -189,7 +189,7 @@ def with_rest(
 @cache
 @st.composite
 def triples(draw: DrawFn, precision: Precision) -> Case:
-    """(H, s, y) that (3.1) can take: H positive definite, sᵀy > 0.
+    """(H, s, y) that (1.3) can take: H positive definite, sᵀy > 0.
 
     The pair has a scale, s and H have units, and s may be out of proportion to them.
     """
@@ -207,7 +207,7 @@ def triples(draw: DrawFn, precision: Precision) -> Case:
 @cache
 @st.composite
 def damping_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(H, s, y, mu1) for (4.1), any sᵀy: s = t Hy + z, t on both sides of 0 and of mu1, and on
+    """(H, s, y, mu1) for (2.1), any sᵀy: s = t Hy + z, t on both sides of 0 and of mu1, and on
     them.
     """
     scale = scale_of(precision, choose(draw, "scale"))
@@ -263,7 +263,7 @@ def thresholds() -> SearchStrategy[float]:
 @cache
 @st.composite
 def identity_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(s, y, mu2) for (4.2): y = t s + z, both signs of sᵀy, θ = 1 and θ < 1, and the tie."""
+    """(s, y, mu2) for (2.2): y = t s + z, both signs of sᵀy, θ = 1 and θ < 1, and the tie."""
     scale = scale_of(precision, choose(draw, "scale"))
     n, mu2 = choose(draw, "n"), draw(threshold())
     s = draw(vectors(n))
@@ -274,7 +274,7 @@ def identity_cases(draw: DrawFn, precision: Precision) -> Case:
 @cache
 @st.composite
 def lambdas(draw: DrawFn) -> float:
-    """λ > 0 for (4.3): around one, and powers of ten."""
+    """λ > 0 for (2.3): around one, and powers of ten."""
     return float(choose(draw, "lambda"))
 
 
