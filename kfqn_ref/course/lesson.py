@@ -1,8 +1,8 @@
 """What a test cell calls: ``laws(globals(), "bfgs.secant", …)``, and what a failure teaches.
 
 A failure shows the law, the smallest counterexample found, both sides, the likeliest mistake and
-the chapter to read. The likeliest mistake is the known one (a mutant of the suite) that gives the
-same numbers as the student's function.
+the chapter to read. The likeliest mistake is the edit of the right formula that gives the same
+numbers as the student's function; where there is none, it is said where the function goes wrong.
 """
 
 import textwrap
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kfqn_ref.course import tasks
+from kfqn_ref.course.diagnosis import Finding, diagnose, missed_refusal
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.implementation import outward
 from kfqn_ref.testing.law import REGISTRY
@@ -31,6 +32,11 @@ REMEMBERED = (
 )
 
 
+LONGEST = 320  # signs of an example that can be computed by hand
+SEEN = (
+    "the law holds for the examples in your notebook and fails on others: a case that they do not "
+    "show, or an answer made for the examples that you see."
+)
 _STUB = "✗ {} is still the stub: put your code in place of `raise NotImplementedError()`."
 
 
@@ -205,9 +211,8 @@ def laws(
                 seed is not None
                 and run_check(check, tasks.Student(watches), Effort(examples)).failure is None
             )
-            raise LawBroken(
-                _lesson(result, [watches[name] for name in check.requires], holds_in_sight=known)
-            )
+            watched = [watches[name] for name in check.requires]
+            raise LawBroken(_lesson(result, watched, provided, holds_in_sight=known))
     for watch in watches.values():
         if reason := watch.empty_answer():
             raise LawBroken(f"✗ {reason}. No law is checked by that.")
@@ -231,19 +236,28 @@ def raises(error: type[Exception], function: Callable[..., Any], *args: Any, **k
         raise LawBroken(
             f"✗ {call} must raise {error.__name__}, got {type(other).__name__}: {other}"
         ) from other
-    likely = "Likeliest mistake: no test of the arguments, or one that NaN passes."
-    raise LawBroken(
-        f"✗ {call} must raise {error.__name__}, got the result {_short(result)}\n\n{likely}"
-    )
+    likely = missed_refusal(getattr(function, "__name__", ""), function)
+    likely = likely or "no test of the arguments, or one that NaN passes"
+    got = f"got the result {_short(result)}\n\nLikeliest mistake: {likely}."
+    raise LawBroken(f"✗ {call} must raise {error.__name__}, {got}")
 
 
 def _short(value: Any) -> str:
     return " ".join(readable(value).split())
 
 
-def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bool) -> str:
-    """The text of a failure; ``holds_in_sight``: the law holds for the examples that a student can
-    see.
+def _lesson(
+    result: CheckResult,
+    watches: Sequence[Watch],
+    provided: Mapping[str, Any],
+    *,
+    holds_in_sight: bool,
+) -> str:
+    """The text of a failure.
+
+    Args:
+        provided: the functions of the notebook.
+        holds_in_sight: whether the law holds for the examples that a student can see.
     """
     failure, functions = result.failure, ", ".join(watch.name for watch in watches)
     assert failure is not None, "only a failure teaches"
@@ -251,16 +265,46 @@ def _lesson(result: CheckResult, watches: Sequence[Watch], *, holds_in_sight: bo
         return _STUB.format(functions)
     facts = explain(CheckResult(result.check, "failed", result.examples, failure))
     table = _table([fact for fact in facts if fact[0] != "looks like"])
-    stopped = failure.left == "the call"
-    likely = () if stopped else tuple(mistake for watch in watches for mistake in watch.mistakes())
-    if likely:
-        hint = f"{'; or '.join(likely)}. {SAME}"
-    elif holds_in_sight:
-        hint = "an answer made for the examples that you see; it fails on other ones."
-    else:
-        hint = _hint(failure)
+    found = [(watch.name, diagnose(watch.name, provided)) for watch in watches]
+    found = [(name, finding) for name, finding in found if finding.reason or finding.region]
+    hint = _likeliest(failure, watches, found)
+    if holds_in_sight:
+        hint = f"{SEEN} {hint[:1].upper()}{hint[1:]}"
     head, last = f"✗ This law does not hold for your {functions}.", f"Likeliest mistake: {hint}"
-    return "\n".join([head, "", table, "", textwrap.fill(last, 100)])
+    examples = [text for name, finding in found if (text := _example(name, finding))]
+    return "\n".join([head, "", table, "", textwrap.fill(last, 100), *examples[:1]])
+
+
+def _likeliest(
+    failure: Failure, watches: Sequence[Watch], found: Sequence[tuple[str, Finding]]
+) -> str:
+    """The mistake, if it is known; else where the functions go wrong; else what is seen."""
+    known = [] if failure.left == "the call" else [m for w in watches for m in w.mistakes()]
+    reasons = [finding.reason for _, finding in found if finding.reason]
+    if known and not reasons:
+        reasons = known
+    if reasons:
+        return f"{'; or '.join(dict.fromkeys(reasons))}. {SAME}"
+    if found:
+        return "; ".join(f"in {name}, {finding.region}" for name, finding in found) + "."
+    return _hint(failure)
+
+
+def _example(name: str, finding: Finding) -> str:
+    """A small case by hand: arguments, what is wanted, what came; nothing where it is long."""
+    if finding.example is None:
+        return ""
+    arguments, expected, got = finding.example
+    options = arguments["defaults"]
+    shown = ", ".join(
+        f"{key} = {_short(value)}"
+        for key, value in arguments.items()
+        if key != "defaults" and key not in options
+    )
+    wanted = "is to be refused" if isinstance(expected, Exception) else f"is {_short(expected)}"
+    came = type(got).__name__ if isinstance(got, Exception) else _short(got)
+    text = f"By hand: {name}({shown}) {wanted}; yours gives {came}."
+    return "\n" + textwrap.fill(text, 100) if len(text) <= LONGEST else ""
 
 
 def _table(facts: Sequence[tuple[str, str]]) -> str:

@@ -1,0 +1,265 @@
+"""Name the mistake of a function: the edit of the right formula that gives the same numbers.
+
+A reason is given only if the edited formula agrees with the function on every argument tried, the
+later of which have no structure, and differs from the right one. Where no edit of the formula, and
+no two together, agree, the region in which the function goes wrong is described instead.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from kfqn_ref.course import tasks
+from kfqn_ref.course.diagnosis import models
+from kfqn_ref.course.diagnosis.compare import Wrote, answer, close, parts
+from kfqn_ref.course.diagnosis.edits import Edit, Variants, variants
+from kfqn_ref.course.diagnosis.features import named
+from kfqn_ref.course.diagnosis.inputs import DRAWN, calls, refused
+from kfqn_ref.course.diagnosis.region import what, where
+from kfqn_ref.course.diagnosis.special import SPECIAL
+from kfqn_ref.testing.mutants import MUTANTS
+
+SECONDS = 4.0  # for one function
+REFUSED = ("sᵀy < 0", "sᵀy = 0", "NaN")  # in the order of inputs.refused
+MISSED = "it gives a result where it must refuse, as for sᵀy = 0"
+# What of an answer is the same for all right functions.
+VIEWS: dict[str, Callable[[Any], Any]] = {"inverse_from_products": lambda history: history[-1]}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a function.
+
+    Args:
+        reason: the mistake in words, or nothing.   region: where and how, or nothing.
+        example: arguments, expected and got of the smallest case that goes wrong.
+    """
+
+    reason: str
+    region: str
+    example: tuple[dict[str, Any], Any, Any] | None = None
+
+
+@dataclass
+class Trial:
+    """A function on all arguments, beside the right answers."""
+
+    name: str
+    calls: list[Any]
+    expected: list[Any]
+    got: list[Any]
+    seconds: list[float]
+
+    def only(self, keep: list[bool]) -> "Trial":
+        """Some of the cases."""
+        chosen = [k for k, kept in enumerate(keep) if kept]
+        lists = (self.calls, self.expected, self.got, self.seconds)
+        return Trial(self.name, *([values[k] for k in chosen] for values in lists))
+
+    def wrong(self) -> list[int]:
+        """Numbers of the cases in which the function goes wrong."""
+        pairs = zip(self.got, self.expected, strict=True)
+        return [k for k, (got, expected) in enumerate(pairs) if not close(got, expected)]
+
+    def agrees(self, compute: Callable[[Any, Any], Any], order: list[int]) -> bool:
+        """Whether something gives the same as the function, in the cases of this order."""
+        return all(self._same(compute, k) for k in order)
+
+    def _same(self, compute: Callable[[Any, Any], Any], k: int) -> bool:
+        return close(self.view(compute(*self.calls[k])), self.got[k])
+
+    def view(self, value: Any) -> Any:
+        """What of an answer is compared."""
+        look = VIEWS.get(self.name)
+        if look is None or isinstance(value, Exception):
+            return value
+        try:
+            return look(value)
+        except (TypeError, IndexError, KeyError) as error:
+            return error
+
+
+def diagnose(name: str, namespace: Mapping[str, Any]) -> Finding:
+    """What is wrong with a function of an assignment.
+
+    Args:
+        name: of the function.   namespace: the student's functions by name.
+
+    Returns:
+        A finding; an empty one where nothing is wrong in the cases tried, or where nothing is
+        known of such a function.
+    """
+    if name in SPECIAL:
+        return Finding("", _special(name, namespace[name]))
+    if name not in DRAWN:
+        return Finding("", "")
+    trial = _trial(name, namespace[name])
+    wrong = trial.wrong()
+    if not wrong:
+        return Finding("", "")
+    first = wrong[0]
+    example = named(name, *trial.calls[first]), trial.expected[first], trial.got[first]
+    if any(isinstance(trial.got[k], Wrote) for k in wrong):
+        return Finding("it writes into its argument; make a new array instead", "", example)
+    refused = [isinstance(expected, Exception) for expected in trial.expected]
+    valid = trial.only([not each for each in refused])
+    also = ""
+    if bad := valid.wrong():  # what it refuses is another question
+        also = f"; besides, {MISSED}" if any(refused[k] for k in wrong) else ""
+        trial, wrong = valid, bad
+    reason = _reason(trial, wrong, namespace)
+    region = "" if reason else _region(trial, wrong)
+    return Finding(reason and reason + also, region and region + also, example)
+
+
+def missed_refusal(name: str, function: Callable[..., Any]) -> str:
+    """Which of the pairs that must be refused a function accepts, in words; or nothing."""
+    if name != "bfgs_inverse_update":
+        return ""
+    accepted = [
+        words
+        for words, (args, kwargs) in zip(REFUSED, refused(), strict=False)
+        if not isinstance(answer(function, args, kwargs), Exception)
+    ]
+    if len(accepted) == len(REFUSED):
+        return "no test of the arguments: every pair is accepted"
+    if accepted == ["NaN"]:
+        return "a test of sᵀy, but one that NaN passes: `not sᵀy > 0` refuses it"
+    return f"a test of sᵀy that accepts {', '.join(accepted)}" if accepted else ""
+
+
+def _special(name: str, function: Callable[..., Any]) -> str:
+    try:
+        return SPECIAL[name](function)
+    except (TypeError, ValueError, np.linalg.LinAlgError):
+        return ""  # the law's own words say what form is wanted
+
+
+def _trial(name: str, function: Callable[..., Any]) -> Trial:
+    right = getattr(models, name)
+    trial = Trial(name, [], [], [], [])
+    for args, kwargs in calls(name):
+        begun = time.perf_counter()
+        expected = trial.view(answer(right, args, kwargs))
+        seconds = time.perf_counter() - begun
+        if isinstance(expected, Exception) or _is_finite(expected):
+            trial.calls.append((args, kwargs))
+            trial.expected.append(expected)
+            trial.got.append(trial.view(answer(function, args, kwargs)))
+            trial.seconds.append(seconds)
+    return trial
+
+
+def _is_finite(value: Any) -> bool:
+    found = parts(value)
+    return found is not None and all(np.isfinite(part).all() for part in found)
+
+
+def _order(trial: Trial, wrong: list[int]) -> list[int]:
+    """The most telling case first: a wrong one without structure, then the other wrong ones."""
+    answered = [k for k in wrong if not isinstance(trial.got[k], Exception)]
+    late = [k for k in answered if k >= len(trial.calls) // 2] or answered or wrong
+    front = [min(late, key=lambda k: trial.seconds[k])]
+    rest = [*reversed(answered), *wrong]
+    order = dict.fromkeys([*front, *rest, *range(len(trial.calls))])
+    return list(order)
+
+
+def _reason(trial: Trial, wrong: list[int], namespace: Mapping[str, Any]) -> str:
+    order, end = _order(trial, wrong), time.monotonic() + SECONDS
+    for told, compute in _whole_formulas(trial.name, namespace):
+        if trial.agrees(compute, order):
+            return told
+    key = trial.name, repr([parts(got) for got in trial.got])
+    if key not in _FOUND:  # the same answers come with every law that a function breaks
+        forms = variants(trial.name)
+        best = _best_single(trial, forms, order, end)
+        _FOUND[key] = best or _best_pair(trial, forms, order, end)
+    return _FOUND[key]
+
+
+_FOUND: dict[tuple[str, str], str] = {}
+
+
+def _whole_formulas(name: str, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The right formula with the student's other functions, and formulas that are confused."""
+    own = {
+        other: namespace[other]
+        for other in models.__dict__
+        if other in namespace and other != name and callable(namespace[other])
+    }
+    right = getattr(models, name)
+    used = [other for other in own if other in right.__code__.co_names]
+    for other in used:
+        told = f"nothing but what follows from {other}: repair that first"
+        yield told, _with_own(right, {other: own[other]})
+    known = [(m.mistake, m.function) for m in MUTANTS.values() if m.replaces == name]
+    known += [(m.mistake, m.function) for m in tasks.MISTAKES if m.replaces == name]
+    for told, formula in [*known, *models.impostors().get(name, [])]:
+        yield told, lambda args, kwargs, formula=formula: answer(formula, args, kwargs)
+
+
+def _with_own(right: Any, own: dict[str, Any]) -> Callable[[Any, Any], Any]:
+    """The right formula, which calls the student's functions."""
+    rebound = type(right)(
+        right.__code__, right.__globals__ | own, right.__name__, right.__defaults__
+    )
+    rebound.__kwdefaults__ = right.__kwdefaults__
+    return lambda args, kwargs: answer(rebound, args, kwargs)
+
+
+def _best_single(trial: Trial, forms: tuple[Variants, ...], order: list[int], end: float) -> str:
+    """The likeliest of the single edits that agree."""
+    found: list[tuple[int, int, str]] = []
+    for form in forms:
+        for edit in sorted(form.edits, key=lambda edit: edit.rank):
+            if time.monotonic() > end:
+                break
+            if trial.agrees(_variant(form, (edit,)), order):
+                words = form.words(edit)
+                found.append((edit.rank, len(words), words))
+    return min(found)[2] if found else ""
+
+
+def _best_pair(trial: Trial, forms: tuple[Variants, ...], order: list[int], end: float) -> str:
+    """The likeliest pair of edits that agrees; those that change nothing alone are left out."""
+    found: list[tuple[int, int, str]] = []
+    for form in forms:
+        useful = []
+        for edit in form.edits:
+            if time.monotonic() < end and _changes(trial, form, edit, order[0]):
+                useful.append(edit)
+        pairs = sorted(combinations(useful, 2), key=lambda pair: pair[0].rank + pair[1].rank)
+        for first, second in pairs:
+            rank = first.rank + second.rank
+            if time.monotonic() > end or (found and rank > found[0][0]):
+                break
+            if first.place != second.place:
+                if trial.agrees(_variant(form, (first, second)), order):
+                    words = form.both(first, second)
+                    found.append((rank, len(words), words))
+    return min(found)[2] if found else ""
+
+
+def _variant(form: Variants, edits: tuple[Edit, ...]) -> Callable[[Any, Any], Any]:
+    return lambda args, kwargs: form.run(edits, args, kwargs)
+
+
+def _changes(trial: Trial, form: Variants, edit: Edit, case: int) -> bool:
+    result = trial.view(form.run((edit,), *trial.calls[case]))
+    return not isinstance(result, Exception) and not close(result, trial.expected[case])
+
+
+def _region(trial: Trial, wrong: list[int]) -> str:
+    arguments = [named(trial.name, *call) for call in trial.calls]
+    place = where(arguments, [k in wrong for k in range(len(trial.calls))])
+    cases = [(arguments[k], trial.expected[k], trial.got[k]) for k in wrong]
+    manner = what(trial.name, cases)
+    often = "in every case tried" if len(wrong) == len(trial.calls) else (
+        f"in {len(wrong)} of {len(trial.calls)} cases tried")  # fmt: skip  # all, or how many
+    head = f"it goes wrong {place or often}"
+    return f"{head}: {manner}" if manner else head
