@@ -165,7 +165,8 @@ def untampered() -> None:
     for name, tool in tools.items():
         if np.any(tool(np.zeros(2), np.ones(2))) or not np.all(tool(np.ones(2), np.ones(2))):
             raise LawBroken(
-                f"{name} does not tell 0 from 1 in this notebook: it has been replaced. Take that out."
+                f"{name} does not tell 0 from 1 in this notebook: it has been replaced. "
+                "Take that out."
             )
     try:
         np.testing.assert_allclose(np.zeros(2), np.ones(2))
@@ -225,7 +226,8 @@ def raises(error: type[Exception], function: Callable[..., Any], *args: Any, **k
     Raises:
         LawBroken: it returns, or raises something else.
     """
-    call = f"{getattr(function, '__name__', 'function')}({', '.join(map(_short, [*args, *kwargs.values()]))})"
+    shown = ", ".join(map(_short, [*args, *kwargs.values()]))
+    call = f"{getattr(function, '__name__', 'function')}({shown})"
     try:
         result = function(*args, **kwargs)
     except error:
@@ -324,9 +326,15 @@ def _hint(failure: Failure) -> str:
     if "off by" in failure.lhs or "shape" in failure.left:
         return f"the result has another shape: {failure.left}, wanted {failure.right}."
     if failure.law:
-        return "the function writes into its argument; make a new array instead (H = H + … and not H += …)."
+        return (
+            "the function writes into its argument; make a new array instead "
+            "(H = H + … and not H += …)."
+        )
     if failure.left == "the call":
         return f"the function stops with an error on valid input: {failure.lhs}"
     if "nan" in failure.lhs.lower() or "inf" in failure.lhs.lower():
         return "a division by zero, or a root of a negative number: the result is not finite."
-    return "none that we know. If a test above fails, repair that first; then compute the example by hand."
+    return (
+        "none that we know. If a test above fails, repair that first; then compute the example "
+        "by hand."
+    )

@@ -15,7 +15,7 @@ class Wrote(Exception):
 
 
 def answer(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """What a function gives, or the exception that it raises; ``Wrote`` where it spoils its input."""
+    """What a function gives or raises; ``Wrote`` where it changes an argument."""
     given = deepcopy((args, kwargs))
     try:
         with np.errstate(all="ignore"):
@@ -51,9 +51,9 @@ def _is_numbers(value: Any) -> bool:
 
 
 def close(left: Any, right: Any) -> bool:
-    """Whether two answers are the same; two exceptions are, whatever they say."""
+    """Whether two answers are the same; two exceptions of one class are, whatever they say."""
     if isinstance(left, Exception) or isinstance(right, Exception):
-        return isinstance(left, Exception) and isinstance(right, Exception)
+        return type(left) is type(right)
     lefts, rights = parts(left), parts(right)
     if lefts is None or rights is None or len(lefts) != len(rights):
         return False

@@ -18,6 +18,7 @@ from kfqn_ref.course.diagnosis import models
 from kfqn_ref.course.diagnosis.compare import Wrote, answer, close, parts
 from kfqn_ref.course.diagnosis.edits import Edit, Variants, variants
 from kfqn_ref.course.diagnosis.features import named
+from kfqn_ref.course.diagnosis.impostors import impostors
 from kfqn_ref.course.diagnosis.inputs import DRAWN, calls, refused
 from kfqn_ref.course.diagnosis.region import what, where
 from kfqn_ref.course.diagnosis.special import SPECIAL
@@ -52,12 +53,11 @@ class Trial:
     calls: list[Any]
     expected: list[Any]
     got: list[Any]
-    seconds: list[float]
 
     def only(self, keep: list[bool]) -> "Trial":
         """Some of the cases."""
         chosen = [k for k, kept in enumerate(keep) if kept]
-        lists = (self.calls, self.expected, self.got, self.seconds)
+        lists = (self.calls, self.expected, self.got)
         return Trial(self.name, *([values[k] for k in chosen] for values in lists))
 
     def wrong(self) -> list[int]:
@@ -141,16 +141,13 @@ def _special(name: str, function: Callable[..., Any]) -> str:
 
 def _trial(name: str, function: Callable[..., Any]) -> Trial:
     right = getattr(models, name)
-    trial = Trial(name, [], [], [], [])
+    trial = Trial(name, [], [], [])
     for args, kwargs in calls(name):
-        begun = time.perf_counter()
         expected = trial.view(answer(right, args, kwargs))
-        seconds = time.perf_counter() - begun
         if isinstance(expected, Exception) or _is_finite(expected):
             trial.calls.append((args, kwargs))
             trial.expected.append(expected)
             trial.got.append(trial.view(answer(function, args, kwargs)))
-            trial.seconds.append(seconds)
     return trial
 
 
@@ -160,17 +157,23 @@ def _is_finite(value: Any) -> bool:
 
 
 def _order(trial: Trial, wrong: list[int]) -> list[int]:
-    """The most telling case first: a wrong one without structure, then the other wrong ones."""
+    """The most telling cases first: wrong ones without structure, the largest of them."""
     answered = [k for k in wrong if not isinstance(trial.got[k], Exception)]
-    late = [k for k in answered if k >= len(trial.calls) // 2] or answered or wrong
-    front = [min(late, key=lambda k: trial.seconds[k])]
-    rest = [*reversed(answered), *wrong]
-    order = dict.fromkeys([*front, *rest, *range(len(trial.calls))])
-    return list(order)
+    return list(dict.fromkeys([*reversed(answered), *wrong, *range(len(trial.calls))]))
+
+
+def _tells(trial: Trial, wrong: list[int]) -> bool:
+    """Whether the answers say enough: an error that any broken code raises says nothing."""
+    answered = [k for k in wrong if not isinstance(trial.got[k], Exception)]
+    refusals = [k for k in wrong if isinstance(trial.got[k], np.linalg.LinAlgError)]
+    missed = [k for k in wrong if isinstance(trial.expected[k], Exception)]
+    return len(answered) >= 3 or len(refusals) >= 3 or bool(missed)
 
 
 def _reason(trial: Trial, wrong: list[int], namespace: Mapping[str, Any]) -> str:
     order, end = _order(trial, wrong), time.monotonic() + SECONDS
+    if not _tells(trial, wrong):
+        return ""
     for told, compute in _whole_formulas(trial.name, namespace):
         if trial.agrees(compute, order):
             return told
@@ -199,7 +202,7 @@ def _whole_formulas(name: str, namespace: Mapping[str, Any]) -> Iterator[tuple[s
         yield told, _with_own(right, {other: own[other]})
     known = [(m.mistake, m.function) for m in MUTANTS.values() if m.replaces == name]
     known += [(m.mistake, m.function) for m in tasks.MISTAKES if m.replaces == name]
-    for told, formula in [*known, *models.impostors().get(name, [])]:
+    for told, formula in [*known, *impostors().get(name, [])]:
         yield told, lambda args, kwargs, formula=formula: answer(formula, args, kwargs)
 
 
@@ -231,7 +234,7 @@ def _best_pair(trial: Trial, forms: tuple[Variants, ...], order: list[int], end:
     for form in forms:
         useful = []
         for edit in form.edits:
-            if time.monotonic() < end and _changes(trial, form, edit, order[0]):
+            if time.monotonic() < end and _changes(trial, form, edit, order[:3]):
                 useful.append(edit)
         pairs = sorted(combinations(useful, 2), key=lambda pair: pair[0].rank + pair[1].rank)
         for first, second in pairs:
@@ -249,9 +252,13 @@ def _variant(form: Variants, edits: tuple[Edit, ...]) -> Callable[[Any, Any], An
     return lambda args, kwargs: form.run(edits, args, kwargs)
 
 
-def _changes(trial: Trial, form: Variants, edit: Edit, case: int) -> bool:
-    result = trial.view(form.run((edit,), *trial.calls[case]))
-    return not isinstance(result, Exception) and not close(result, trial.expected[case])
+def _changes(trial: Trial, form: Variants, edit: Edit, cases: list[int]) -> bool:
+    """Whether an edit gives another answer in one of these cases."""
+    for case in cases:
+        result = trial.view(form.run((edit,), *trial.calls[case]))
+        if not isinstance(result, Exception) and not close(result, trial.expected[case]):
+            return True
+    return False
 
 
 def _region(trial: Trial, wrong: list[int]) -> str:

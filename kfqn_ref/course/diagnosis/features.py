@@ -45,7 +45,7 @@ FEATURES: list[tuple[str, Callable[[Named], bool]]] = [
     ("there are several channels", lambda a: _image(a).shape[1] >= 2),
     ("the layer has a bias", lambda a: a["conv"].bias),
     ("the layer has no bias", lambda a: not a["conv"].bias),
-    ("the kernel has more than one entry", lambda a: np.prod(_option(a, "kernel_size")) > 1),
+    ("the kernel has more than one entry", lambda a: _option(a, "kernel_size") != (1, 1)),
     ("the kernel is not square", lambda a: _uneven(a, "kernel_size")),
     ("the stride is not 1", lambda a: _option(a, "stride") != (1, 1)),
     ("the stride of rows and columns differs", lambda a: _uneven(a, "stride")),

@@ -159,10 +159,11 @@ def _patches(draw: Draw, k: int) -> Call:
 
 def _convolved(draw: Draw, k: int) -> Call:
     options, a = _window(draw, k), _image(draw, k)
+    kernel = options.pop("kernel_size")
     bias = k % 3 != 2
-    conv = Conv2d(a.shape[1], 1, options.pop("kernel_size"), bias=bias, **options)
-    kh, kw = conv.kernel_size
-    return (conv, a, draw.array(a.shape[1] * kh * kw + bias)), {}
+    made: Any = Conv2d
+    conv = made(a.shape[1], 1, kernel, bias=bias, **options)
+    return (conv, a, draw.array(a.shape[1] * kernel[0] * kernel[1] + bias)), {}
 
 
 def _inputs(draw: Draw, k: int) -> Any:
@@ -218,13 +219,19 @@ def _averaged(draw: Draw, k: int) -> Call:
 def _step(draw: Draw, k: int) -> Call:
     """A step from the start, or from where the right step led."""
     linear = Network((Linear(2, 2), Tanh(), Linear(2, 1)), MeanSquaredError())
-    conv = Network((Conv2d(1, 2, 2), Tanh(), AvgPool2d(2), Flatten(), Linear(2, 1)), MeanSquaredError())
-    network, shape = ((linear, (3, 2)), (conv, (2, 1, 3, 3)))[k % 2]
+    conv = Network(
+        (Conv2d(1, 2, 2), Tanh(), AvgPool2d(2), Flatten(), Linear(2, 1)), MeanSquaredError()
+    )
+    network, shape = ((conv, (2, 1, 3, 3)), (linear, (3, 2)))[k % 2]
     shapes = [W.shape for W in network.init(np.random.default_rng(0))]
     params = tuple(0.5 * draw.array(*each) for each in shapes)
     x, target = draw.array(*shape), draw.array(shape[0], 1)
-    options = {"lr": draw.number(0.25, 0.5), "damping": draw.number(0.25, 4.0),
-               "momentum": 0.5 + 0.25 * (k % 3 - 1), "pair_decay": draw.number(0.25, 0.75)}  # fmt: skip  # options of a run
+    options = {
+        "lr": draw.number(0.25, 0.5),
+        "damping": draw.number(0.25, 4.0),
+        "momentum": 0.5 + 0.25 * (k % 3 - 1),
+        "pair_decay": draw.number(0.25, 0.75),
+    }
     first = models.forward_backward(network, params, x, target)
     blocks = start(tuple(r.a_bar for r in first.records), params, options["damping"])
     for _ in range(1 + k // 2 % 2):

@@ -1,3 +1,5 @@
+# ruff: noqa: D103  # each is one formula or operation, said by its name
+# the assignments document these names
 """The functions of the assignments, written so that a change of one place is one mistake.
 
 Each follows its formula, one operation at a time, in the names of :mod:`.words`. A second or third
@@ -17,7 +19,6 @@ from kfqn_ref.course.diagnosis.primitives import (
     cut,
     diag,
     entries,
-    first_rows,
     flat,
     identity,
     inverse,
@@ -31,11 +32,8 @@ from kfqn_ref.course.diagnosis.primitives import (
     patches,
     pieces,
     root,
-    sum_locations,
-    sum_samples,
     tensor_product,
     upper,
-    zeros,
 )
 from kfqn_ref.course.tasks import Block
 
@@ -271,9 +269,7 @@ def kfqn_step(
         new.append(W - lr * block.H_g @ M @ block.H_a)
     second = forward_backward(network, tuple(new), x, target)
     after = []
-    for block, M, before, behind in zip(
-        blocks, means, first.records, second.records, strict=True
-    ):
+    for block, M, before, behind in zip(blocks, means, first.records, second.records, strict=True):
         a_bar = before.a_bar
         s, y = input_pair(block.H_a, mean_locations(mean_samples(a_bar)), a_bar, lam=lam_a)
         H_a = block.H_a
@@ -294,7 +290,7 @@ def kfqn_step(
     return tuple(new), tuple(after)
 
 
-def assumption_errors(a_bar: Array, Hh: Array) -> dict[str, float]:
+def assumption_errors(a_bar: Array, Hh: Array) -> dict[str, Any]:
     N, T = a_bar.shape[:2]
     exact = entries("nta,nub,ntguh->agbh", a_bar, a_bar, Hh) / N
     sud = entries("nta,ntb,ntgth->agbh", a_bar, a_bar, Hh) / N
@@ -311,95 +307,3 @@ def assumption_errors(a_bar: Array, Hh: Array) -> dict[str, float]:
         "SH": np.linalg.norm(both - iad) / scale,
         "total": np.linalg.norm(both - exact) / scale,
     }
-
-
-def impostors() -> dict[str, list[tuple[str, Any]]]:
-    """Whole formulas that are taken for another one: what is told, and the function."""
-    return {
-        "bfgs_inverse_update": [
-            ("this is the DFP update, in which s and y have changed places", _dfp),
-        ],
-        "bfgs_direct_update": [
-            ("this is the DFP update of B, in which s and y have changed places", _direct_dfp),
-        ],
-        "inverse_from_products": [
-            ("the steps are unit vectors, which are not conjugate for every A", _unit_steps),
-        ],
-        "dp_dlm_damp": [
-            ("the order: (4.3) is applied first, and (4.1) to its result", _lm_first),
-            ("both dampings start from the pair (s, y)", _side_by_side),
-        ],
-        "hessian_action": [
-            ("the square of an average where the average of squares belongs", _square_of_mean),
-        ],
-        "input_factor": [
-            ("the square of an average where the average of squares belongs", _factor_of_mean),
-        ],
-        "assumption_errors": [
-            ("each step is measured from the exact block, not from the step before", _from_exact),
-        ],
-        "lbfgs_push": [
-            ("the newest pair stands first; the oldest must", _newest_first),
-        ],
-        "lbfgs_dense": [
-            ("only the newest pair is used", lambda S, Y, *, gamma=1.0: lbfgs_dense(
-                S[-1:], Y[-1:], gamma=gamma)),
-        ],
-    }  # fmt: skip  # a mistake a line
-
-
-def _dfp(H: Array, s: Array, y: Array) -> Array:
-    Hy = H @ y
-    if not s @ y > 0:
-        raise LinAlgError("sᵀy must be positive")
-    return H - outer(Hy, Hy) / (y @ Hy) + outer(s, s) / (s @ y)
-
-
-def _direct_dfp(B: Array, s: Array, y: Array) -> Array:
-    V = identity(s) - outer(y, s) / (s @ y)
-    return V @ B @ V.T + outer(y, y) / (s @ y)
-
-
-def _unit_steps(multiply: Any, n: int) -> list[Array]:
-    found = [np.eye(n)]
-    for e in np.eye(n):
-        found.append(bfgs_inverse_update(found[-1], e, multiply(e)))
-    return found[1:]
-
-
-def _lm_first(H: Array, s: Array, y: Array, *, mu1: float = 0.2, lam: float) -> Pair:
-    y_tilde = lm_damp(s, y, lam=lam)
-    return Pair(powell_damp(H, s, y_tilde, mu1=mu1), y_tilde)
-
-
-def _side_by_side(H: Array, s: Array, y: Array, *, mu1: float = 0.2, lam: float) -> Pair:
-    return Pair(powell_damp(H, s, y, mu1=mu1), lm_damp(s, y, lam=lam))
-
-
-def _square_of_mean(a_bar: Array, v: Array) -> Array:
-    mean = a_bar.mean(axis=0)
-    return mean.T @ (mean @ v)
-
-
-def _factor_of_mean(a_bar: Array) -> Array:
-    mean = a_bar.mean(axis=0)
-    return mean.T @ mean
-
-
-def _from_exact(a_bar: Array, Hh: Array) -> dict[str, float]:
-    right = assumption_errors(a_bar, Hh)
-    N, T = a_bar.shape[:2]
-    exact = entries("nta,nub,ntguh->agbh", a_bar, a_bar, Hh) / N
-    A_t = entries("nta,ntb->tab", a_bar, a_bar) / N
-    iad = entries("tab,tgh->agbh", A_t, entries("ntgth->tgh", Hh) / N)
-    far = np.linalg.norm(iad - exact) / np.linalg.norm(exact)
-    return right | {"IAD": far, "SH": right["total"]}
-
-
-def _newest_first(
-    S: Array, Y: Array, s: Array, y: Array, *, memory: int
-) -> tuple[Array, Array]:
-    return first_rows(joined(s, S), memory), first_rows(joined(y, Y), memory)
-
-
-__all__ = ["sum_locations", "sum_samples", "zeros"]  # what edits put in another's place

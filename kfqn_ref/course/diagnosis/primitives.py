@@ -1,3 +1,4 @@
+# ruff: noqa: D103  # each is one formula or operation, said by its name
 """Operations of the models that have a wrong neighbour: rows from the other end, a sum for a mean.
 
 ``NEIGHBOURS`` says, for each operation, what stands in its place by mistake: a label and an
@@ -139,6 +140,7 @@ NEIGHBOURS: dict[str, list[tuple[str, str]]] = {
         ("the outer product is transposed", "outer({1}, {0})"),
         ("a product entry by entry, where an outer product belongs", "{0} * {1}"),
         ("a number, where an outer product belongs", "{0} @ {1}"),
+        ("a vector, where an outer product belongs: NumPy adds it to every row", "{0}"),
         ("only the diagonal of the outer product", "diag(outer({0}, {1}))"),
     ],
     "identity": [("the identity is missing", "0 * identity({0})"),
@@ -169,12 +171,15 @@ NEIGHBOURS: dict[str, list[tuple[str, str]]] = {
          "np.pad({0}, ((0, 0), (0, 0), ({1}, {1}), ({2}, {2})), mode='edge')"),
     ],
     "patches": [
-        ("the kernel's rows and columns are exchanged", "patches({0}, {2}, {1}, *({3}, {4}, {5}, {6}))"),
-        ("the stride of rows and columns is exchanged", "patches({0}, {1}, {2}, {4}, {3}, {5}, {6})"),
+        ("the kernel's rows and columns are exchanged",
+         "patches({0}, {2}, {1}, {3}, {4}, {5}, {6})"),
+        ("the stride of rows and columns is exchanged",
+         "patches({0}, {1}, {2}, {4}, {3}, {5}, {6})"),
         ("the stride of the rows serves both", "patches({0}, {1}, {2}, {3}, {3}, {5}, {6})"),
         ("the stride of the columns serves both", "patches({0}, {1}, {2}, {4}, {4}, {5}, {6})"),
         ("the stride is left out", "patches({0}, {1}, {2}, 1, 1, {5}, {6})"),
-        ("the dilation of rows and columns is exchanged", "patches({0}, {1}, {2}, {3}, {4}, {6}, {5})"),
+        ("the dilation of rows and columns is exchanged",
+         "patches({0}, {1}, {2}, {3}, {4}, {6}, {5})"),
         ("the dilation of the rows serves both", "patches({0}, {1}, {2}, {3}, {4}, {5}, {5})"),
         ("the dilation of the columns serves both", "patches({0}, {1}, {2}, {3}, {4}, {6}, {6})"),
         ("the dilation is left out", "patches({0}, {1}, {2}, {3}, {4}, 1, 1)"),

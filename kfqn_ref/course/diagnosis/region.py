@@ -1,15 +1,14 @@
 """Where and how a function goes wrong, from its answers alone: simple facts that hold throughout.
 
-``where`` is a property of the arguments that all wrong cases have and no right case has. ``what`` is
-a relation between expected and got that holds in all wrong cases.
+``where`` is a property of the arguments that all wrong cases have and no right case has. ``what``
+is a relation between expected and got that holds in all wrong cases.
 """
 
 from typing import Any
 
-import numpy as np
-
 from kfqn_ref.course.diagnosis.compare import Parts, Wrote, close_arrays, parts
 from kfqn_ref.course.diagnosis.features import Named, holding
+from kfqn_ref.course.diagnosis.relations import relation
 
 NAMES = {
     "dp_dlm_damp": ("s̃", "ỹ"), "lbfgs_push": ("S", "Y"), "input_pair": ("s", "y"),
@@ -72,22 +71,32 @@ def _which_part(name: str, pairs: list[tuple[Parts, Parts]], arguments: list[Nam
     """The parts that are wrong, and how."""
     count = min(len(a) for a, _ in pairs)
     if len({len(a) for a, _ in pairs}) > 1:
-        return _relation([(a[-1], b[-1]) for a, b in pairs], arguments)
+        return relation([(a[-1], b[-1]) for a, b in pairs], arguments)
     bad = [k for k in range(count) if not all(close_arrays(b[k], a[k]) for a, b in pairs)]
     if count == 2 and all(close_arrays(b[0], a[1]) and close_arrays(b[1], a[0]) for a, b in pairs):
         return "both parts of the result are right, and swapped"
     names = _part_names(name, count)
+    if name == "kfqn_step":
+        return _of_step([names[k].split()[0] for k in bad])
     told = []
     for k in bad:
-        wrong = [((a[k], b[k]), each) for (a, b), each in zip(pairs, arguments, strict=True)
-                 if not close_arrays(b[k], a[k])]  # fmt: skip  # the cases in which this part is wrong
-        relation = _relation([pair for pair, _ in wrong], [each for _, each in wrong])
+        both = [(a[k], b[k], each) for (a, b), each in zip(pairs, arguments, strict=True)]
+        wrong = [(a, b, each) for a, b, each in both if not close_arrays(b, a)]
+        how = relation([(a, b) for a, b, _ in wrong], [each for _, _, each in wrong])
         label = f"{names[k]}: " if count > 1 else ""
-        told.append(label + (relation or "wrong numbers"))
+        told.append(label + (how or "wrong numbers"))
     if count == 1 and told == ["wrong numbers"]:
         return ""
-    right = f"; {', '.join(n for k, n in enumerate(names) if k not in bad)} right" if count > len(bad) else ""
+    fine = [part for k, part in enumerate(names) if k not in bad]
+    right = f"; {', '.join(fine)} right" if fine else ""
     return "; ".join(dict.fromkeys(told)) + right
+
+
+def _of_step(wrong: list[str]) -> str:
+    """The quantity of a step that goes wrong first, and those that follow from it."""
+    bad = [part for part in ("M", "W", "H_a", "s_g", "y_g", "H_g") if part in wrong]
+    later = f"; after it also {', '.join(bad[1:])}" if len(bad) > 1 else ", and nothing else"
+    return f"{bad[0]} is wrong{later}"
 
 
 def _part_names(name: str, count: int) -> list[str]:
@@ -97,169 +106,3 @@ def _part_names(name: str, count: int) -> list[str]:
         return weights + [f"{part} of block {k + 1}" for k in range(blocks) for part in STEP]
     names = NAMES.get(name, ())
     return list(names) if len(names) == count else [f"part {k + 1}" for k in range(count)]
-
-
-def _relation(pairs: list[tuple[np.ndarray, np.ndarray]], arguments: list[Named]) -> str:
-    """A relation of (expected, got) that holds for all; nothing where none is known."""
-    if any(a.shape != b.shape for a, b in pairs):
-        a, b = next((a, b) for a, b in pairs if a.shape != b.shape)
-        return f"the result has shape {b.shape}, not {a.shape}"
-    if any(not np.isfinite(b).all() for _, b in pairs):
-        return "the result is not finite: a division by zero, or the root of a negative number"
-    for words, change in RELATIONS:
-        try:
-            if all(close_arrays(b, change(a)) for a, b in pairs):
-                return words
-        except (ValueError, IndexError):
-            continue
-    return _factor(pairs, arguments) or _difference(pairs, arguments) or _entries(pairs)
-
-
-RELATIONS = [
-    ("it is all zero", lambda a: 0 * a),
-    ("the sign is wrong", lambda a: -a),
-    ("it is transposed", lambda a: a.T if a.ndim == 2 else a[None]),
-    ("its order is reversed", lambda a: a[::-1]),
-    ("rows are taken for columns: the entries come in another order",
-     lambda a: a.T.reshape(a.shape) if a.ndim == 2 else a[None]),
-    ("it is inverted", lambda a: np.linalg.inv(a) if a.ndim == 2 else a[None]),
-    ("it is its square", lambda a: a**2), ("it is its root", lambda a: np.sqrt(np.abs(a))),
-]  # fmt: skip  # a relation a line
-
-
-def _factor(pairs: list[tuple[np.ndarray, np.ndarray]], arguments: list[Named]) -> str:
-    """Off by a factor: one number, or a size or option of the arguments."""
-    ratios = []
-    for a, b in pairs:
-        norm = np.vdot(a, a)
-        ratio = float(np.vdot(a, b) / norm) if norm else np.nan
-        if not close_arrays(b, ratio * a):
-            return ""
-        ratios.append(ratio)
-    if np.allclose(ratios, ratios[0], rtol=1e-6):
-        return f"it is off by the constant factor {ratios[0]:.6g}"
-    for words, values in _scalars(arguments):
-        for told, power in ((words, 1.0), (f"1/{words}", -1.0), (f"{words}²", 2.0), (f"√{words}", 0.5)):
-            with np.errstate(all="ignore"):
-                wanted = np.asarray(values, dtype=float) ** power
-            if np.allclose(ratios, wanted, rtol=1e-6):
-                return f"it is off by the factor {told}"
-    return "it is off by a factor, which differs from case to case"
-
-
-def _scalars(arguments: list[Named]) -> list[tuple[str, list[float]]]:
-    """Numbers that the arguments have, by name."""
-    tests: list[tuple[str, Any]] = [
-        ("n", lambda a: len(a["y"])), ("N", lambda a: _shape(a)[0]), ("|T|", lambda a: _shape(a)[1]),
-        ("(N |T|)", lambda a: _shape(a)[0] * _shape(a)[1]), ("N", lambda a: len(a["a"])),
-        ("λ", lambda a: a["lam"]), ("γ", lambda a: a["gamma"]), ("mu1", lambda a: a["mu1"]),
-        ("sᵀy", lambda a: a["s"] @ a["y"]), ("yᵀH y", lambda a: a["y"] @ a["H"] @ a["y"]),
-        ("sᵀs", lambda a: a["s"] @ a["s"]), ("yᵀy", lambda a: a["y"] @ a["y"]),
-        ("(1 − decay)", lambda a: 1 - a["decay"]), ("decay", lambda a: a["decay"]),
-        ("‖exact‖", lambda a: _exact_norm(a)),
-    ]  # fmt: skip  # several a line
-    found = []
-    for words, measure in tests:
-        try:
-            found.append((words, [float(measure(each)) for each in arguments]))
-        except (KeyError, TypeError, IndexError, AttributeError, StopIteration):
-            continue
-    return found
-
-
-def _exact_norm(a: Named) -> float:
-    each = np.einsum("nta,nub,ntguh->agbh", a["a_bar"], a["a_bar"], a["Hh"])
-    return float(np.linalg.norm(each)) / len(a["a_bar"])
-
-
-def _shape(a: Named) -> Any:
-    if "first" in a:
-        return a["first"].h.shape
-    return a["a_bar"].shape if "a_bar" in a else a["Hh"].shape
-
-
-def _difference(pairs: list[tuple[np.ndarray, np.ndarray]], arguments: list[Named]) -> str:
-    """What is too much or missing is a multiple of something known."""
-    for words, values in _directions(arguments, pairs[0][0].ndim):
-        hit = True
-        for (a, b), value in zip(pairs, values, strict=True):
-            if value.shape != a.shape or not np.vdot(value, value):
-                hit = False
-                break
-            ratio = np.vdot(value, b - a) / np.vdot(value, value)
-            scale = np.abs(a).max(initial=0) + np.abs(b).max(initial=0)
-            hit = hit and bool(np.all(np.abs(b - a - ratio * value) <= 1e-8 * scale))
-        if hit:
-            return f"what is too much or too little is a multiple of {words}"
-    return ""
-
-
-def _directions(arguments: list[Named], ndim: int) -> list[tuple[str, list[np.ndarray]]]:
-    """Vectors or matrices made of the arguments."""
-    vectors: list[tuple[str, Any]] = [
-        ("s", lambda a: a["s"]), ("y", lambda a: a["y"]), ("H y", lambda a: a["H"] @ a["y"]),
-        ("B s", lambda a: a["B"] @ a["s"]), ("q", lambda a: a["q"]), ("v", lambda a: a["v"]),
-        ("ā̄", lambda a: a["a_mean"]), ("H_a ā̄", lambda a: a["H_a"] @ a["a_mean"]),
-        ("the newest s", lambda a: a["S"][-1]), ("the oldest s", lambda a: a["S"][0]),
-        ("the old pair's", lambda a: a["old"].s), ("the old y", lambda a: a["old"].y),
-        ("the new y", lambda a: a["new"].y),
-    ]  # fmt: skip  # several a line
-    known = []
-    for words, measure in vectors:
-        try:
-            known.append((words, [np.asarray(measure(each), dtype=float) for each in arguments]))
-        except (KeyError, IndexError, TypeError, AttributeError):
-            continue
-    if ndim == 1:
-        return known
-    if ndim != 2:
-        return []
-    crossed = [(f"{w} {v}ᵀ" if w != v else f"{w} {w}ᵀ", [np.outer(a, b) for a, b in zip(x, z, strict=True)])
-               for w, x in known for v, z in known]  # fmt: skip  # one for two vectors
-    both = [(f"{w} {v}ᵀ + {v} {w}ᵀ", [np.outer(a, b) + np.outer(b, a) for a, b in zip(x, z, strict=True)])
-            for i, (w, x) in enumerate(known) for v, z in known[i + 1 :]]  # fmt: skip  # one for two
-    identity = [("I", [np.eye(len(x)) for x in known[0][1]])] if known else []
-    given = [(name, [np.asarray(each[name], dtype=float) for each in arguments])
-             for name in ("H", "B") if all(name in each for each in arguments)]  # fmt: skip  # both
-    return [*crossed, *both, *identity, *given]
-
-
-def _entries(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Which entries are wrong: the diagonal, a triangle, the last, one row."""
-    wrong = [np.abs(b - a) > 1e-7 * max(np.abs(a).max(initial=0), 1e-12) for a, b in pairs]
-    for words, mask in MASKS:
-        try:
-            large = [w for w in wrong if w.size > 1 and not mask(w).all()]
-            if len(large) >= 3 and not any((w & ~mask(w)).any() for w in wrong):
-                return f"only {words} wrong"
-        except IndexError:
-            continue
-    return ""
-
-
-def _at(shape: tuple[int, ...], index: Any) -> np.ndarray:
-    mask = np.zeros(shape, dtype=bool)
-    mask[index] = True
-    return mask
-
-
-MASKS: list[tuple[str, Any]] = [
-    ("the last entry is", lambda w: _at(w.shape, -1 if w.ndim == 1 else (-1, -1, -1))),
-    ("the first entry is", lambda w: _at(w.shape, 0 if w.ndim == 1 else (0, 0, 0))),
-    ("the diagonal is", lambda w: np.eye(*w.shape, dtype=bool)),
-    ("the entries off the diagonal are", lambda w: ~np.eye(*w.shape, dtype=bool)),
-    ("the entries below the diagonal are", lambda w: np.tri(*w.shape, -1, dtype=bool)),
-    ("the entries above the diagonal are", lambda w: ~np.tri(*w.shape, dtype=bool)),
-    ("the last row is", lambda w: _at(w.shape, -1)),
-    ("the first row is", lambda w: _at(w.shape, 0)),
-    ("the last column is", lambda w: _at(w.shape, (..., -1))),
-    ("the first column is", lambda w: _at(w.shape, (..., 0))),
-]
-
-
-def symmetric_part(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Whether only the symmetric part is right."""
-    square = all(a.ndim == 2 and a.shape == b.T.shape for a, b in pairs)
-    if square and all(close_arrays((b + b.T) / 2, a) for a, b in pairs):
-        return "it is right but for a part that is not symmetric"
-    return ""

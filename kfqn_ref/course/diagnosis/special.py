@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kfqn_ref import layer_blocks
 from kfqn_ref.course.diagnosis.compare import answer
+from kfqn_ref.hessian import layer_blocks
 
 MU1 = 0.2
 

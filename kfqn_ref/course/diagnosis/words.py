@@ -96,6 +96,8 @@ def math(node: ast.AST) -> str:
 
 def _binary(left: ast.AST, op: ast.AST, right: ast.AST) -> str:
     sign = SIGNS.get(type(op), " ? ")
+    if isinstance(op, ast.Mult) and isinstance(left, ast.Constant) and left.value == 0:
+        return "0"
     if isinstance(op, ast.Add | ast.Sub):
         after = _factor(right) if isinstance(op, ast.Sub) else math(right)
         return f"{math(left)}{sign}{after}"
