@@ -1,5 +1,4 @@
 # ruff: noqa: D103  # each is one formula or operation, said by its name
-# the assignments document these names
 """The functions of the assignments, written so that a change of one place is one mistake.
 
 Each follows its formula, one operation at a time, in the names of :mod:`.words`. A second or third

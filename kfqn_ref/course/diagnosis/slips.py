@@ -78,7 +78,8 @@ REFUSALS = [
 ]
 
 PATHS = {
-    "ntgth->gh": [("all pairs of locations t, u are summed, where only t = u belongs", "ntguh->gh")],
+    "ntgth->gh": [
+        ("all pairs of locations t, u are summed, where only t = u belongs", "ntguh->gh")],
     "nta,nub,ntguh->agbh": [
         ("the exact block has only the terms t = u", "nta,ntb,ntgth->agbh")],
     "nta,ntb,ntgth->agbh": [
