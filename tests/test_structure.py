@@ -64,6 +64,19 @@ def import_statements(node: ast.AST, *, functions: bool) -> Iterator[ast.Import 
             yield from import_statements(child, functions=functions)
 
 
+BOX = "kfqn_ref.course.box"  # inside the sandbox, this folder is the package
+
+
+def base_of(module: str, statement: ast.ImportFrom) -> str:
+    """The module from which a statement imports; imports are absolute, but for the box."""
+    if not statement.level:
+        return str(statement.module)
+    assert module.startswith(BOX), f"{module}: imports are absolute"
+    up = statement.level - (module in PACKAGES)
+    parts = module.split(".")[: -up or None]
+    return ".".join([*parts, statement.module] if statement.module else parts)
+
+
 @cache
 def imported_by(module: str, *, functions: bool = True) -> frozenset[str]:
     """The modules of this package that a module imports when it runs."""
@@ -73,10 +86,10 @@ def imported_by(module: str, *, functions: bool = True) -> frozenset[str]:
         if isinstance(statement, ast.Import):
             found |= {alias.name for alias in statement.names}
         else:
-            assert statement.level == 0, "imports are absolute"
+            base = base_of(module, statement)
             for alias in statement.names:
-                inner = f"{statement.module}.{alias.name}"
-                found.add(inner if inner in MODULES else str(statement.module))
+                inner = f"{base}.{alias.name}"
+                found.add(inner if inner in MODULES else base)
     return frozenset(found & MODULES.keys())
 
 

@@ -122,7 +122,8 @@ class Classroom:
         if not path.is_file():
             known = ", ".join(sorted(p.name for p in (self.root / "source").glob("*"))) or "none"
             raise CourseError(
-                f"{assignment} is not an assignment of {self.root} (it has: {known}); release it first"
+                f"{assignment} is not an assignment of {self.root} (it has: {known}); release it "
+                "first"
             )
         return path
 

@@ -24,24 +24,26 @@ class Stopwatch:
         seconds: processor time allowed.
         used: processor time of those who are watched, in seconds; it may forget those that have
             ended.
+        grace: seconds more, for those who stop by themselves when their time is over.
     """
 
-    def __init__(self, seconds: float, used: Callable[[], float]):
-        self.seconds, self._used = seconds, used
+    def __init__(self, seconds: float, used: Callable[[], float], grace: float = 0.0):
+        self.seconds, self._used, self._grace = seconds, used, grace
         self._begun, self._before = time.monotonic(), used()
 
     def over(self) -> bool:
         """Whether the allowed processor time was used."""
-        return self._used() - self._before > self.seconds
+        return self._used() - self._before > self.seconds + self._grace
 
     def late(self) -> bool:
         """Whether the wall clock ran out."""
-        return time.monotonic() - self._begun > PATIENCE * self.seconds
+        return time.monotonic() - self._begun > PATIENCE * self.seconds + self._grace
 
     def report(self, what: str) -> str:
         """What a teacher does where the wall clock ran out."""
+        used, waited = self._used() - self._before, time.monotonic() - self._begun
         return (
-            f"the grader ran out of time: {what} had {self._used() - self._before:.1f} s of the processor in "
-            f"{time.monotonic() - self._begun:.0f} s. The machine is busy, or the code waits (sleep, input): "
-            "grade it again with --workers 1, or longer --seconds and --cell-seconds"
+            f"the grader ran out of time: {what} had {used:.1f} s of the processor in "
+            f"{waited:.0f} s. The machine is busy, or the code waits (sleep, input): grade it "
+            "again with --workers 1, or longer --seconds and --cell-seconds"
         )

@@ -14,6 +14,7 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit('kfqn course needs nbgrader: pip install "kfqn_ref[course]"') from missing
 
+from kfqn_ref.course import clean
 from kfqn_ref.course.classroom import Classroom, CourseError, Record
 from kfqn_ref.course.feedback import export as write_table
 from kfqn_ref.course.feedback import feedback as write_page
@@ -90,7 +91,7 @@ def grade(
     with _told():
         chosen = _chosen(classroom, assignment, student)
         for stray in strays(classroom.root / "submitted", assignment):
-            console.print(stray, highlight=False, markup=False, soft_wrap=True)
+            console.print(clean.line(stray), highlight=False, markup=False, soft_wrap=True)
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(assignment, total=len(chosen))
 
@@ -143,8 +144,9 @@ def line(record: Record) -> str:
     colour = "green" if record.state == "graded" and record.score == record.max_score else "yellow"
     colour = colour if record.state == "graded" else "red"
     points = f"{'–' if record.state == OUT_OF_TIME else f'{record.score:g}'}/{record.max_score:g}"
-    text = f"[{colour}]{record.state:<11}[/] {points:>9} {record.seconds:6.1f} s  {escape(record.student)}"
-    return text + (f"  [dim]{escape('; '.join(record.notes))}[/]" if record.notes else "")
+    name, notes = escape(clean.line(record.student)), escape(clean.line("; ".join(record.notes)))
+    text = f"[{colour}]{record.state:<11}[/] {points:>9} {record.seconds:6.1f} s  {name}"
+    return text + (f"  [dim]{notes}[/]" if notes else "")
 
 
 @app.command()
@@ -160,7 +162,7 @@ def feedback(
         classroom.master(assignment)
         for name in student or classroom.records(assignment):
             try:
-                typer.echo(f"wrote {write_page(classroom, assignment, name)}")
+                typer.echo(clean.line(f"wrote {write_page(classroom, assignment, name)}", 4000))
             except CourseError as error:
                 typer.echo(f"error: {error}", err=True)
                 failed += 1

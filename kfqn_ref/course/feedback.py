@@ -1,39 +1,61 @@
-"""The page that a student gets back, and the table of grades."""
+"""The page that a student gets back, and the table of grades.
 
+A page is one file without scripts: its policy lets a browser load nothing, run nothing and send
+nothing, whatever stands in it.
+"""
+
+import base64
 import csv
-import html
+import hashlib
 import io
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbgrader.converters import GenerateFeedback
-from nbgrader.preprocessors import ClearHiddenTests
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from nbgrader.api import MissingEntry
 
-from kfqn_ref.course.classroom import Classroom, CourseError, Record, put_in_place, run, write_whole
+from kfqn_ref.course import clean
+from kfqn_ref.course.classroom import Classroom, CourseError, Record, write_whole
 from kfqn_ref.course.prepare import OUT_OF_TIME
-from kfqn_ref.course.summary import first_cell, points_of
+from kfqn_ref.course.regrade import grade_id
+from kfqn_ref.course.summary import ADVICE, overview, points_of
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{assignment}</title>
-<style>body {{ font: 1.1em/1.5 sans-serif; max-width: 40em; margin: 3em auto; padding: 0 1em }}</style>
-<h1>{assignment}: not graded</h1>
-<p><strong>{reason}</strong></p>
-<p>{advice}</p>
-</html>
-"""
-
-ADVICE = """No test was run, so there are 0 of {most:g} points for now. Before you hand in again: Kernel →
-Restart Kernel and Run All Cells; File → Save; the file is <code>{assignment}.ipynb</code>."""
-
+AGAIN = (
+    "No test was run, so there are 0 of {most:g} points for now. Before you hand in again: Kernel "
+    "→ Restart Kernel and Run All Cells; File → Save; the file is {assignment}.ipynb."
+)
 LATE = "This is no score: it will be graded again. If a cell waits (sleep, input), take that out."
-
-NOTE = """<p style="margin: 0 1em"><em>Formulas stand here as TeX, so that this page needs no network; your
-notebook shows them set.</em></p>
-<style>th, td { padding: 0.1em 0.8em 0.1em 0; vertical-align: top }</style>"""
-
+HIDDEN = re.compile(
+    r"^[ \t]*### BEGIN HIDDEN TESTS.*?(^[ \t]*### END HIDDEN TESTS[^\n]*\n?|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
 COLUMNS = ("student", "assignment", "state", "score", "max_score", "waits_for_hand", "notes")
+
+
+@cache
+def _style() -> tuple[str, str]:
+    """The style of a page, and the policy under which it alone is allowed."""
+    style = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    parts = (
+        "default-src 'none'", f"style-src 'sha256-{digest}'", "img-src data:",
+        "base-uri 'none'", "form-action 'none'",
+    )  # fmt: skip  # one directive after the other
+    return style, "; ".join(parts)
+
+
+def _rendered(assignment: str, title: str, **content: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("kfqn_ref.course"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip  # options
+    style, policy = _style()
+    template = environment.get_template("page.html")
+    fields = {"problem": "", "advice": "", "help": ADVICE, "cells": [], "overview": None} | content
+    return template.render(assignment=assignment, title=title, style=style, policy=policy, **fields)
 
 
 def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
@@ -49,51 +71,61 @@ def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
         )
     page = classroom.root / "feedback" / student / assignment / f"{assignment}.html"
     if record.state != "graded":
-        reason = html.escape(record.notes[0] if record.notes else record.state)
-        name = html.escape(assignment)
-        advice = LATE if record.state == OUT_OF_TIME else ADVICE
-        advice = advice.format(assignment=name, most=record.max_score)
-        write_whole(page, PAGE.format(assignment=name, reason=reason, advice=advice))
+        problem = record.notes[0] if record.notes else record.state
+        advice = LATE if record.state == OUT_OF_TIME else AGAIN
+        advice = advice.format(assignment=assignment, most=record.max_score)
+        write_whole(page, _rendered(assignment, "not graded", problem=problem, advice=advice))
         return page
-    with classroom.workspace() as work:
-        _with_first_cell(classroom, assignment, record, work / "graded")
-        coursedir = classroom.coursedir(
-            assignment, student, autograded=work / "graded", feedback=work
-        )
-        converter = GenerateFeedback(coursedir=coursedir, config=coursedir.config)
-        converter.force, converter.preprocessors = (
-            True,
-            [ClearHiddenTests, *converter.preprocessors],
-        )
-        run(converter)
-        made = work / student / assignment / page.name
-        write_whole(made, offline(made.read_text(encoding="utf-8")))
-        put_in_place(work / student / assignment, page.parent)
+    name = Path(student) / assignment / f"{assignment}.ipynb"
+    notebook = nbformat.read(classroom.root / "autograded" / name, as_version=4)
+    points = points_of(classroom, assignment, student)
+    over = overview(notebook, record, points)
+    comments = _comments(classroom, assignment, student)
+    parts = {row["name"]: (number, row) for number, row in enumerate(over.rows, 1)}
+    cells = [_cell(n, cell, parts, comments) for n, cell in enumerate(notebook.cells, 1)]
+    write_whole(page, _rendered(assignment, "your result", overview=over, cells=cells))
     return page
 
 
-def _with_first_cell(classroom: Classroom, assignment: str, record: Record, folder: Path) -> None:
-    """A copy of the graded notebook with the result on top: points by hand come after grading."""
-    name = Path(record.student) / assignment / f"{assignment}.ipynb"
-    notebook = nbformat.read(classroom.root / "autograded" / name, as_version=4)
-    points = points_of(classroom, assignment, record.student)
-    notebook.cells.insert(0, first_cell(notebook, record, points))
-    write_whole(folder / name, nbformat.writes(notebook))
+def _comments(classroom: Classroom, assignment: str, student: str) -> dict[str, str]:
+    """What a person wrote to the parts."""
+    with classroom.gradebook() as gradebook:
+        try:
+            found = gradebook.find_submission_notebook(assignment, assignment, student).comments
+        except MissingEntry:
+            return {}
+        return {comment.name: comment.comment or "" for comment in found}
 
 
-def offline(text: str) -> str:
-    """The page without the scripts that nbconvert loads from the network; its formulas stay as TeX.
+def _cell(
+    number: int, cell: Any, parts: dict[str, tuple[int, dict[str, str]]], comments: dict[str, str]
+) -> dict[str, Any]:
+    """What the page shows of a cell: hidden tests are taken out."""
+    name = grade_id(cell)
+    part, row = parts.get(name, (0, {}))
+    shown = {
+        "number": number,
+        "kind": "code" if cell.cell_type == "code" else "text",
+        "outputs": [],
+    }
+    shown |= {"part": part, "name": name if part else "", "comment": comments.get(name, "")}
+    shown["points"] = f"{row['score']} of {row['most']} points" if row else ""
+    if cell.cell_type == "code":
+        shown["source"] = HIDDEN.sub("", cell.source).rstrip()
+        shown["outputs"] = [_output(output) for output in cell.outputs]
+    else:
+        shown["html"] = clean.markdown(cell.source)
+    return shown
 
-    Raises:
-        CourseError: a part of the page would still be loaded from elsewhere.
-    """
-    before, _, rest = text.partition("<!-- Loading mathjax macro -->")
-    text = before + rest.partition("<!-- End of mathjax configuration -->")[2] if rest else before
-    if re.search(r"<script[^>]*\bsrc\s*=", text):
-        raise CourseError(
-            "a page of feedback must load no script, and nbconvert wrote one that does"
-        )
-    return re.sub(r"<body[^>]*>", lambda body: body[0] + NOTE, text, count=1)
+
+def _output(output: Any) -> dict[str, Any]:
+    """Text, or a picture in base64."""
+    if output.output_type == "error":
+        return {"picture": "", "text": clean.text("\n".join(output.traceback)), "failed": True}
+    data = output.get("data", {})
+    text = output.get("text", data.get("text/plain", ""))
+    return {"picture": clean.picture(data.get("image/png", "")), "text": clean.text(text),
+            "failed": False}  # fmt: skip  # one output
 
 
 def export(classroom: Classroom, path: Path, assignments: list[str]) -> int:
@@ -124,6 +156,6 @@ def _row(assignment: str, record: Record, score: Any, most: Any, waits: Any) -> 
            # the columns in their order
            "notes": "; ".join(record.notes).replace("\n", " ")}  # fmt: skip
     return {
-        key: "'" + text if text.startswith(("=", "+", "-", "@")) else text
+        key: "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
         for key, text in row.items()
     }

@@ -1,10 +1,10 @@
-"""Grade a class: restore the tests, run in the box, run the tests again outside it, keep the
+"""Grade a class: restore the tests, run in the box, hold the functions to the tests, keep the
 points.
 
-Per submission: (1) nbgrader, outside the box and without running anything, puts the master's test
-cells back; (2) the notebook runs in the box; (3) a fresh process runs the master's tests against
-the functions in another box; (4) nbgrader takes the points of every test cell that passed both
-times. A submission that cannot be graded is reported, and the rest goes on.
+Per submission: (1) nbgrader, without running anything, puts the master's test cells back; (2) in a
+fresh process, the student's cells run in the box, and the master's tests run outside it against the
+functions in the box; (3) what the box showed is made inert; (4) nbgrader takes the points. A
+submission that cannot be graded is reported, and the rest goes on.
 """
 
 import json
@@ -21,22 +21,25 @@ import nbformat
 from nbconvert.exporters.exporter import ResourcesDict
 from nbgrader.preprocessors import SaveAutoGrades
 
-from kfqn_ref.course import summary
+from kfqn_ref.course import clean, summary
 from kfqn_ref.course.classroom import Classroom, Record, put_in_place
-from kfqn_ref.course.clock import PATIENCE, OutOfTime
+from kfqn_ref.course.clock import PATIENCE
 from kfqn_ref.course.prepare import OUT_OF_TIME, prepare
 from kfqn_ref.course.reading import NotGraded
-from kfqn_ref.course.regrade import arguments, is_test, with_cause
-from kfqn_ref.course.sandbox import Box, Limits, require_box, require_package
+from kfqn_ref.course.regrade import Graded, arguments, grade_id, is_test
+from kfqn_ref.course.sandbox import Limits, require_box, require_package
+
+NOT_RUN = clean.error("NotRun", "this cell did not run", "This cell did not run.")
+NO_RESULT = {"passed": False, "text": "✗ This test did not run."}
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What both runs gave: cells with outputs, test results by id, what ended the box, seconds."""
+    """What a run gave: cells with outputs, test results by id, notes, seconds."""
 
     cells: list[Any]
-    again: dict[str, dict[str, Any]]
-    ended: str
+    results: dict[str, dict[str, Any]]
+    notes: list[str]
     seconds: float
 
 
@@ -115,29 +118,21 @@ def _run(master: Path, prepared: Path, limits: Limits) -> Ran:
     """Steps 2 and 3, in a thread: no gradebook here."""
     begun = time.monotonic()
     path = prepared / f"{prepared.name}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    own_time = 0.8 * limits.seconds  # so that the runner in the box can still say what it has
-    with Box(
-        "kfqn_ref.course.execute", str(limits.cell_seconds), str(own_time), limits=limits
-    ) as box:
-        out = box.communicate(nbformat.writes(notebook).encode())
-        box.process.wait()
-        ended = box.ended  # before the box is closed
-    cells = _with_outputs(notebook.cells, out, ended or "its own doing")
-    if late := box.late or _late(cells):
-        raise NotGraded(OUT_OF_TIME, late)
-    return Ran(cells, _run_again(master, path, limits), ended, time.monotonic() - begun)
+    found = _in_fresh_process(master, path, limits)
+    if found.late:
+        raise NotGraded(OUT_OF_TIME, found.late)
+    cells = nbformat.read(path, as_version=4).cells
+    for index, cell in enumerate(cells):
+        if cell.cell_type == "code":
+            raw = found.outputs.get(index)
+            cell.outputs = [NOT_RUN] if raw is None else clean.outputs(raw)
+            cell.execution_count = index
+    notes = [clean.line(note) for note in found.notes]
+    return Ran(cells, found.results, notes, time.monotonic() - begun)
 
 
-def _late(cells: list[Any]) -> str:
-    """Why the runner in the box gave up a cell for want of time, or nothing."""
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    late = [output for output in outputs if output.get("ename") == OutOfTime.__name__]
-    return str(late[0].evalue) if late else ""
-
-
-def _run_again(master: Path, path: Path, limits: Limits) -> dict[str, dict[str, Any]]:
-    """Step 3: results of the master's tests by id, from a fresh process."""
+def _in_fresh_process(master: Path, path: Path, limits: Limits) -> Graded:
+    """Step 2: the submission run, and the master's tests, by a fresh process."""
     patience = PATIENCE * limits.seconds + 60  # its box ends before
     command = arguments(master, path, limits)
     try:
@@ -146,90 +141,35 @@ def _run_again(master: Path, path: Path, limits: Limits) -> dict[str, dict[str, 
                 command, capture_output=True, text=True, timeout=patience, cwd=folder
             )
     except subprocess.TimeoutExpired as error:
-        reason = f"the grader ran out of time: the tests took more than {patience:g} s in a fresh process"
+        reason = f"the grader ran out of time: the tests took more than {patience:g} s"
         raise NotGraded(OUT_OF_TIME, reason) from error
     try:
-        again = json.loads(fresh.stdout)
-    except ValueError as error:
-        raise NotGraded(
-            "not graded", f"the tests could not be run again: {fresh.stderr[-500:]}"
-        ) from error
-    if isinstance(again, str):
-        raise NotGraded(OUT_OF_TIME, again)
-    return again
-
-
-def _with_outputs(cells: list[Any], out: bytes, ended: str) -> list[Any]:
-    """The cells as they were sent, with the outputs that came back: nothing else out of the box is
-    used.
-    """
-    try:
-        executed = nbformat.reads(out.decode("utf-8"), as_version=4).cells
-    except Exception:
-        executed = []
-    lost = error_output("BoxEnded", f"The notebook was ended by {ended}.")
-    for index, cell in enumerate(cells):
-        if cell.cell_type == "code":
-            cell.outputs = (
-                executed[index].get("outputs", []) if len(executed) == len(cells) else [lost]
-            )
-            cell.execution_count = index if len(executed) == len(cells) else None
-    return cells
-
-
-def first_error(cell: Any) -> str:
-    """The first error among the outputs of a cell, in one line, or nothing."""
-    errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
-    return f"{errors[0].ename}: {errors[0].evalue}" if errors else ""
-
-
-def without_source(output: Any, before: list[tuple[str, str]]) -> Any:
-    """An error of a test cell as its own text: a Python traceback would show the hidden tests
-    around it.
-
-    Args:
-        before: cells above it with their errors: one may be why a function is missing.
-    """
-    if output.output_type == "error":
-        text = "\n".join(output.traceback)
-        own = text if text.startswith("✗") else f"{output.ename}: {output.evalue}"
-        output.traceback = [with_cause(own, before)]
-    return output
-
-
-def error_output(name: str, *lines: str) -> Any:
-    """An error that nbgrader counts and a reader sees."""
-    return nbformat.v4.new_output(
-        "error", ename=name, evalue=lines[-1][:200], traceback=list(lines)
-    )
+        found = Graded(**json.loads(fresh.stdout))
+    except (ValueError, TypeError) as error:
+        reason = f"the tests could not be run: {clean.line(fresh.stderr[-500:], 500)}"
+        raise NotGraded("not graded", reason) from error
+    found.outputs = {int(index): raw for index, raw in found.outputs.items()}
+    return found
 
 
 def _settle(
     classroom: Classroom, assignment: str, student: str, prepared: Path, ran: Ran
 ) -> Record:
-    """Step 4: what passed both times counts; the graded notebook and the gradebook get it."""
+    """Step 4: the graded notebook and the gradebook get the points."""
     path = prepared / f"{assignment}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = ran.cells
-    before: list[tuple[str, str]] = []  # cells with their errors
-    for cell in notebook.cells:
-        before.append((cell.source, first_error(cell)))
-        if is_test(cell):
-            cell.outputs = [without_source(output, before) for output in cell.outputs]
-        again = ran.again.get(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
-        if is_test(cell) and again is not None and not again["passed"]:
-            cell.outputs = [
-                output for output in cell.outputs if output.output_type != "execute_result"
-            ]
-            text = str(again["text"])
-            if not any(text in "\n".join(output.get("traceback", [])) for output in cell.outputs):
-                head = "Checked again in a fresh process, with other examples:"
-                cell.outputs.append(error_output(summary.AGAIN, head, "", text))
+    for cell in filter(is_test, notebook.cells):
+        result = ran.results.get(grade_id(cell), NO_RESULT)
+        words = clean.text(result["text"])
+        told = clean.error("TestFailed", clean.line(words, 200), words)
+        cell.outputs = [clean.stream("✓ passed\n") if result["passed"] else told]
     about: Any = {"notebook": assignment, "assignment": assignment, "student": student}
     about["db_url"] = classroom.coursedir(assignment).db_url
     notebook, _ = SaveAutoGrades().preprocess(notebook, ResourcesDict(nbgrader=about))
     record = summary.record(classroom, assignment, student, notebook, ran)
-    path.write_text(nbformat.writes(notebook), encoding="utf-8")
+    master = nbformat.read(classroom.master(assignment), as_version=4)
+    path.write_text(nbformat.writes(clean.notebook(notebook, master)), encoding="utf-8")
     put_in_place(prepared, classroom.root / "autograded" / student / assignment)
     return record
 
@@ -247,4 +187,4 @@ def _not_graded(
                 score.auto_score, score.needs_manual_grade = 0, False
         gradebook.db.commit()
     most = sum(cell.metadata.nbgrader.points for cell in master.cells if is_test(cell))
-    return Record(student, state, 0.0, most, notes=(f"{problem}" or type(problem).__name__,))
+    return Record(student, state, 0.0, most, notes=(clean.line(problem) or type(problem).__name__,))

@@ -12,7 +12,7 @@ from nbconvert.exporters.exporter import ResourcesDict
 from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions
 
 from kfqn_ref.course.reading import NotGraded
-from kfqn_ref.course.regrade import is_solution, is_test
+from kfqn_ref.course.regrade import grade_id, is_solution, is_test
 from kfqn_ref.course.source import additions, defined, same
 
 LOST = (
@@ -20,11 +20,6 @@ LOST = (
     "into the cells of the hand-out, save it in Jupyter, and hand that in"
 )
 FOUND = "the notebook has lost marks (of {}): the cells were found by their text and functions"
-
-
-def grade_id(cell: Any) -> str:
-    """The name that nbgrader gave a cell, or nothing."""
-    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
 
 
 class Marks:

@@ -11,10 +11,11 @@ import nbformat
 from nbgrader.converters import Autograde
 from nbgrader.utils import parse_utc
 
+from kfqn_ref.course import clean
 from kfqn_ref.course.classroom import Classroom, run
 from kfqn_ref.course.handed_in import find
 from kfqn_ref.course.marks import Marks
-from kfqn_ref.course.reading import NotGraded, read
+from kfqn_ref.course.reading import read
 
 OUT_OF_TIME = "out of time"  # the state of a submission that the machine was too slow for
 
@@ -25,19 +26,15 @@ def prepare(classroom: Classroom, assignment: str, student: str, master: Any, wo
 
     What student and teacher should know of the file stands in ``metadata.kfqn.notes``.
     """
-    if set(student) & set("[]*?+"):  # nbgrader takes them for patterns
-        raise NotGraded(
-            "wrong name",
-            "the name of the student's folder must not have any of [ ] * ? +: rename it",
-        )
-    clean = work / "submitted" / student / assignment
-    clean.mkdir(parents=True)
+    clean.require_name(student)
+    place = work / "submitted" / student / assignment
+    place.mkdir(parents=True)
     path, notes = find(classroom.root / "submitted", student, assignment)
-    notes += _copy_date(path.parent / "timestamp.txt", clean)
+    notes += _copy_date(path.parent / "timestamp.txt", place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nbformat's are about what is put right here
         notebook = completed(path.read_bytes(), master, notes)
-        (clean / f"{assignment}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
+        (place / f"{assignment}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
         _put_tests_back(classroom, assignment, student, work)
     return work / "autograded" / student / assignment
 

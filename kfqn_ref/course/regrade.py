@@ -1,31 +1,37 @@
-"""Outside the box, in a fresh process: run the master's test cells against a student's functions.
+"""Outside the box, in a fresh process: have a submission run inside it, and hold its functions to
+the master's tests.
 
-The master notebook is trusted, the submission is not. Each function that the master's solution
-cells define is replaced by a stand-in that asks the worker in the box; then the master's own test
-cells run here, hidden tests and all.
+The master notebook is trusted, the submission is not. The student's cells run once, in the order of
+the notebook, as in Jupyter; where a test stands, the box keeps the state. After the last cell the
+master's test cells run here, hidden tests and all, each against the functions that stood above it.
+No test enters the box, and nothing that a test asks can be shown by a cell.
 """
 
 import contextlib
 import io
 import json
 import re
+import resource
 import sys
 import traceback
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from kfqn_ref.course.allowed import Allowed
 from kfqn_ref.course.clock import OutOfTime
-from kfqn_ref.course.lesson import LawBroken
-from kfqn_ref.course.remote import Submission, SubmissionError
+from kfqn_ref.course.lesson import LawBroken, laws
+from kfqn_ref.course.remote import Submission, SubmissionError, Woken
 from kfqn_ref.course.sandbox import Limits
 from kfqn_ref.course.source import defined
 
 # How a test says that a function is missing: by the laws, or by Python.
 MISSING = re.compile(r"✗ (?P<early>\w+) is not defined yet|name '(?P<late>\w+)' is not defined")
+MEMORY = 8 * 2**30  # bytes that this process may address: it computes what the box asks for
+ENDED = "✗ This test could not run: {}"
 
 
 def is_test(cell: Any) -> bool:
@@ -39,70 +45,141 @@ def is_solution(cell: Any) -> bool:
     return cell.cell_type == "code" and bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
 
-def regrade(master: Any, submitted: Any, limits: Limits) -> dict[str, dict[str, Any]]:
-    """Return {"passed": bool, "text": str} for every test cell of the master notebook, by its id.
+@dataclass
+class Graded:
+    """What a submission's run gave.
 
-    The student's cells run in the order of the notebook, and each test where it stands: what
-    counts is the last definition that runs before it.
-
-    Raises:
-        OutOfTime: the wall clock ran out.
+    Args:
+        outputs: raw outputs of the cells by their index.   results: {"passed", "text"} by test.
+        notes: what the instructor should know.   late: why there was not enough time, or nothing.
     """
-    wanted = set().union(*(defined(cell.source) for cell in master.cells if is_solution(cell)))
-    refuse = sorted(wanted | set(master.metadata.get("kfqn", {}).get("refuse", [])))
-    results: dict[str, dict[str, Any]] = {}
-    try:
-        with Submission([], refuse=refuse, limits=limits) as submission:
-            tests, ran = Tests(master), []
-            for cell in submitted.cells:
-                if is_test(cell):
-                    results |= tests.run(cell.metadata.nbgrader.grade_id, wanted, submission, ran)
-                elif cell.cell_type == "code":
-                    ran.append((cell.source, submission.run(cell.source, refuse)))
-            if submission.late:
-                raise OutOfTime(submission.late)
-    except SubmissionError as error:
-        lost = {"passed": False, "text": f"✗ The functions could not be loaded: {error}"}
-        marks = [cell.metadata.nbgrader.grade_id for cell in master.cells if is_test(cell)]
-        results = dict.fromkeys(marks, lost) | results
-    return results
+
+    outputs: dict[int, list[Any]] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    late: str = ""
+
+
+def regrade(master: Any, submitted: Any, limits: Limits) -> Graded:
+    """Run a submission, then hold it to the tests of the master notebook."""
+    return _Run(master, submitted, limits).graded()
+
+
+class _Run:
+    """One submission: its cells first, then the tests from the last to the first."""
+
+    def __init__(self, master: Any, submitted: Any, limits: Limits):
+        self._limits, self._cells, self._tests = limits, submitted.cells, Tests(master)
+        self._allowed, self._all = Allowed(master), [c for c in master.cells if is_test(c)]
+        self._ran: list[tuple[str, str]] = []  # cells with their errors
+        self._kept: list[tuple[str, int]] = []  # tests with the number of cells above
+        self._found, self._ended = Graded(), ""
+
+    def graded(self) -> Graded:
+        """Do it; whatever ends the box is the reason of the tests that are left."""
+        lost = ""
+        try:
+            with Submission(self._allowed, limits=self._limits) as submission:
+                submission.laws = self._tests.asked(submission)
+                try:
+                    self._run_cells(submission)
+                    self._run_tests(submission)
+                except SubmissionError as error:
+                    lost = str(error)
+                self._found.late = submission.late
+                self._found.notes += [f"borrowed: {text}" for text in sorted(submission.borrowed)]
+        except OutOfTime as late:
+            self._found.late = str(late)
+        except SubmissionError as error:
+            lost = str(error)
+        for cell in self._all:
+            reason = lost or self._ended or "it is not in the notebook"
+            failed = {"passed": False, "text": ENDED.format(reason)}
+            self._found.results.setdefault(grade_id(cell), failed)
+        return self._found
+
+    def _run_cells(self, submission: Submission) -> None:
+        for index, cell in enumerate(self._cells):
+            if cell.cell_type != "code":
+                continue
+            if is_test(cell):
+                submission.keep()
+                self._kept.append((grade_id(cell), len(self._ran)))
+                continue
+            try:
+                problem, outputs = submission.run(cell.source)
+            except Woken:
+                self._ended = "an earlier cell ended it"
+                self._found.outputs[index] = [_ended_here()]
+                return
+            self._ran.append((cell.source, problem))
+            self._found.outputs[index] = outputs
+            if sum(problem.startswith("TimeLimit") for _, problem in self._ran) == 2:
+                seconds = self._limits.cell_seconds
+                self._ended = f"two cells above it took more than {seconds:g} s each"
+                return
+
+    def _run_tests(self, submission: Submission) -> None:
+        for depth, (name, above) in reversed(list(enumerate(self._kept))):
+            submission.back(depth)
+            self._found.results |= self._tests.run(name, submission, self._ran[:above])
+
+
+def _ended_here() -> dict[str, Any]:
+    text = "this cell ended the Python process, perhaps by its use of memory or of time"
+    return {"kind": "error", "ename": "KernelDied", "evalue": text, "traceback": text}
 
 
 class Tests:
-    """The master's cells that are not a student's, run in their order in one namespace."""
+    """The master's test cells, each with the cells above it that are not a student's."""
 
     def __init__(self, master: Any):
-        self._left = [c for c in master.cells if c.cell_type == "code" and not is_solution(c)]
-        self._namespace: dict[str, Any] = {"__name__": "regrade", "display": lambda *args: None}
+        self._own = [c for c in master.cells if c.cell_type == "code" and not is_solution(c)]
+        solutions = [cell.source for cell in master.cells if is_solution(cell)]
+        self.wanted: set[str] = set().union(*map(defined, solutions))
 
     def run(
-        self, grade_id: str, wanted: set[str], submission: Submission, ran: list[tuple[str, str]]
+        self, name: str, submission: Submission, ran: list[tuple[str, str]]
     ) -> dict[str, dict[str, Any]]:
         """Run one test cell, and before it the cells that are no tests and stand above it.
 
         Args:
-            wanted: names of the functions that a student writes.
-            ran: cells of the student with their errors so far.
+            ran: cells of the student with their errors up to the test.
         """
-        test = next((cell for cell in self._left if _grade_id(cell) == grade_id), None)
-        if test is None:
-            return {}
-        known = wanted & submission.names
-        self._namespace |= {name: submission.function(name) for name in known}
-        for cell in self._left[: self._left.index(test)]:
+        namespace = self._namespace(submission)
+        for cell in self._own:
+            if grade_id(cell) == name:
+                text = with_cause(_run(_code(cell), namespace), ran)
+                return {name: {"passed": not text, "text": text}}
             if not is_test(cell):
-                self._left.remove(cell)
-                self._run(cell)
-        self._left.remove(test)
-        text = with_cause(self._run(test), ran)
-        return {grade_id: {"passed": not text, "text": text}}
+                _run(_code(cell), namespace)
+        return {}
 
-    def _run(self, cell: Any) -> str:
-        return _run(compile(cell.source, _grade_id(cell) or "cell", "exec"), self._namespace)
+    def _namespace(self, submission: Submission) -> dict[str, Any]:
+        known = {name: submission.function(name) for name in self.wanted & set(submission.names)}
+        return {"__name__": "regrade", "display": lambda *args: None} | known
+
+    def asked(self, submission: Submission) -> Callable[..., bool]:
+        """The laws for a cell of the student's own: whether they hold, and nothing else."""
+
+        def hold(names: tuple[str, ...], examples: int, seed: int | None) -> bool:
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    laws(self._namespace(submission), *names[:10], examples=min(examples, 40))
+            except LawBroken:
+                return False
+            return True
+
+        return hold
 
 
-def _grade_id(cell: Any) -> str:
+def grade_id(cell: Any) -> str:
+    """The name that nbgrader gave a cell, or nothing."""
     return cell.metadata.get("nbgrader", {}).get("grade_id", "")
+
+
+def _code(cell: Any) -> Any:
+    return compile(cell.source, grade_id(cell) or "cell", "exec")
 
 
 def with_cause(text: str, ran: Iterable[tuple[str, str]]) -> str:
@@ -135,15 +212,13 @@ def _run(code: Any, namespace: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Arguments: master notebook, submitted notebook, limits as JSON. The results go to stdout as
-    JSON, or a string: why there was not enough time for them.
+    """Arguments: master notebook, submitted notebook, limits as JSON. What came of it goes to
+    stdout as JSON.
     """
     master, submitted = (nbformat.read(Path(path), as_version=4) for path in sys.argv[1:3])
-    try:
-        results: Any = regrade(master, submitted, Limits(**json.loads(sys.argv[3])))
-    except OutOfTime as late:
-        results = str(late)
-    print(json.dumps(results))
+    limits = Limits(**json.loads(sys.argv[3]))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    print(json.dumps(asdict(regrade(master, submitted, limits))))
 
 
 def arguments(master: Path, submitted: Path, limits: Limits) -> list[str]:

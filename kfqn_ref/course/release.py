@@ -27,7 +27,8 @@ def available(sources: Path = HERE) -> dict[str, Path]:
     found = {path.stem: path for path in sorted(sources.glob("*.py"))}
     if not found:
         raise CourseError(
-            f"no assignments (*.py) in {sources}: clone the repository, or name their folder with --sources"
+            f"no assignments (*.py) in {sources}: clone the repository, or name their folder with "
+            "--sources"
         )
     return found
 

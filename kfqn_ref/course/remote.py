@@ -1,25 +1,22 @@
-"""Outside the box: a student's functions as stand-ins, each call of which asks the worker in the
-box.
-"""
+"""Outside the box: a student's cells run inside it, and functions as stand-ins that ask there."""
 
-import base64
 import builtins
 import json
 import os
-import pickle
 import select
 import struct
-from collections import namedtuple
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from kfqn_ref.course.allowed import Allowed
+from kfqn_ref.course.box import wire
 from kfqn_ref.course.clock import OutOfTime, Stopwatch
 from kfqn_ref.course.sandbox import Box, Limits
-from kfqn_ref.course.worker import send
 
-LARGEST = 64 * 2**20  # bytes of an answer
+GRACE = 8.0  # seconds of the processor after which what does not stop by itself is ended
 
 
 class SubmissionError(Exception):
@@ -28,37 +25,8 @@ class SubmissionError(Exception):
     """
 
 
-def decode(value: Any) -> Any:
-    """Turn an answer into numbers, arrays, strings, tuples, lists, dicts; nothing of it is
-    executed.
-    """
-    if not isinstance(value, dict):
-        return value
-    match value:
-        case {"number": text}:
-            return float.fromhex(text)
-        case {"array": data, "dtype": dtype, "shape": shape}:
-            kind = np.dtype(str(dtype))
-            if kind.kind not in "fiubc":
-                raise SubmissionError(f"an array of numbers is wanted, got dtype {kind}")
-            return (
-                np.frombuffer(base64.b64decode(data), dtype=kind)
-                .reshape([int(n) for n in shape])
-                .copy()
-            )
-        case {"dict": items}:
-            return {decode(key): decode(item) for key, item in items}
-        case {"fields": fields, "values": values}:
-            return namedtuple("Result", [str(name) for name in fields], rename=True)(
-                *map(decode, values)
-            )  # the fields are known at run time only
-        case {"tuple": values}:
-            return tuple(map(decode, values))
-        case {"list": values}:
-            return list(map(decode, values))
-    raise SubmissionError(
-        f"numbers and arrays are wanted, got a {value.get('other', 'strange answer')}"
-    )
+class Woken(SubmissionError):
+    """The process ended; the one that kept the state at the latest test has taken over."""
 
 
 def exception(name: str, message: str, where: str) -> Exception:
@@ -67,6 +35,10 @@ def exception(name: str, message: str, where: str) -> Exception:
     """
     known = np.linalg.LinAlgError if name == "LinAlgError" else getattr(builtins, name, None)
     text = f"{message} [{where}]" if where else message
+    if name == "Borrowed":
+        return AssertionError(message)
+    if name == "TimeLimit":
+        return SubmissionError(message)
     if isinstance(known, type) and issubclass(known, Exception):
         try:
             return known(text)
@@ -80,34 +52,22 @@ class Submission:
     functions.
     """
 
-    def __init__(self, cells: list[str], *, refuse: list[str], limits: Limits):
-        self._limits = limits
-        self._box = Box("kfqn_ref.course.worker", limits=limits)
-        self._gone, self.late = (
-            "",
-            "",
-        )  # why there are no more answers; whether only for want of time
-        self.names: set[str] = set()
-        self.problems = [self.run(cell, refuse) for cell in cells]  # "" where there is none
-
-    def run(self, cell: str, refuse: list[str] | None = None) -> str:
-        """Run one more cell; return its error in one line, or nothing.
-
-        Args:
-            refuse: names of functions of the package that refuse to work from now on.
-
-        Raises:
-            SubmissionError, OutOfTime: there is no worker any more.
-        """
+    def __init__(self, allowed: Allowed, *, limits: Limits):
+        self._allowed, self._limits = allowed, limits
+        self.laws: Callable[..., bool] = lambda *question: False
+        self.names: dict[str, int] = {}  # callables of the notebook, with a number each
+        self.borrowed: set[str] = set()  # why answers are not the student's own
+        self.depth = 0  # states that are kept
+        self._gone, self.late = "", ""  # why there are no answers; whether for want of time
+        self._slow: set[int | None] = set()  # functions that were stopped, by their numbers
+        self._lent: list[Callable[..., Any]] = []
+        self._helped = 0.0  # seconds that the grader worked for the box
+        self._box = Box("kfqn_ref.worker", limits=limits)
         try:
-            reply = self._ask(("cell", cell, refuse or []), self._limits.seconds / 2)
+            self._exchange(allowed.message(limits.cell_seconds))
         except SubmissionError:
             self._box.__exit__()
-            if self.late:
-                raise OutOfTime(self.late) from None
             raise
-        self.names = {str(name) for name in reply.get("names", [])}
-        return str(reply.get("problem", ""))
 
     def __enter__(self) -> "Submission":
         return self
@@ -115,49 +75,161 @@ class Submission:
     def __exit__(self, *exception: object) -> None:
         self._box.__exit__()
 
+    @property
+    def ended(self) -> str:
+        """What ended the box, or nothing."""
+        return self._box.ended
+
+    def run(self, cell: str) -> tuple[str, list[Any]]:
+        """Run one more cell; return its error in one line, or nothing, and its raw outputs.
+
+        Raises:
+            SubmissionError: there is no worker any more.
+        """
+        reply = self._exchange({"run": cell})
+        self._know(reply)
+        outputs = reply.get("outputs", [])
+        return str(reply.get("problem", "")), outputs if isinstance(outputs, list) else []
+
+    def keep(self) -> None:
+        """Keep the state of here; :meth:`back` returns to it."""
+        self._exchange({"keep": True})
+
+    def back(self, depth: int) -> None:
+        """Return to the state that was kept as the one of this number, from 0.
+
+        Raises:
+            SubmissionError: that process has gone.
+        """
+        while self.depth > depth:
+            try:
+                self._exchange({"leave": True})
+            except Woken:
+                pass
+
     def function(self, name: str) -> Callable[..., Any]:
         """A stand-in: numbers go in, numbers or the student's error come out."""
 
         def stand_in(*args: Any, **kwargs: Any) -> Any:
-            reply = self._ask(("call", name, args, kwargs), self._limits.cell_seconds)
+            reply = self._call(name, args, kwargs)
             if "error" in reply:
                 raise exception(str(reply["error"]), str(reply["message"]), str(reply["where"]))
-            return decode(reply.get("result"))
+            return self._read(reply.get("result"))
 
         stand_in.__name__ = name
         return stand_in
 
-    def _ask(self, message: Any, seconds: float) -> dict[str, Any]:
+    def _call(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
+        if self.names.get(name) in self._slow:
+            limit = (
+                f"a call took more than {self._limits.cell_seconds:g} s: a loop that never ends?"
+            )
+            raise SubmissionError(limit)
+        lent = len(self._lent)
+        given = {"args": wire.encode(args, self._lend), "kwargs": wire.encode(kwargs, self._lend)}
+        reply = self._exchange({"call": name} | given)
+        del self._lent[lent:]
+        if reply.get("error") == "TimeLimit":
+            self._slow.add(self.names.get(name))
+        if reply.get("error") == "Borrowed":
+            self.borrowed.add(str(reply.get("message", ""))[:300])
+        return reply
+
+    def _too_long(self) -> str:
+        return f"a call took more than {self._limits.cell_seconds:g} s: a loop that never ends?"
+
+    def _lend(self, function: Callable[..., Any]) -> int:
+        self._lent.append(function)
+        return len(self._lent) - 1
+
+    def _read(self, value: Any) -> Any:
+        try:
+            return self._allowed.reader().read(value)
+        except wire.NotData as error:
+            raise SubmissionError(str(error)) from error
+        except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
+            raise SubmissionError(f"numbers and arrays are wanted, got {error}") from error
+
+    def _know(self, reply: dict[str, Any]) -> None:
+        names = reply.get("names", {})
+        self.names = {str(name): int(number) for name, number in dict(names).items()}
+
+    def _exchange(self, message: Any) -> dict[str, Any]:
+        """Send one message; answer what the box asks until its reply comes."""
         if self._gone:
             raise SubmissionError(self._gone)
         try:
-            assert self._box.process.stdin is not None, "it is a pipe"
-            # a buffered binary pipe
-            send(self._box.process.stdin, pickle.dumps(message))  # type: ignore[arg-type]
-            size = struct.unpack(">I", self._read(4, seconds))[0]
-            if size > LARGEST:
-                raise EOFError(f"an answer of {size} bytes")
-            reply = json.loads(self._read(size, seconds))
-            return reply if isinstance(reply, dict) else {}
+            self._send(message)
+            while True:
+                reply = self._receive(self._limits.cell_seconds)
+                if "depth" in reply:
+                    return self._depth_is(int(reply["depth"]), reply)
+                if "ask" not in reply:
+                    return reply
+                if self._helped > self._limits.seconds:
+                    raise TimeoutError
+                self._send({"answer": self._answer(reply)})
         except TimeoutError:
-            self._gone = f"a call took more than {seconds:g} s: a loop that never ends?"
+            self._gone = self._too_long()
         except OutOfTime as late:
             self._gone = self.late = str(late)
-        except (BrokenPipeError, EOFError, ValueError):
+        except (BrokenPipeError, EOFError, ValueError, TypeError, RecursionError):
             reason = self._box.ended or "its own doing"
             self._gone = f"the student's Python process was ended by {reason}"
             self.late = self._box.late
         self._box.kill("closed")
         raise SubmissionError(self._gone)
 
-    def _read(self, count: int, seconds: float) -> bytes:
+    def _depth_is(self, depth: int, reply: dict[str, Any]) -> dict[str, Any]:
+        """A state was kept (deeper), or woke (not deeper)."""
+        deeper, self.depth = depth > self.depth, depth
+        if deeper:
+            return reply
+        self._know(reply)
+        raise Woken("the student's Python process was ended by its own doing")
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer one question of the box; an error goes back as its class and text."""
+        begun = time.process_time()
+        try:
+            kind, asked = str(question["ask"]), self._allowed.reader().read(question["question"])
+            if kind == "lent":
+                result = self._lent[int(asked[0])](*asked[1:])
+            elif kind == "laws":
+                result = self.laws(*asked)
+            else:
+                result = self._allowed.answer(kind, asked)
+            return {"result": wire.encode(result)}
+        except Woken:
+            raise
+        except Exception as error:
+            return {"error": type(error).__name__, "message": str(error)[:2000]}
+        finally:
+            self._helped += time.process_time() - begun
+
+    def _send(self, message: Any) -> None:
+        assert self._box.process.stdin is not None, "it is a pipe"
+        wire.send(self._box.process.stdin, message)  # type: ignore[arg-type]  # a binary pipe
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        size = struct.unpack(">I", self._bytes(4, seconds))[0]
+        if size > wire.LARGEST:
+            raise EOFError(f"an answer of {size} bytes")
+        reply = json.loads(self._bytes(size, seconds))
+        return reply if isinstance(reply, dict) else {}
+
+    def _used(self) -> float:
+        """Processor time of the box, and of what the grader did for it."""
+        return self._box.processor_seconds() + self._helped
+
+    def _bytes(self, count: int, seconds: float) -> bytes:
         """Read so many bytes; most come at once, and only what is slow is timed."""
         assert self._box.process.stdout is not None, "it is a pipe"
         pipe, parts = self._box.process.stdout.fileno(), b""
         watch: Stopwatch | None = None
         while len(parts) < count:
             if not select.select([pipe], [], [], 0.3)[0]:
-                watch = watch or Stopwatch(seconds, self._box.processor_seconds)
+                watch = watch or Stopwatch(seconds, self._used, GRACE)
                 if watch.over():
                     raise TimeoutError
                 if watch.late():

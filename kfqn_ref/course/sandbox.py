@@ -21,15 +21,16 @@ from pathlib import Path
 
 import psutil
 
-import kfqn_ref
+from kfqn_ref.course import contents
 from kfqn_ref.course.clock import Stopwatch
 
-PACKAGE = Path(kfqn_ref.__file__).resolve().parent
 MB = 2**20
+INSIDE = "/box"  # where the stub of the package lies
 
 MISSING = (
-    "bubblewrap is missing: grading runs foreign code and needs its box. Install it (Debian, Ubuntu: "
-    "apt-get install bubblewrap), or pass --unsafe to run submissions as yourself, with all that you may do."
+    "bubblewrap is missing: grading runs foreign code and needs its box. Install it (Debian, "
+    "Ubuntu: apt-get install bubblewrap), or pass --unsafe to run submissions as yourself, with "
+    "all that you may do."
 )
 
 
@@ -78,22 +79,22 @@ def require_box() -> None:
     )
     if trial.returncode != 0:
         raise NoBox(
-            f"bubblewrap cannot make a box here ({trial.stderr.strip() or trial.returncode}). In containers, "
-            "allow user namespaces or CAP_SYS_ADMIN; or pass --unsafe."
+            f"bubblewrap cannot make a box here ({trial.stderr.strip() or trial.returncode}). In "
+            "containers, allow user namespaces or CAP_SYS_ADMIN; or pass --unsafe."
         )
 
 
 def require_package() -> None:
-    """Raise ``NoBox`` where a box cannot see this package: all that ran in it would score
+    """Raise ``NoBox`` where Python does not start in a box: all that ran in it would score
     nothing.
     """
-    with Box("kfqn_ref.course.worker", limits=Limits()) as box:
+    with Box("kfqn_ref.worker", limits=Limits()) as box:
         box.communicate(b"")  # no questions: it answers nothing, and ends well
         code = box.process.wait()
     if code != 0:
         raise NoBox(
-            f"Python in the box must find kfqn_ref in {PACKAGE.parent}, and ended with code {code}: install "
-            "the package into this environment (pip install -e .), not by PYTHONPATH"
+            f"Python in the box must find IPython and NumPy, and ended with code {code}: install "
+            "the package with its libraries into this environment (pip install -e '.[course]')"
         )
 
 
@@ -112,49 +113,63 @@ def _box(limits: Limits) -> list[str]:
         box += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
     else:
         box += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
-    box += ["--ro-bind", "/usr", "/usr"]
+    box += [*_system(size), *_python(size), "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    if as_root:  # one user a box, as the limit counts the processes of a user
+        user = 60000 + (os.getpid() * 7 + next(_slots)) % 5000
+        box += f"setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs".split()
+        box += ["--inh-caps=-all", "--bounding-set=-all"]
+    memory = limits.memory_mb * MB
+    cpu = int(limits.seconds) + 10  # a second net: the guard is to say why
+    box += f"prlimit --nproc={limits.processes} --as={memory} --fsize={size} --cpu={cpu}".split()
+    return [*box, "--core=0", "--nofile=256", "--"]
+
+
+def _system(size: str) -> list[str]:
+    """Mounts of the system: programs that can be read, an empty /tmp, a process tree of its own."""
+    box = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib64", "lib32"):
         path = Path("/", name)
         if path.is_symlink():
             box += ["--symlink", os.readlink(path), str(path)]
         elif path.exists():
             box += ["--ro-bind", str(path), str(path)]
-    for path in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/fonts"):
-        box += ["--ro-bind-try", path, path]
-    box += [
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--size",
-        size,
-        "--tmpfs",
-        "/dev/shm",
-        "--remount-ro",
-        "/dev",
-    ]
-    box += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
-    for path in (Path(sys.base_prefix), Path(sys.prefix), PACKAGE):
-        if not path.is_relative_to("/usr"):
-            for parent in [*path.parents][
-                -2::-1
-            ]:  # made here, as bubblewrap would make them for root alone
-                box += ["--perms", "0755", "--dir", str(parent)]
-            box += ["--ro-bind", str(path), str(path)]
-    box += ["--remount-ro", "/", "--chdir", "/tmp", "--"]
-    if as_root:  # one user a box, as the limit counts the processes of a user
-        user = 60000 + (os.getpid() * 7 + next(_slots)) % 5000
-        box += f"setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs".split()
-        box += ["--inh-caps=-all", "--bounding-set=-all"]
-    memory, cpu = (
-        limits.memory_mb * MB,
-        int(limits.seconds) + 10,
-    )  # a second net: the guard is to say why
-    box += f"prlimit --nproc={limits.processes} --as={memory} --fsize={size} --cpu={cpu}".split()
-    return [*box, "--core=0", "--nofile=256", "--"]
+    for place in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/fonts"):
+        box += ["--ro-bind-try", place, place]
+    box += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]
+    box += ["--remount-ro", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
+    return box
 
 
-def _environment(home: str = "/tmp") -> dict[str, str]:
+def _python(size: str) -> list[str]:
+    """Mounts of Python, of the libraries that an assignment may use, and of the stub."""
+    box: list[str] = []
+    base, own = Path(sys.base_prefix), Path(sys.prefix)
+    if not base.is_relative_to("/usr"):
+        box += [*_way_to(base), "--ro-bind", str(base), str(base)]
+    if own != base:
+        box += _way_to(own / "bin")
+        for name in ("bin", "pyvenv.cfg"):
+            box += ["--ro-bind-try", str(own / name), str(own / name)]
+    for place in contents.hidden():
+        box += [*_way_to(place), "--perms", "0755", "--size", size, "--tmpfs", str(place)]
+    for path in contents.files():
+        box += ["--ro-bind", str(path), str(path)]
+    for place in contents.hidden():
+        box += ["--remount-ro", str(place)]
+    return [*box, "--perms", "0755", "--dir", INSIDE, "--ro-bind", str(contents.STUB),
+            f"{INSIDE}/kfqn_ref"]  # fmt: skip  # a mount
+
+
+def _way_to(path: Path) -> list[str]:
+    """Make the folders above one, as bubblewrap would make them for root alone."""
+    made: list[str] = []
+    for parent in [*path.parents][-2::-1]:
+        if parent != Path("/usr") and not parent.is_relative_to("/usr"):
+            made += ["--perms", "0755", "--dir", str(parent)]
+    return made
+
+
+def _environment(home: str = "/tmp", stub: str = INSIDE) -> dict[str, str]:
     """A cleared environment: nothing of the teacher's own."""
     folders = (
         "HOME",
@@ -168,7 +183,9 @@ def _environment(home: str = "/tmp") -> dict[str, str]:
     fixed = {
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
         "LANG": "C.UTF-8",
-        "MPLBACKEND": "agg",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYTHONPATH": stub,
+        "JOBLIB_MULTIPROCESSING": "0",
     }
     fixed |= {
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -185,16 +202,20 @@ class Box:
 
     def __init__(self, module: str, *arguments: str, limits: Limits):
         self.limits, self.ended, self.late = limits, "", ""
-        self._home = tempfile.mkdtemp(prefix="kfqn-unsafe-") if limits.unsafe else "/tmp"
-        if not limits.unsafe:
+        self._home, stub, front = "/tmp", INSIDE, []
+        if limits.unsafe:
+            self._home = tempfile.mkdtemp(prefix="kfqn-unsafe-")
+            stub = f"{self._home}/box"
+            shutil.copytree(contents.STUB, f"{stub}/kfqn_ref")
+        else:
             require_box()
-        front = [] if limits.unsafe else _box(limits)
+            front = _box(limits)
         self.process = subprocess.Popen(
             [*front, sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(self._home),
+            env=_environment(self._home, stub),
             cwd=self._home,
             start_new_session=True,
         )
@@ -229,7 +250,7 @@ class Box:
         """Kill the box when it is out of time, or when its processes together are out of memory."""
         watch = Stopwatch(self.limits.seconds, self.processor_seconds)
         while self.process.poll() is None:
-            memory = _of_all(self.process.pid, lambda process: process.memory_info().rss)
+            memory = _of_all(self.process.pid, _own_memory)
             if watch.over():
                 self.kill(f"the time limit of {self.limits.seconds:g} s")
             elif watch.late():
@@ -264,6 +285,14 @@ class Box:
             pass  # it ended before it had read everything; what came out says the rest
         reader.join()
         return out[0]
+
+
+def _own_memory(process: psutil.Process) -> float:
+    """Bytes of a process, its share of what it has in common with others counted once."""
+    try:
+        return process.memory_full_info().pss
+    except psutil.AccessDenied:
+        return process.memory_info().rss
 
 
 def _of_all(pid: int, measure: Callable[[psutil.Process], float]) -> list[float]:

@@ -1,23 +1,22 @@
-"""What a graded notebook says at a glance: the record for the teacher, the first cell for the
+"""What a graded notebook says at a glance: the record for the teacher, the overview for the
 student.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-import nbformat
 from nbgrader.utils import determine_grade, is_grade
 
 from kfqn_ref.course.classroom import Classroom, Record
 from kfqn_ref.course.lesson import SAME
-from kfqn_ref.course.regrade import is_test
+from kfqn_ref.course.regrade import grade_id, is_test
 
 ADVICE = (
-    "Where several parts fail, the first failure often explains the others. Below, every failed test shows "
-    "the law, the smallest example that breaks it, and both sides of the equation on that example: compute "
-    "it by hand."
+    "Where several parts fail, the first failure often explains the others. Below, every failed "
+    "test shows the law, the smallest example that breaks it, and both sides of the equation on "
+    "that example: compute it by hand."
 )
-AGAIN = "CheckedAgain"  # the name of an error that only the second run has
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -32,23 +31,11 @@ def record(classroom: Classroom, assignment: str, student: str, notebook: Any, r
         grades = gradebook.find_submission(assignment, student).notebooks[0].grades
         by_hand = sum(float(grade.max_score) for grade in grades if grade.needs_manual_grade)
     notes = list(notebook.metadata.get("kfqn", {}).get("notes", []))
-    notes += [f"the box was ended by {ran.ended}"] if ran.ended else []
-    notes += [note for cell in tests if (note := _difference(cell, points, ran.again))]
+    notes += ran.notes
     score = sum(points.values())
     return Record(
         student, "graded", score, most, by_hand, round(ran.seconds, 2), points, tuple(notes)
     )
-
-
-def _difference(cell: Any, points: dict[str, float], again: dict[str, dict[str, Any]]) -> str:
-    """Where the two runs of a test differ, in words; nothing where they agree."""
-    name = cell.metadata.nbgrader.grade_id
-    errors = [output.ename for output in cell.outputs if output.output_type == "error"]
-    if again.get(name, {}).get("passed", False) and not points[name]:
-        return f"{name}: passes alone, fails in the notebook"
-    if errors == [AGAIN]:
-        return f"{name}: passes in the notebook, fails alone with other examples"
-    return ""
 
 
 def reason(cell: Any) -> str:
@@ -88,38 +75,43 @@ def _given(grade: Any) -> float | None:
     return None if grade.needs_manual_grade and grade.manual_score is None else float(grade.score)
 
 
-def first_cell(notebook: Any, result: Record, points: dict[str, tuple[float | None, float]]) -> Any:
-    """The cell on top: points, those given by hand included, what to fix first, and a line for
-    every part.
+@dataclass(frozen=True)
+class Overview:
+    """What stands on top of a page: points, those given by hand included, what to repair first, and
+    a line for every part.
+    """
+
+    score: str
+    most: str
+    waits: str
+    first: tuple[str, str] | None
+    rows: list[dict[str, str]]
+    notes: tuple[str, ...]
+
+
+def overview(
+    notebook: Any, result: Record, points: dict[str, tuple[float | None, float]]
+) -> Overview:
+    """Sum up a graded notebook.
+
+    Args:
+        points: as :func:`points_of` returns them.
     """
     given = [(score, most) for score, most in points.values() if score is not None]
     score, most = sum(score for score, _ in given), sum(most for _, most in given)
     waits = sum(most for _, most in points.values()) - most
-    lines = [f"## Your result: {score:g} of {most:g} points", ""]
-    if waits:
-        lines += [f"{waits:g} more points are given by a person, who reads your answers.", ""]
     failed = [cell for cell in notebook.cells if is_test(cell) and reason(cell)]
-    if failed:
-        first = failed[0].metadata.nbgrader.grade_id
-        lines += [f"Start with **{first}**: {_plain(likeliest(reason(failed[0])))}", ""]
-        lines += [ADVICE, ""]
-    else:
-        lines += [
-            "All tests pass, in your notebook and in a fresh process with other examples.",
-            "",
-        ]
-    lines += ["| test | points | what it says |", "|---|---|---|"]
-    for cell in filter(is_grade, notebook.cells):
-        name = cell.metadata.nbgrader.grade_id
-        score, most = points[name]
-        text = _plain(likeliest(reason(cell))) or "passed" if is_test(cell) else "by hand"
-        lines.append(f"| {name} | {'…' if score is None else f'{score:g}'} / {most:g} | {text} |")
-    if result.notes:
-        lines += ["", *[f"Note: {_plain(note)}" for note in result.notes]]
-    return nbformat.v4.new_markdown_cell("\n".join(lines))
+    first = (grade_id(failed[0]), _short(likeliest(reason(failed[0])))) if failed else None
+    rows = [_row(cell, *points[grade_id(cell)]) for cell in notebook.cells if is_grade(cell)]
+    left = f"{waits:g}" if waits else ""
+    return Overview(f"{score:g}", f"{most:g}", left, first, rows, result.notes)
 
 
-def _plain(text: str) -> str:
-    """Text that Markdown leaves alone, short enough for a table."""
-    text = text if len(text) <= 300 else text[:297] + "…"
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", text)
+def _row(cell: Any, score: float | None, most: float) -> dict[str, str]:
+    told = _short(likeliest(reason(cell))) or "passed" if is_test(cell) else "by hand"
+    given = "…" if score is None else f"{score:g}"
+    return {"name": grade_id(cell), "score": given, "most": f"{most:g}", "text": told}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "…"

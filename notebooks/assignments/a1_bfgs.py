@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   kfqn:
-#     refuse: [DenseInverse, lbfgs_dense, lbfgs_compact, lbfgs_two_loop, LBFGSInverse]
+#     refuse: [scipy.optimize.BFGS, scipy.optimize.SR1, scipy.optimize.LbfgsInvHessProduct]
 # ---
 
 # %% [markdown]

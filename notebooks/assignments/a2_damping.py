@@ -1,9 +1,3 @@
-# ---
-# jupyter:
-#   kfqn:
-#     refuse: [powell_theta, h0_damp]
-# ---
-
 # %% [markdown]
 # # Assignment 2: damping, and what it guarantees
 #

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   kfqn:
-#     refuse: [LBFGSInverse]
+#     refuse: [scipy.optimize.BFGS, scipy.optimize.LbfgsInvHessProduct]
 # ---
 
 # %% [markdown]

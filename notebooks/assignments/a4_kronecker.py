@@ -1,9 +1,3 @@
-# ---
-# jupyter:
-#   kfqn:
-#     refuse: [exact_blocks, layer_blocks, rvec]
-# ---
-
 # %% [markdown]
 # # Assignment 4: a convolution as a matrix product, and its Kronecker block
 #

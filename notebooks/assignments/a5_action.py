@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   kfqn:
-#     refuse: [im2col, input_factor, gradient]
+#     refuse: [Conv2d.forward, Conv2d.backward]
 # ---
 
 # %% [markdown]

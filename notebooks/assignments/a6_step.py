@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   kfqn:
-#     refuse: [KFQN, preset]
+#     allow: [AvgPool2d, Conv2d, Flatten, Linear, Network, SoftmaxCrossEntropy, Tanh, start]
 # ---
 
 # %% [markdown]

@@ -1,9 +1,3 @@
-# ---
-# jupyter:
-#   kfqn:
-#     refuse: [layer_blocks, exact_blocks]
-# ---
-
 # %% [markdown]
 # # Assignment 7 (open): break an assumption, and measure it
 #

@@ -29,7 +29,8 @@ def bfgs_inverse_update(H, s, y):
     if not rho > 0:
         raise LinAlgError("sᵀy must be positive")
     rho, Hy = 1 / rho, H @ y
-    return H + rho * (1 + rho * (y @ Hy)) * np.outer(s, s) - rho * (np.outer(s, Hy) + np.outer(Hy, s))
+    cross = np.outer(s, Hy) + np.outer(Hy, s)
+    return H + rho * (1 + rho * (y @ Hy)) * np.outer(s, s) - rho * cross
 """
 
 LOOPS = """\
@@ -96,15 +97,6 @@ lesson.laws = laws = lambda *args, **kwargs: print("✓ all")
 lesson.raises = raises = lesson.untampered = untampered = lambda *args, **kwargs: None
 """
 
-BOMB = """\
-import os
-while True:
-    try:
-        os.fork()
-    except OSError:
-        pass
-"""
-
 HOGS = """\
 import os, time
 for _ in range(8):
@@ -116,46 +108,37 @@ for _ in range(8):
 time.sleep(600)
 """
 
-# A seed of the hidden tests is looked for in every file and in the memory of every other process.
+# A seed of the hidden tests is looked for in the files and processes that the box shows.
 SEEK = """\
 import os
 
 secret = b"seed=" + b"20211"
-found = []
-
-
-def holds(path, pid):
-    if not path.endswith("mem"):
-        return secret in open(path, "rb").read(2**24)
-    if pid in ("self", "thread-self", str(os.getpid())):
-        return False
-    with open(f"/proc/{pid}/maps") as maps, open(path, "rb", 0) as memory:
-        for line in maps:
-            low, high = (int(part, 16) for part in line.split()[0].split("-"))
-            memory.seek(low)
-            if secret in memory.read(high - low):
-                return True
-    return False
-
-
-for pid in os.listdir("/proc"):
-    for name in ("mem", "environ", "cmdline", "fd/0", "fd/3", "fd/4", "cwd"):
-        try:
-            if pid.isdigit() and holds(f"/proc/{pid}/{name}", pid):
-                found.append(f"{pid}/{name}")
-        except (OSError, ValueError, OverflowError):
-            pass
+found = [name for name in os.listdir("/proc") if name.isdigit() and int(name) > 1]
+found = [pid for pid in found if secret in open(f"/proc/{pid}/cmdline", "rb").read()]
 for folder, folders, files in os.walk("/"):
     if folder.startswith(("/sys", "/dev", "/proc", "/usr")):
         folders.clear()
         continue
     for name in files:
-        try:
-            if name.endswith((".ipynb", ".py", ".db", ".json")) and holds(os.path.join(folder, name), ""):
-                found.append(os.path.join(folder, name))
-        except OSError:
-            pass
+        path = os.path.join(folder, name)
+        if name.endswith((".ipynb", ".py", ".db", ".json")) and os.access(path, os.R_OK):
+            if secret in open(path, "rb").read(2**24):
+                found.append(path)
 print("ATTEMPT read the hidden tests :", found or "refused")
+"""
+
+SCIPY = """\
+from scipy.optimize import BFGS
+
+
+def bfgs_inverse_update(H, s, y):
+    if not s @ y > 0:
+        raise LinAlgError("no curvature")
+    update = BFGS(init_scale=1.0)
+    update.initialize(len(s), "inv_hess")
+    update.H = 1.0 * H
+    update.update(s, y)
+    return update.get_matrix()
 """
 
 
@@ -164,7 +147,8 @@ def attempts(*lines: str) -> str:
     code = "import os, socket, subprocess, pathlib, sys\n"
     for line in lines:
         code += f"try:\n    {line}\n    outcome = 'done'\nexcept BaseException as error:\n"
-        code += f"    outcome = 'refused ' + type(error).__name__\nprint('ATTEMPT', {line!r}, ':', outcome)\n"
+        code += "    outcome = 'refused ' + type(error).__name__\n"
+        code += f"print('ATTEMPT', {line!r}, ':', outcome)\n"
     return code
 
 

@@ -142,31 +142,118 @@ def mistakes() -> list[Sample]:
         bfgs("trusting", trusting, "no test of the arguments", ("refusal",)),
         bfgs("nan", nan, "one that NaN passes", ("refusal",)),
         bfgs("direct-sign", right, "sign in the direct update", ("direct", "twins"), cells=direct),
-        slip("sign", "a2_damping", "powell curvature invariance both lemma", "sign in Powell's damping",
-             "powell_damp", "+ (1 - theta) * Hy", "- (1 - theta) * Hy"),
-        slip("swapped", "a2_damping", "powell curvature invariance both lemma", "(1 − mu1) and mu1 swapped",
-             "powell_damp", "else (1 - mu1) * yHy", "else mu1 * yHy"),
-        slip("undamped", "a2_damping", "both lemma", "with the undamped step s",
-             "dp_dlm_damp", "lm_damp(s_tilde, y", "lm_damp(s, y"),
-        slip("reversed", "a3_lbfgs", "two_loop newest agree", "second loop runs in the order of the first",
-             "lbfgs_two_loop", "    for i in range(len(S)):", "    for i in reversed(range(len(S))):"),
-        slip("drops", "a3_lbfgs", "memory", "drops the newest", "lbfgs_push", "[-memory:]", "[:memory]"),
-        slip("overwrites", "a3_lbfgs", "two_loop newest agree", "writes into its argument",
-             "lbfgs_two_loop", "q = q - alphas[i] * Y[i]", "q -= alphas[i] * Y[i]"),
-        slip("bias-first", "a4_kronecker", "bias", "bias", "append_one",
-             "[a, np.ones((*a.shape[:2], 1))]", "[np.ones((*a.shape[:2], 1)), a]"),
-        slip("rows", "a4_kronecker", "flat matvec", "rows instead of columns",
-             "kronecker", "X.T.ravel()", "X.ravel()"),
-        slip("per-location", "a4_kronecker", "A", "A divided by |T|",
-             "factors", "/ len(a_bar)", "/ a_bar[..., 0].size"),
-        slip("no-dilation", "a5_action", "convolution", "dilation", "conv_hessian_action",
-             "conv.padding, conv.dilation", "conv.padding, (1, 1)"),
-        slip("no-lambda", "a5_action", "pair", "λ_A s is missing", "input_side", " + lam * s)", ")"),
-        slip("not-root", "a6_step", "input_side output_side definite", "λ instead of √λ",
-             "kfqn_step", "lam = np.sqrt(damping)", "lam = damping"),
-        slip("one-sided", "a6_step", "direction", "from one side only",
-             "kfqn_step", "b.H_g @ m @ b.H_a", "b.H_g @ m"),
-    ]  # fmt: skip  # a slip: who, what it costs, what is said; then where, old, new
+        slip(
+            "sign",
+            "a2_damping",
+            "powell curvature invariance both lemma",
+            "sign in Powell's damping",
+            "powell_damp",
+            "+ (1 - theta) * Hy",
+            "- (1 - theta) * Hy",
+        ),
+        slip(
+            "swapped",
+            "a2_damping",
+            "powell curvature invariance both lemma",
+            "(1 − mu1) and mu1 swapped",
+            "powell_damp",
+            "else (1 - mu1) * yHy",
+            "else mu1 * yHy",
+        ),
+        slip(
+            "undamped",
+            "a2_damping",
+            "both lemma",
+            "with the undamped step s",
+            "dp_dlm_damp",
+            "lm_damp(s_tilde, y",
+            "lm_damp(s, y",
+        ),
+        slip(
+            "reversed",
+            "a3_lbfgs",
+            "two_loop newest agree",
+            "second loop runs in the order of the first",
+            "lbfgs_two_loop",
+            "    for i in range(len(S)):",
+            "    for i in reversed(range(len(S))):",
+        ),
+        slip(
+            "drops",
+            "a3_lbfgs",
+            "memory",
+            "drops the newest",
+            "lbfgs_push",
+            "[-memory:]",
+            "[:memory]",
+        ),
+        slip(
+            "overwrites",
+            "a3_lbfgs",
+            "two_loop newest agree",
+            "writes into its argument",
+            "lbfgs_two_loop",
+            "q = q - alphas[i] * Y[i]",
+            "q -= alphas[i] * Y[i]",
+        ),
+        slip(
+            "bias-first",
+            "a4_kronecker",
+            "bias",
+            "bias",
+            "append_one",
+            "[a, np.ones((*a.shape[:2], 1))]",
+            "[np.ones((*a.shape[:2], 1)), a]",
+        ),
+        slip(
+            "rows",
+            "a4_kronecker",
+            "flat matvec",
+            "rows instead of columns",
+            "kronecker",
+            "X.T.ravel()",
+            "X.ravel()",
+        ),
+        slip(
+            "per-location",
+            "a4_kronecker",
+            "A",
+            "A divided by |T|",
+            "factors",
+            "/ len(a_bar)",
+            "/ a_bar[..., 0].size",
+        ),
+        slip(
+            "no-dilation",
+            "a5_action",
+            "convolution",
+            "dilation",
+            "conv_hessian_action",
+            "conv.dilation",
+            "(1, 1)",
+        ),
+        slip(
+            "no-lambda", "a5_action", "pair", "λ_A s is missing", "input_side", " + lam * s)", ")"
+        ),
+        slip(
+            "not-root",
+            "a6_step",
+            "input_side output_side definite",
+            "λ instead of √λ",
+            "kfqn_step",
+            "lam = np.sqrt(damping)",
+            "lam = damping",
+        ),
+        slip(
+            "one-sided",
+            "a6_step",
+            "direction",
+            "from one side only",
+            "kfqn_step",
+            "b.H_g @ m @ b.H_a",
+            "b.H_g @ m",
+        ),
+    ]
 
 
 def broken() -> list[Sample]:
@@ -179,11 +266,10 @@ def broken() -> list[Sample]:
         Sample("empty", "a1_bfgs", 0, "has lost its marks", change=emptied, state="lost its marks"),
         bfgs("syntax", syntax, "the cell that defines it stops with SyntaxError", USES_UPDATE),
         bfgs("crash", crash, "stops with an error", USES_UPDATE),
-        bfgs("endless", endless, "a loop that never ends", ALL),
+        bfgs("endless", endless, "a loop that never ends", USES_UPDATE),
         bfgs("hog", hog, "Unable to allocate", USES_UPDATE),
         Sample("hogs", "a1_bfgs", 0, "the memory limit of", own=answers.HOGS),
-        Sample("bomb", "a1_bfgs", 0, "the memory limit of", own=answers.BOMB),
-        Sample("exit", "a1_bfgs", 0, "ended the Python process", own="import os\nos._exit(0)\n"),
+        Sample("exit", "a1_bfgs", 0, "ended by its own doing", own="import os\nos._exit(0)\n"),
         Sample(
             "corrupt", "a1_bfgs", 0, "the file is not a notebook", write=truncated, state="corrupt"
         ),
@@ -204,19 +290,17 @@ def broken() -> list[Sample]:
 
 def dishonest() -> list[Sample]:
     """Wrong answers, and an attempt to be graded as right."""
-    step, borrow = answers.WITHOUT_STEP, "from kfqn_ref import bfgs_inverse_update\n"
-    told = "the term ρ s sᵀ is missing"
+    borrow = "from kfqn_ref import bfgs_inverse_update\n"
     return [
         wrong("edited-tests", change=edited),
         wrong("deleted-tests", change=deleted),
-        bfgs(
-            "no-allclose", step, "np.allclose does not tell 0 from 1", ALL, own=answers.NO_ALLCLOSE
-        ),
-        bfgs("no-norm", step, told, ALL, own=answers.NO_NORM),
+        wrong("no-allclose", own=answers.NO_ALLCLOSE),
+        wrong("no-norm", own=answers.NO_NORM),
         wrong("seeker", own=answers.SEEK),
         wrong("forger", own=answers.FORGE),
         bfgs("hard-coded", hard_coded(), "made for the examples that you see", USES_UPDATE),
         bfgs("borrowed", borrow, "this calls the package's own", USES_UPDATE),
+        bfgs("scipy", answers.SCIPY, "this calls scipy.optimize.BFGS", USES_UPDATE),
     ]
 
 

@@ -1,19 +1,19 @@
 """A small class from release to table: graded, reported, kept whole, and what each step says."""
 
 import csv
+import html
 import os
 import re
 import shutil
 import stat
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from kfqn_ref.course import grade as grading
 from kfqn_ref.course import sandbox
 from kfqn_ref.course.classroom import Classroom, CourseError, put_in_place, write_whole
-from kfqn_ref.course.feedback import feedback, offline
+from kfqn_ref.course.feedback import feedback
 from kfqn_ref.course.grade import grade
 from kfqn_ref.course.reading import NotGraded
 from kfqn_ref.course.release import release
@@ -155,12 +155,11 @@ def test_without_a_box_no_submission_runs(tmp_path, monkeypatch):
 def test_a_page_asks_the_network_for_nothing_and_can_be_read_without(graded):
     path = graded.classroom.root / "feedback" / "=bob" / "a1_bfgs" / "a1_bfgs.html"
     text = path.read_text(encoding="utf-8")
-    assert not re.findall(r"<(?:script|img|link|iframe)[^>]* (?:src|href)=\"?https?:", text)
+    assert not re.findall(r"<(?:script|link|iframe|object|embed|form)\b", text)
     assert "mathjax" not in text.lower()
+    assert "default-src 'none'; style-src 'sha256-" in html.unescape(text)
     assert "Formulas stand here as TeX" in graded.pages["=bob", "a1_bfgs"]
     assert r"s^\top y" in text
-    with pytest.raises(CourseError, match="must load no script"):
-        offline('<body><script src="https://example.org/x.js"></script></body>')
 
 
 def test_a_submission_that_ran_out_of_time_has_no_score_anywhere(tmp_path, monkeypatch):
@@ -248,20 +247,6 @@ def test_a_course_that_cannot_be_written_is_one_line(tmp_path):
     assert f"must be one that can be written, got {tmp_path / 'file'} (Not a directory)" in words(
         result
     )
-
-
-def test_an_error_of_a_test_cell_does_not_show_the_hidden_tests_around_it():
-    shown = [
-        "Traceback",
-        "----> 1 laws(globals(), 'bfgs.secant')",
-        "      2 ### BEGIN HIDDEN TESTS",
-    ]
-    output = nbformat.v4.new_output("error", ename="NameError", evalue="no laws", traceback=shown)
-    assert grading.without_source(output, []).traceback == ["NameError: no laws"]
-    ours = nbformat.v4.new_output(
-        "error", ename="LawBroken", evalue="", traceback=["✗ This law does not hold"]
-    )
-    assert grading.without_source(ours, []).traceback == ["✗ This law does not hold"]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import kfqn_ref
-from kfqn_ref.course.cells import Cells
+from kfqn_ref.course.box.cells import Cells
 from kfqn_ref.course.classroom import Classroom
 from kfqn_ref.course.handed_in import find, strays
 from kfqn_ref.course.marks import grade_id

@@ -1,23 +1,30 @@
-"""Only numbers cross the wall: what a worker answers, what is refused, and what a dead worker
-means.
-"""
+"""What crosses the wall of the box, what an assignment lends, and what a dead worker means."""
 
 import json
 
+import nbformat
 import numpy as np
 import pytest
 
+import kfqn_ref
 from kfqn_ref import Pair
 from kfqn_ref.course import clock
-from kfqn_ref.course.remote import Submission, SubmissionError, decode, exception
+from kfqn_ref.course.allowed import Allowed
+from kfqn_ref.course.box import wire
+from kfqn_ref.course.remote import Submission, SubmissionError, Woken, exception
 from kfqn_ref.course.sandbox import Limits
-from kfqn_ref.course.worker import encode
 
 UNSAFE = Limits(unsafe=True, seconds=60, cell_seconds=3)  # the code here is ours
 
 
+def allowed(*sources: str, **header) -> Allowed:
+    """What an assignment with these cells and this header allows."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return Allowed(nbformat.v4.new_notebook(cells=cells, metadata={"kfqn": header}))
+
+
 def crossed(value):
-    return decode(json.loads(json.dumps(encode(value))))
+    return allowed().reader().read(json.loads(json.dumps(wire.encode(value))))
 
 
 @pytest.mark.parametrize(
@@ -43,15 +50,22 @@ def test_named_tuples_keep_their_fields():
     assert (pair.y == 0).all()
 
 
-@pytest.mark.parametrize("value", [object(), np.array([object()]), lambda: 0, b"bytes"])
+def test_a_generator_of_random_numbers_crosses_with_its_state():
+    rng = np.random.default_rng(3)
+    assert crossed(rng).random() == rng.random()
+    with pytest.raises(wire.NotData, match="default_rng"):
+        crossed(np.random.Generator(np.random.MT19937(3)))
+
+
+@pytest.mark.parametrize("value", [object(), np.array([object()]), lambda: 0, b"bytes", Limits()])
 def test_what_is_not_data_does_not_cross(value):
-    with pytest.raises(SubmissionError, match="numbers and arrays are wanted"):
+    with pytest.raises(wire.NotData, match="numbers and arrays are wanted"):
         crossed(value)
 
 
 def test_an_array_with_a_foreign_dtype_is_refused():
-    with pytest.raises(SubmissionError, match="array of numbers"):
-        decode({"array": "", "dtype": "|O", "shape": [0]})
+    with pytest.raises(wire.NotData, match="array of numbers"):
+        allowed().reader().read({"array": "", "dtype": "|O", "shape": [0]})
 
 
 def test_errors_come_back_as_their_class():
@@ -76,12 +90,23 @@ CELLS = [
     "def loop():\n    while True:\n        pass",
     "def doze(seconds):\n    import time\n    time.sleep(seconds)\n    return 1.0",
     "def talk():\n    print('x' * 10_000)\n    return 1.0",
+    "def twice(multiply, v):\n    return multiply(multiply(v))",
 ]
+
+
+def started(limits: Limits = UNSAFE, cells: list[str] = CELLS, **header) -> Submission:
+    submission = Submission(allowed(**header), limits=limits)
+    try:
+        submission.problems = [submission.run(cell)[0] for cell in cells]
+    except SubmissionError:
+        submission.__exit__()
+        raise
+    return submission
 
 
 @pytest.fixture
 def submission():
-    with Submission(CELLS, refuse=["bfgs_inverse_update"], limits=UNSAFE) as submission:
+    with started() as submission:
         yield submission
 
 
@@ -93,28 +118,128 @@ def test_a_worker_answers_and_keeps_its_side_of_the_wall(submission):
     assert submission.function("talk")() == 1.0  # what it prints does not reach the answers
     with pytest.raises(ValueError, match="read-only"):
         submission.function("overwrite")(X)
-    with pytest.raises(AssertionError, match="the package's own bfgs_inverse_update"):
-        submission.function("borrow")(np.eye(1), np.ones(1), np.ones(1))
     with pytest.raises(NameError):
         submission.function("nothing")()
+
+
+def test_a_function_of_the_grader_is_lent_and_not_handed_over(submission):
+    A = np.array([[2.0, 1.0], [0.0, 3.0]])
+    v = np.array([1.0, -1.0])
+    assert np.array_equal(submission.function("twice")(lambda x: A @ x, v), A @ A @ v)
+
+
+def test_a_borrowed_answer_is_refused_and_remembered_with_its_reason(submission):
+    with pytest.raises(AssertionError, match="the package's own bfgs_inverse_update"):
+        submission.function("borrow")(np.eye(1), np.ones(1), np.ones(1))
+    assert submission.borrowed == {
+        "bfgs_inverse_update was to be written, and this calls the package's own "
+        "bfgs_inverse_update"
+    }
+
+
+LIBRARY = [
+    "import numpy as np\nimport scipy.linalg",
+    "def borrow(s, y):\n    from scipy.optimize import BFGS\n    return BFGS().get_matrix()",
+    "def honest(A):\n    from scipy.optimize import minimize\n    return scipy.linalg.inv(A)",
+]
+
+
+def test_a_class_of_a_library_that_gives_the_answer_away_is_refused_and_the_rest_of_it_is_not():
+    with started(cells=LIBRARY, refuse=["scipy.optimize.BFGS"]) as submission:
+        assert np.allclose(submission.function("honest")(2 * np.eye(2)), np.eye(2) / 2)
+        for _ in range(2):
+            with pytest.raises((AssertionError, SubmissionError)):
+                submission.function("borrow")(np.ones(2), np.ones(2))
+        assert submission.borrowed == {
+            "the function was to be written, and this calls scipy.optimize.BFGS"
+        }
+
+
+TOOLS = [
+    "import numpy as np\nfrom kfqn_ref import Conv2d, Network, Linear, Tanh, MeanSquaredError",
+    "from kfqn_ref import Pair, forward_backward, dp_dlm_damp",
+    "rng = np.random.default_rng(5)\nnetwork = Network((Linear(3, 2), Tanh()), MeanSquaredError())",
+    "params = network.init(rng)\nx, target = rng.random((4, 3)), rng.random((4, 2))",
+    "def loss():\n    return network.value(params, x, target)",
+    "def gradient():\n    return forward_backward(network, params, x, target).grads[0]",
+    "def stride(conv):\n    own = Conv2d(1, 2, 3)\n"
+    "    return conv.stride, conv.geometry['padding'], own.kernel_size",
+    "def damped(H, s, y):\n    return dp_dlm_damp(H, s, y, lam=0.1)",
+]
+IMPORTS = "from kfqn_ref import Conv2d, Network, Linear, Tanh, MeanSquaredError, Pair\n"
+
+
+def test_what_an_assignment_lends_gives_the_numbers_that_it_gives_outside():
+    lent = allowed(IMPORTS + "from kfqn_ref import forward_backward, dp_dlm_damp")
+    rng = np.random.default_rng(5)
+    network = kfqn_ref.Network(
+        (kfqn_ref.Linear(3, 2), kfqn_ref.Tanh()), kfqn_ref.MeanSquaredError()
+    )
+    params = network.init(rng)
+    x, target = rng.random((4, 3)), rng.random((4, 2))
+    with Submission(lent, limits=UNSAFE) as submission:
+        assert not any(submission.run(cell)[0] for cell in TOOLS)
+        ask = submission.function
+        assert ask("loss")() == network.value(params, x, target)
+        wanted = kfqn_ref.forward_backward(network, params, x, target).grads[0]
+        assert np.array_equal(ask("gradient")(), wanted)
+        assert ask("stride")(kfqn_ref.Conv2d(1, 1, 2, stride=(2, 1))) == ((2, 1), 0, 3)
+        H, s, y = np.eye(2), np.array([1.0, 0.0]), np.array([-1.0, 0.5])
+        for mine, wanted in zip(
+            ask("damped")(H, s, y), kfqn_ref.dp_dlm_damp(H, s, y, lam=0.1), strict=True
+        ):
+            assert np.array_equal(mine, wanted)
+        assert "LinAlgError" in submission.run("dp_dlm_damp(-np.eye(2), *np.eye(2), lam=0.1)")[0]
+        assert "must be positive" in submission.run("Linear(0, 1)")[0]
+    for hidden in ("__class__", "__init__", "_private"):
+        with pytest.raises(AttributeError):
+            lent.answer("attribute", [network, hidden])
+    with pytest.raises(wire.NotData):
+        lent.answer("function", ["preset", ("kfqn_cnn",), {}])
+
+
+def test_the_state_at_a_test_is_kept_until_the_last_cell_has_run():
+    with started(cells=["def f(x):\n    return x + offset", "offset = 1.0"]) as submission:
+        submission.keep()
+        submission.run("offset = 100.0\nseen = []\ndef f(x):\n    seen.append(x)\n    return -x")
+        submission.keep()
+        assert submission.run("print(seen)")[1][0]["text"] == "[]\n"
+        submission.back(1)
+        assert submission.function("f")(2.0) == -2.0
+        submission.back(0)
+        assert submission.function("f")(2.0) == 3.0
+
+
+def test_a_cell_that_ends_the_process_takes_nothing_from_the_tests_above_it():
+    with started(cells=["def f(x):\n    return x + 1"]) as submission:
+        submission.keep()
+        with pytest.raises(Woken):
+            submission.run("import os\nos._exit(1)")
+        submission.back(0)
+        assert submission.function("f")(2.0) == 3.0
 
 
 def test_a_busy_machine_costs_nothing_and_one_that_is_too_busy_is_said_to_be(monkeypatch):
     """Sleeping stands for waiting for the processor: it takes time and uses none."""
     limits = Limits(unsafe=True, seconds=60, cell_seconds=1)
-    with Submission(CELLS, refuse=[], limits=limits) as submission:
+    with started(limits) as submission:
         assert submission.function("doze")(2 * limits.cell_seconds) == 1.0
         assert not submission.late
-        monkeypatch.setattr(clock, "PATIENCE", 1.0)
+        monkeypatch.setattr(clock, "PATIENCE", 2.0)
         with pytest.raises(SubmissionError, match="grader ran out of time"):
             submission.function("doze")(600)
         assert submission.late
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("stop", "ended by its own doing"), ("loop", "more than 3 s")]
-)
-def test_a_lost_worker_is_lost_for_every_later_call(submission, name, reason):
-    for function in (name, "double"):
-        with pytest.raises(SubmissionError, match=reason):
-            submission.function(function)(*([] if function == name else [1.0]))
+def test_a_function_that_ends_its_process_is_lost_for_every_later_call(submission):
+    with pytest.raises(SubmissionError, match="ended by its own doing"):
+        submission.function("stop")()
+    with pytest.raises(SubmissionError, match="ended by its own doing"):
+        submission.function("double")(1.0)
+
+
+def test_a_function_that_never_ends_is_stopped_once_and_the_others_still_answer(submission):
+    for _ in range(20):  # the limit is waited for once
+        with pytest.raises(SubmissionError, match="more than 3 s"):
+            submission.function("loop")()
+    assert submission.function("double")(1.0) == 2.0
