@@ -79,7 +79,8 @@ def digits(test_size: int = 297) -> Data:
 
     pixels, classes = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(classes))
-    x, y = pixels[order].reshape(-1, 1, 8, 8) / 16.0, classes[order].astype(np.int64)
+    x = pixels[order].reshape(-1, 1, 8, 8) / 16.0
+    y = classes[order].astype(np.int64)
     return Data(Split(x[test_size:], y[test_size:]), Split(x[:test_size], y[:test_size]))
 
 
@@ -113,7 +114,8 @@ def _read_split(folder: Path, split: str) -> Split:
     images_path, labels_path = (
         _find(folder, name) or _missing(folder, name) for name in SPLITS[split]
     )
-    images, labels = read_idx(images_path), read_idx(labels_path)
+    images = read_idx(images_path)
+    labels = read_idx(labels_path)
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28) or len(images) == 0:
         raise DataError(
             f"{images_path} must hold 28x28 images of unsigned bytes, got shape {images.shape}, "
@@ -147,7 +149,8 @@ def read_idx(path: Path) -> np.ndarray:
         )
     dtype = np.dtype(IDX_TYPES[raw[2]])
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", count=axes, offset=4))
-    body, wanted = len(raw) - 4 - 4 * axes, math.prod(shape) * dtype.itemsize
+    body = len(raw) - 4 - 4 * axes
+    wanted = math.prod(shape) * dtype.itemsize
     if body != wanted:
         kind = "truncated" if body < wanted else "too long"
         raise DataError(

@@ -53,7 +53,8 @@ def command(
     import torch
 
     torch.set_num_threads(threads)
-    console, timer = Console(), measure.CLOCKS[clock]
+    console = Console()
+    timer = measure.CLOCKS[clock]
     with console.status("measuring"):
         found = measure.side_by_side(
             x, target, makers, steps=steps, warmup=5, batch=batch_size, clock=timer
@@ -112,7 +113,8 @@ def rows_table(found: dict[str, Any]) -> Any:
     for name, row in found["rows"].items():
         over = f"{row['mean_over_limit']:.2f}" if "limit" in row else ""
         times = [f"{1e3 * row[key]:.1f}" for key in ("median", "mean")]
-        ratio, size = f"{row['mean_over_sgd']:.2f}", f"{row['state_bytes'] / 1e6:.1f}"
+        ratio = f"{row['mean_over_sgd']:.2f}"
+        size = f"{row['state_bytes'] / 1e6:.1f}"
         kernels = f"{row['kernels']:.0f}" if "kernels" in row else ""
         table.add_row(name, *times, ratio, over, size, kernels)
     return table
@@ -136,7 +138,8 @@ def growth_table(found: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table("d_a", title="one linear layer to 64 outputs, batch 128", title_justify="left")
-    curves, fitted = found["growth"], found["exponents"]
+    curves = found["growth"]
+    fitted = found["exponents"]
     names = {"dense": "dense", "lbfgs": "lean"}
     for name in names.values():
         table.add_column(f"{name} ms", justify="right")

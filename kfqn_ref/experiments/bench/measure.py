@@ -89,14 +89,12 @@ class Runner:
     def __init__(
         self, model: nn.Module, opt: torch.optim.Optimizer, x: Tensor, target: Tensor, batch: int
     ) -> None:
-        self.model, self.opt, self.x, self.target, self.batch, self.k = (
-            model,
-            opt,
-            x,
-            target,
-            batch,
-            0,
-        )
+        self.model = model
+        self.opt = opt
+        self.x = x
+        self.target = target
+        self.batch = batch
+        self.k = 0
 
     def closure(self) -> Tensor:
         """Clear the gradients, and go forward and backward on the present mini-batch."""
@@ -141,7 +139,8 @@ class Rates:
 
 def measure_rates(clock: Clock, *, size: int = 1024, repeats: int = 7) -> Rates:
     """Return the best of some square products, and of some reads and writes of 64 MiB."""
-    a, long = torch.randn(size, size), torch.randn(1 << 24)
+    a = torch.randn(size, size)
+    long = torch.randn(1 << 24)
     products = min(timed(clock, lambda: a @ a) for _ in range(repeats))
     copies = min(timed(clock, lambda: long.mul_(1.0)) for _ in range(repeats))
     return Rates(size**3 / products, 2 * long.numel() * long.element_size() / copies)
@@ -285,7 +284,8 @@ def _one_layer(width: int, batch: int, factor: str, steps: int, clock: Clock) ->
     model = nn.Sequential(nn.Linear(width - 1, 64))  # d_a = width, the bias included
     lean: dict[str, Any] = {**LEAN, "lean_above": 0}
     opt = KFQN(model, lr=0.01, **(lean if factor == "lbfgs" else {}))
-    x, target = torch.randn(batch, width - 1), torch.randint(0, 64, (batch,))
+    x = torch.randn(batch, width - 1)
+    target = torch.randint(0, 64, (batch,))
     runner = Runner(model, opt, x, target, batch)
     runner.step(clock)
     return float(np.median([runner.step(clock) for _ in range(steps)])), state_bytes(opt)
@@ -295,11 +295,9 @@ def lean_pays_from(curves: Mapping[str, Mapping[str, list[float]]]) -> float | N
     """Return the least measured width from which on lean steps are the faster ones, ``None``
     without one.
     """
-    widths, dense, lean = (
-        curves["dense"]["width"],
-        curves["dense"]["seconds"],
-        curves["lbfgs"]["seconds"],
-    )
+    widths = curves["dense"]["width"]
+    dense = curves["dense"]["seconds"]
+    lean = curves["lbfgs"]["seconds"]
     slower = [i for i in range(len(widths)) if lean[i] >= dense[i]]
     first = slower[-1] + 1 if slower else 0
     return widths[first] if first < len(widths) else None

@@ -18,14 +18,12 @@ from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-)
+BLUE = "#0072b2"
+ORANGE = "#d55e00"
+GREEN = "#009e73"
+PINK = "#cc79a7"
+YELLOW = "#e69f00"
+SKY = "#56b4e9"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)  # Okabe and Ito
 GREY = "#7f7f7f"
 MARKERS = "osD^vP"
@@ -136,7 +134,9 @@ def explorable(
         raise ValueError(f"the sliders must have 1 to 80 positions together, got {len(positions)}")
     first = tuple(start or [0] * len(sliders))
     start_values = tuple(list(values)[i] for values, i in zip(sliders.values(), first, strict=True))
-    name, frames, png = _name(alt), [], b""
+    name = _name(alt)
+    frames = []
+    png = b""
     for number, values in enumerate(positions):
         fig = draw(**dict(zip(sliders, values, strict=True)))
         shown = values == start_values

@@ -25,7 +25,8 @@ def plot_results(results: list[Any], path: Path) -> None:
     figure, axes = new_figure(len(names))
     for axis, name in zip(axes, names, strict=True):
         for r, colour in zip((r for r in results if r.task == name), COLOURS, strict=False):
-            left, N = r.means.mean(axis=0), np.arange(1, len(r.bound) + 1)
+            left = r.means.mean(axis=0)
+            N = np.arange(1, len(r.bound) + 1)
             axis.loglog(N, left, color=colour, label=f"left side, b = {r.rate.b:g}")
             axis.loglog(N, r.bound, color=colour, linestyle="--", label="right side")
             axis.loglog(

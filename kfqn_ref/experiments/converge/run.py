@@ -86,7 +86,8 @@ def tasks(samples: int) -> tuple[Task, ...]:
     digits.
     """
     train = digits().train
-    x, y = train.x[:samples], train.y[:samples]
+    x = train.x[:samples]
+    y = train.y[:samples]
     softmax = Network((Flatten(), Linear(64, 10)), SoftmaxCrossEntropy())
     conv = Network(
         (Conv2d(1, 10, 4, stride=2), Tanh(), AvgPool2d(3), Flatten()), MeanSquaredError()
@@ -106,8 +107,12 @@ class Trace(NamedTuple):
 
 def trace(task: Task, method: Convergent, setup: Setup, seed: int) -> Trace:
     """Run the method once; all runs start from the same weights."""
-    rng, params = np.random.default_rng(seed), task.network.init(np.random.default_rng(0))
-    state, grad2, lo, hi = method.init(params), [], np.inf, 0.0
+    rng = np.random.default_rng(seed)
+    params = task.network.init(np.random.default_rng(0))
+    state = method.init(params)
+    grad2 = []
+    lo = np.inf
+    hi = 0.0
     for k in range(setup.iterations):
         g = forward_backward(task.network, params, task.x, task.target).grads[0]
         grad2.append(float((g**2).sum()))
@@ -116,8 +121,10 @@ def trace(task: Task, method: Convergent, setup: Setup, seed: int) -> Trace:
         if k % SPECTRUM_EVERY == 0:
             block = state.blocks[0]
             assert block.H_a is not None, "the first step sets it"
-            a, g = np.linalg.eigvalsh(block.H_a.dense()), np.linalg.eigvalsh(block.H_g.dense())
-            lo, hi = min(lo, a[0] * g[0]), max(hi, a[-1] * g[-1])
+            a = np.linalg.eigvalsh(block.H_a.dense())
+            g = np.linalg.eigvalsh(block.H_g.dense())
+            lo = min(lo, a[0] * g[0])
+            hi = max(hi, a[-1] * g[-1])
     return Trace(np.array(grad2), Bounds(float(lo), float(hi)))
 
 
@@ -175,7 +182,8 @@ class Result:
     @property
     def broken(self) -> list[str]:
         """What the runs contradict, in words; empty when nothing."""
-        left, kappa = self.means.mean(axis=0), self.constants.kappa
+        left = self.means.mean(axis=0)
+        kappa = self.constants.kappa
         words = []
         for name, right in (("the bound", self.bound), ("the bound by parts", self.by_parts)):
             if not (left <= right).all():
@@ -229,7 +237,8 @@ def _result(
     spectrum = Bounds(
         min(t.spectrum.lo for t in traces[:half]), max(t.spectrum.hi for t in traces[:half])
     )
-    bound, by_parts = rate.running_mean(N), rate.running_mean_by_parts(N)
+    bound = rate.running_mean(N)
+    by_parts = rate.running_mean_by_parts(N)
     return Result(
         task.name,
         task.loss,

@@ -111,7 +111,8 @@ def measure(settings: Any, data: Any) -> Trial:
     engine = build_engine(
         settings, build_network(settings.model, data.train.x.shape[-1]), data.train
     )
-    losses, seconds = [engine.evaluate(data.train).loss], [0.0]
+    losses = [engine.evaluate(data.train).loss]
+    seconds = [0.0]
     for epoch in range(settings.epochs):
         start = time.perf_counter()
         for index in epoch_batches(settings.seed, epoch, len(data.train.y), settings.batch_size):

@@ -123,7 +123,9 @@ class KFAC(torch.optim.Optimizer):
         kinds = (nn.Linear, *CONVOLUTIONS)
         others = [name for name, module in model.named_modules() if type(module) not in kinds]
         self.layers = covered_layers(survey(model, others), model, PRESETS["kfqn_cnn"])
-        self.factor_decay, self.curvature_interval, self._k = factor_decay, curvature_interval, 0
+        self.factor_decay = factor_decay
+        self.curvature_interval = curvature_interval
+        self._k = 0
         values = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(model.parameters(), values)
 

@@ -99,7 +99,8 @@ def row(
 
 
 def _add_ratios(found: dict[str, Any], base: float | None) -> None:
-    steps, time = found["steps_to_target"], found["time"]
+    steps = found["steps_to_target"]
+    time = found["time"]
     found["steps_ratio"] = steps / base if steps and base else None
     found["time_ratio"] = (
         found["steps_ratio"] * time["mean_ratio"] if found["steps_ratio"] and time else None
@@ -140,8 +141,10 @@ def verdict(rows: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, An
             sides[found["ours"]] = value, name
     if len(sides) < 2:
         return None
-    (our_mean, our_name), (their_mean, their_name) = sides[True], sides[False]
-    ours, theirs = rows[our_name][measure], rows[their_name][measure]
+    our_mean, our_name = sides[True]
+    their_mean, their_name = sides[False]
+    ours = rows[our_name][measure]
+    theirs = rows[their_name][measure]
     word = (
         "better"
         if max(ours) < min(theirs)

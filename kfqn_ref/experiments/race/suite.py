@@ -153,7 +153,8 @@ def _run(
 
 def measure(suite: Suite, task: Task, images: Images, store: Store) -> None:
     """Measure the step times of all entrants that are tuned, unless the store has them already."""
-    key, chosen = f"time/{task.name}", {}
+    key = f"time/{task.name}"
+    chosen = {}
     for entrant in (e for e in ENTRANTS.values() if e.runs(task)):
         best = tuned(task, entrant, store)
         if best is not None and math.isfinite(best["score"]):

@@ -152,7 +152,8 @@ class Residual(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(d_in, d_out, 3, stride, 1, bias=False)
         self.conv2 = nn.Conv2d(d_out, d_out, 3, 1, 1, bias=False)
-        self.norm1, self.norm2 = nn.BatchNorm2d(d_out), nn.BatchNorm2d(d_out)
+        self.norm1 = nn.BatchNorm2d(d_out)
+        self.norm2 = nn.BatchNorm2d(d_out)
         same = stride == 1 and d_in == d_out
         self.shortcut = nn.Identity() if same else nn.Conv2d(d_in, d_out, 1, stride, bias=False)
 
@@ -177,7 +178,8 @@ def _conv(d_in: int, d_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module]
     return nn.Conv2d(d_in, d_out, 3, stride, padding=1), nn.ReLU()
 
 
-FASHION, DIGITS = "fashion-mnist", "digits"
+FASHION = "fashion-mnist"
+DIGITS = "digits"
 
 FULL = (
     Task("cnn", "small CNN, Fashion-MNIST", FASHION, small_cnn, 128, 300, 120),

@@ -77,7 +77,8 @@ def predicted(
         network: the network.   ranks: the GPUs, at least 1.   given: the assumptions.
         operations: what a step dispatches, by method.
     """
-    machine, rows = given.machine, {}
+    machine = given.machine
+    rows = {}
     for method in model.METHODS:
         work = model.work(
             network,

@@ -67,7 +67,8 @@ def rates(batch: int, repeats: int, clock: bench.Clock = time.process_time) -> m
     best = bench.measure_rates(clock, size=512)
     training = scale_rank.runner("SGD", 1, batch)
     seconds = min(training.passes(clock)[0] for _ in range(repeats))
-    small, square = torch.zeros(64), torch.eye(1024) * 3
+    small = torch.zeros(64)
+    square = torch.eye(1024) * 3
     launch = float(np.median([bench.timed(clock, lambda: small.add_(1.0)) for _ in range(1000)]))
     inversion = min(bench.timed(clock, lambda: _inverted(square)) for _ in range(3))
     return model.Machine(
@@ -144,10 +145,8 @@ def check(*, steps: int, batch: int) -> dict[str, Any]:
         for method in ranks[0]["methods"]:
             work = model.work(network, method, batch=batch, ranks=world)
             launched = beyond_passes(counted, method, len(network.layers))
-            busy, wire = (
-                model.busy_seconds(work, world, machine, launched),
-                model.wire_seconds(work, world, machine),
-            )
+            busy = model.busy_seconds(work, world, machine, launched)
+            wire = model.wire_seconds(work, world, machine)
             alone = model.busy_seconds(work, 1, machine, launched)
             row = {"ranks": world, "method": method, "state_predicted": work.state}
             row["state"] = max(rank["methods"][method]["state"] for rank in ranks)
@@ -181,6 +180,7 @@ def _linked(machine: model.Machine, collectives: dict[str, list[float]]) -> mode
 
     With two ranks the cheaper algorithm is one exchange: ``τ + n/b``.
     """
-    (small, large), (short, long) = collectives["bytes"], collectives["seconds"]
+    small, large = collectives["bytes"]
+    short, long = collectives["seconds"]
     link = (large - small) / max(long - short, 1e-9)
     return model.Machine(**{**vars(machine), "link": link, "latency": short})

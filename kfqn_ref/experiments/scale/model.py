@@ -85,7 +85,8 @@ def direction(layer: Shape, rows: float, pairs: int | None) -> float:
     """Return the multiply-adds of ``H_g M H_a``, ``rows`` of them by ``H_a``; ``pairs`` if that is
     lean.
     """
-    d_g, d_a = layer.d_g, layer.d_a
+    d_g = layer.d_g
+    d_a = layer.d_a
     left = d_g * d_g * d_a
     if pairs is None or d_a <= 2 * pairs:  # a matrix is at hand
         return left + rows * d_a * d_a
@@ -139,7 +140,8 @@ def work(
     gradient = (FLOAT * network.parameters, 1.0)
     momentum = 5 * FLOAT * network.parameters  # read the gradient, read and write M and W
     if method == "SGD":
-        passes, state = first_pass(network, batch), FLOAT * network.parameters
+        passes = first_pass(network, batch)
+        state = FLOAT * network.parameters
         return Work(passes, 0, 0, momentum, (gradient,), 0, 0, state)
     if method == "KFAC":
         return _kfac(network, batch, interval, momentum, gradient)
@@ -155,7 +157,8 @@ def _kfac(
     """KFAC whose ranks reduce the triangles of A and G, and all invert all. Source:
     martens2015kfac.
     """
-    often, layers = 1 / interval, network.layers
+    often = 1 / interval
+    layers = network.layers
     squares = sum(layer.d_a**2 + layer.d_g**2 for layer in layers)
     triangles = sum(n * (n + 1) // 2 for layer in layers for n in (layer.d_a, layer.d_g))
     drawn = (
@@ -184,10 +187,13 @@ def _kfqn(
     momentum: float,
     gradient: tuple[float, float],
 ) -> Work:
-    often, layers = 1 / interval, network.layers
+    often = 1 / interval
+    layers = network.layers
     shared = owners > 1
     owner = balanced([cost((1, layer.d_g, layer.d_a)) for layer in layers], owners)
-    products, memory, state = [0.0] * owners, [0.0] * owners, [FLOAT * network.others] * owners
+    products = [0.0] * owners
+    memory = [0.0] * owners
+    state = [FLOAT * network.others] * owners
     for layer, r in zip(layers, owner, strict=True):
         macs, touched = inverse_update(layer.d_a, lean)
         macs_g, touched_g = inverse_update(layer.d_g, None)
@@ -196,7 +202,8 @@ def _kfqn(
         state[r] += FLOAT * (layer.d_g * layer.d_a + inverse_state(layer.d_a, lean) + layer.d_g**2)
         state[r] += FLOAT * 2 * layer.d_g + COUNTERS  # s_g, y_g
     actions = batch * sum(2 * layer.T * layer.d_a for layer in layers)
-    inputs, outputs = sum(layer.d_a for layer in layers), sum(layer.d_g for layer in layers)
+    inputs = sum(layer.d_a for layer in layers)
+    outputs = sum(layer.d_g for layer in layers)
     messages = (
         gradient,
         (FLOAT * (1 + often * inputs), 1.0),  # the loss, and where pairs are made the mean inputs
@@ -221,7 +228,8 @@ def all_reduce(size: float, ranks: int, machine: Machine) -> float:
     """
     if ranks == 1:
         return 0.0
-    tau, b = machine.latency, machine.link
+    tau = machine.latency
+    b = machine.link
     ring = 2 * (ranks - 1) * (tau + size / ranks / b)
     return min(ring, ceil(log2(ranks)) * (tau + size / b))
 
@@ -234,7 +242,8 @@ def broadcasts(size: float, owners: int, ranks: int, machine: Machine) -> float:
     """
     if ranks == 1 or not owners:
         return 0.0
-    tau, b = machine.latency, machine.link
+    tau = machine.latency
+    b = machine.link
     chain = (ranks - 2 + owners) * tau + size / b
     return min(chain, ceil(log2(ranks)) * (owners * tau + size / b))
 

@@ -88,11 +88,14 @@ def reference_cnn() -> Network:
 def resnet50() -> Network:
     """ResNet-50 with the stride in the 3 x 3 convolutions. Source: he2016resnet, torchvision."""
     layers = [conv("conv1", 3, 64, 7, 112, bias=False)]
-    c_in, side = 64, 56
+    c_in = 64
+    side = 56
     for stage, (mid, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
         for block in range(blocks):
-            before, side = side, side // 2 if stage > 1 and block == 0 else side
-            name, c_out = f"layer{stage}.{block}", 4 * mid
+            before = side
+            side = side // 2 if stage > 1 and block == 0 else side
+            name = f"layer{stage}.{block}"
+            c_out = 4 * mid
             layers += [
                 conv(f"{name}.conv1", c_in, mid, 1, before, bias=False),
                 conv(f"{name}.conv2", mid, mid, 3, side, bias=False),
@@ -107,7 +110,9 @@ def resnet50() -> Network:
 
 def vgg16() -> Network:
     """VGG-16 without norms (configuration D). Source: simonyan2015vgg, torchvision."""
-    layers, c_in, side = [], 3, 224
+    layers = []
+    c_in = 3
+    side = 224
     for block, (c_out, count) in enumerate(
         ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1
     ):
@@ -126,7 +131,9 @@ def vit_b16() -> Network:
     and KFQN would not cover them; here they are taken as linear layers. Source: dosovitskiy2021vit,
     torchvision.
     """
-    d, T, depth = 768, 14**2 + 1, 12
+    d = 768
+    T = 14**2 + 1
+    depth = 12
     layers = [conv("patches", 3, d, 16, 14)]
     for block in range(depth):
         layers += [

@@ -54,7 +54,8 @@ def runner(method: str, world: int, batch: int, *, deeper: int = 0) -> bench.Run
     """
     model: nn.Module = bench.reference_cnn(deeper=deeper)
     model = DistributedDataParallel(model) if world > 1 else model
-    x, target = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
+    x = torch.randn(batch, 1, 28, 28)
+    target = torch.randint(0, 10, (batch,))
     kind = Drawing if method == "KFAC" else bench.Runner
     return kind(model, maker(method)(model), x, target, batch)
 
@@ -63,7 +64,8 @@ def collectives(repeats: int) -> dict[str, list[float]]:
     """Return the fastest all-reduce of messages of both sizes, in seconds."""
     found = []
     for size in SIZES:
-        message, seconds = torch.zeros(size), []
+        message = torch.zeros(size)
+        seconds = []
         for _ in range(repeats):
             dist.barrier()
             start = time.perf_counter()
@@ -102,8 +104,12 @@ def measured(world: int, steps: int, batch: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run as one rank."""
-    rank, world, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-    steps, batch = int(sys.argv[5]), int(sys.argv[6])
+    rank = int(sys.argv[1])
+    world = int(sys.argv[2])
+    port = sys.argv[3]
+    out = Path(sys.argv[4])
+    steps = int(sys.argv[5])
+    batch = int(sys.argv[6])
     torch.set_num_threads(1)
     torch.manual_seed(rank)
     if world > 1:

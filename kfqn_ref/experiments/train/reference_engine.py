@@ -19,7 +19,8 @@ class ReferenceEngine:
     """The NumPy reference, float64."""
 
     def __init__(self, settings: Settings, network: Network, train: Split) -> None:
-        self.network, self.train = network, train
+        self.network = network
+        self.train = train
         self.method = reference_method(settings)
         self.params = initial_weights(settings, network)
         self.memory: Any = self.method.init(self.params)
@@ -54,7 +55,8 @@ class ReferenceEngine:
         return {"params": pack(self.params), "memory": pack(self.memory)}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.params, self.memory = unpack(state["params"]), unpack(state["memory"])
+        self.params = unpack(state["params"])
+        self.memory = unpack(state["memory"])
 
 
 def reference_method(settings: Settings) -> Any:

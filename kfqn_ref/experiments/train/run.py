@@ -22,7 +22,9 @@ from kfqn_ref.experiments.train.engines import build_engine
 from kfqn_ref.experiments.train.settings import Settings
 from kfqn_ref.files import CheckpointError, load, save, write_atomically
 
-CHECKPOINT, METRICS, CURVES = "checkpoint.pt", "metrics.jsonl", "curves.png"
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+CURVES = "curves.png"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Run:
     """
 
     def __init__(self, settings: Settings, data: Data, out: Path, *, resume: bool = False) -> None:
-        self.settings, self.data, self.out = settings, data, out
+        self.settings = settings
+        self.data = data
+        self.out = out
         self.steps = len(epoch_batches(settings.seed, 0, len(data.train.y), settings.batch_size))
         network = build_network(settings.model, data.train.x.shape[-1])
         self.engine: Engine = build_engine(settings, network, data.train)
@@ -145,7 +149,8 @@ class Run:
     def _finish_epoch(
         self, should_stop: Callable[[], bool], on_step: Callable[[int, float], None]
     ) -> None:
-        s, at = self.settings, self.position
+        s = self.settings
+        at = self.position
         for index in epoch_batches(s.seed, at.epoch, len(self.data.train.y), s.batch_size)[
             at.step :
         ]:

@@ -21,7 +21,8 @@ class TorchEngine:
     """The torch modules and optimizers, float32 or float64."""
 
     def __init__(self, settings: Settings, network: "Network", train: Split) -> None:
-        self.network, self.train = network, train
+        self.network = network
+        self.train = train
         self.dtype = getattr(torch, settings.dtype)
         self.model = build(network, initial_weights(settings, network), dtype=self.dtype)
         self.loss = loss_of(network)

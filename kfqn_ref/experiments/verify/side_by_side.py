@@ -31,8 +31,12 @@ from kfqn_ref.method.train import fit
 from kfqn_ref.network import Network
 from kfqn_ref.testing.tolerances import FLOAT64
 
-STEPS, BATCH_SIZE, SEED = 30, 100, 0
-LR, DAMPING = 0.3, 0.1  # the default values
+STEPS = 30
+BATCH_SIZE = 100
+SEED = 0
+# the default values
+LR = 0.3
+DAMPING = 0.1
 DEVIATION = 1e-9
 
 CNN = Network(
@@ -109,7 +113,8 @@ def batches(train: Split, steps: int = STEPS) -> list[Split]:
 def compare(name: str, train: Split, steps: int = STEPS) -> Comparison:
     """Run both sides of one preset and measure."""
     method = preset(name, lr=LR, damping=DAMPING)
-    network, data = network_of(method), batches(train, steps)
+    network = network_of(method)
+    data = batches(train, steps)
     start = network.init(np.random.default_rng(SEED))
     reference = [Step(start, method.init(start), np.nan), *fit(method, network, start, data)]
     ours = [snapshot(step) for step in reference[1:]]
