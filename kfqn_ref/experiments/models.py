@@ -78,7 +78,9 @@ def autoencoder(side: int) -> Network:
 def batch_of(network: Network, split: Split, index: np.ndarray | slice) -> Split:
     """Inputs and targets of some samples: an autoencoder's targets are its own pixels."""
     x = split.x[index]
-    return Split(x, split.y[index] if classifies(network) else x.reshape(len(x), -1))
+    if classifies(network):
+        return Split(x, split.y[index])
+    return Split(x, x.reshape(len(x), -1))
 
 
 def classifies(network: Network) -> bool:

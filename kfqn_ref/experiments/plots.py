@@ -40,7 +40,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 def plot_run(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Losses, and errors if there are any, against the epoch."""
     errors = any(record.get("test_error") is not None for record in history)
-    figure, axes = new_figure(2 if errors else 1)
+    panels = 2 if errors else 1
+    figure, axes = new_figure(panels)
     _lines(axes[0], history, ("train_loss", "test_loss"), "loss")
     positive = [
         v for r in history for k in ("train_loss", "test_loss") if (v := r[k]) is not None and v > 0
@@ -66,12 +67,16 @@ def whole_epochs(axis: Any) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def _lines(
     axis: Any, history: Sequence[Mapping[str, Any]], names: Sequence[str], label: str
 ) -> None:
     epochs = [record["epoch"] for record in history]
     for name, colour, marker in zip(names, COLOURS, "os", strict=False):
-        values = [math.nan if record[name] is None else record[name] for record in history]
+        values = [_or_nan(record[name]) for record in history]
         axis.plot(
             epochs, values, color=colour, marker=marker, markersize=3, label=name.replace("_", " ")
         )

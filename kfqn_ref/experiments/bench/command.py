@@ -67,9 +67,8 @@ def command(
     for table in (rows_table(found), parts_table(found), growth_table(found)):
         console.print(table)
     least = found["lean_pays_from"]
-    console.print(
-        "lean is the faster " + (f"from d_a = {least:g}" if least else "at no width measured")
-    )
+    where = f"from d_a = {least:g}" if least else "at no width measured"
+    console.print(f"lean is the faster {where}")
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
     plot(curves, out / "bench.png")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
@@ -172,6 +171,7 @@ def plot(curves: dict[str, Any], path: Path) -> None:
                 label={"lbfgs": "lean"}.get(factor, factor),
             )
         axis.set_xlabel(label)
-        axis.set_ylabel("state, bytes" if value == "bytes" else "step, seconds")
+        words = "state, bytes" if value == "bytes" else "step, seconds"
+        axis.set_ylabel(words)
         axis.legend()
     save_figure(figure, path)

@@ -139,12 +139,12 @@ def explorable(
     png = b""
     for number, values in enumerate(positions):
         fig = draw(**dict(zip(sliders, values, strict=True)))
-        shown = values == start_values
-        png = _png(fig) if shown else png
-        frames.append(
-            "<div "
-            f'class="kfqn-frame"{"" if shown else " hidden"}>{_svg(fig, f"{name}-{number}-")}</div>'
-        )
+        hidden = " hidden"
+        if values == start_values:
+            hidden = ""
+            png = _png(fig)
+        picture = _svg(fig, f"{name}-{number}-")
+        frames.append(f'<div class="kfqn-frame"{hidden}>{picture}</div>')
     controls = [
         _slider(label, values, i) for (label, values), i in zip(sliders.items(), first, strict=True)
     ]
@@ -161,8 +161,12 @@ def _name(alt: str) -> str:
     return f"f{sum(ord(letter) * 31**i for i, letter in enumerate(alt)) % 2**32:x}-"
 
 
+def _words(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _slider(label: str, values: Sequence[Any], index: int) -> str:
-    words = [escape(f"{value:g}" if isinstance(value, float) else str(value)) for value in values]
+    words = [escape(_words(value)) for value in values]
     return (
         f"<label><span>{escape(label.replace('_', ' '))}</span>"
         f'<input type="range" min="0" max="{len(words) - 1}" step="1" value="{index}" '

@@ -91,10 +91,11 @@ def command(
     last = {trial.optimizer: trial.train_loss[-1] for trial in chosen}
     ours = last.pop(OURS["optimizer"])
     below = ours < min(last.values())
+    word = "below" if below else "[red]not below[/red]"
     console.print(
         f"training loss after epoch {epochs}: {OURS['optimizer']} {ours:.3f}, "
         + ", ".join(f"{name} {loss:.3f}" for name, loss in last.items())
-        + f": {'below' if below else '[red]not below[/red]'} both; written to {out}",
+        + f": {word} both; written to {out}",
         highlight=False,
         soft_wrap=True,
     )

@@ -52,7 +52,8 @@ def plot_all(found: Mapping[str, Any], out: Path) -> None:
     _map(axes[0], found["maps"]["kfqn_eager"], figure)
     for name, colour in (("sgd", COLOURS[1]), ("adam", COLOURS[2])):
         points = found["maps"][name]
-        losses = [np.nan if p["loss"] is None else p["loss"] for p in points]
+        # None, of a run that diverged, becomes NaN: no dot
+        losses = np.array([p["loss"] for p in points], dtype=float)
         axes[1].plot([p["lr"] for p in points], losses, "o-", color=colour, label=name)
     axes[1].set(xscale="log", yscale="log", xlabel="lr", ylabel="training loss")
     axes[1].legend()
@@ -64,7 +65,8 @@ def _bars(axis: Any, study: Mapping[str, Any]) -> None:
     for i, losses in enumerate(study["losses"].values()):
         known = [v for v in losses if v is not None]
         if known:
-            axis.bar(i, sum(known) / len(known), color=COLOURS[0 if i == 0 else 5], alpha=0.6)
+            colour = COLOURS[0] if i == 0 else COLOURS[5]
+            axis.bar(i, sum(known) / len(known), color=colour, alpha=0.6)
             axis.plot([i] * len(known), known, "k.", markersize=5)
         if len(known) < len(losses):
             axis.plot(i, 0.05, "x", color=COLOURS[1])

@@ -57,15 +57,16 @@ def _inverse(X: Tensor, shift: Tensor) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(X + shift[:, None, None] * eye))
 
 
+def _or_zero(x: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if x is None else x
+
+
 def as_matrix(layer: Layer, tensors: Sequence[Tensor | None]) -> Tensor:
     """Return weight and bias, or tensors shaped like them, as ``(groups, d_g, d_a)``; None is
     zero.
     """
     groups, d_g, _ = layer.shape
-    whole = [
-        torch.zeros_like(p) if x is None else x
-        for p, x in zip(layer.parameters, tensors, strict=True)
-    ]
+    whole = [_or_zero(x, p) for p, x in zip(layer.parameters, tensors, strict=True)]
     return torch.cat([x.reshape(groups, d_g, -1).to(layer.dtype) for x in whole], -1)
 
 

@@ -76,26 +76,37 @@ def row(
     points = [p for p in final_points(suite, task, entrant, store) if p.key in store]
     records = [store[p.key] for p in points]
     best = tuned(task, entrant, store)
-    losses = [r["losses"] if r["score"] is not None else None for r in records]
-    ends = [r["evaluations"][-1] if r["score"] is not None else {} for r in records]
-    affordable = min(task.steps, int(task.steps / time["mean_ratio"])) if time else None
+    runs = [_losses_and_end(record) for record in records]
+    losses = [run[0] for run in runs]
+    ends = [run[1] for run in runs]
+    affordable = None
+    at_equal_time = []
+    if time:
+        affordable = min(task.steps, int(task.steps / time["mean_ratio"]))
+    if affordable:
+        at_equal_time = [x and smoothed(x, affordable) for x in losses]
     return {
         "label": entrant.label,
         "ours": entrant.ours,
         "note": entrant.note,
-        "hyper": best["hyper"] if best else None,
-        "tuning_loss": best["score"] if best else None,
+        "hyper": best and best["hyper"],
+        "tuning_loss": best and best["score"],
         "loss": [x and smoothed(x, task.steps) for x in losses],
         "held_out_train_loss": [end.get("train_loss") for end in ends],
         "test_loss": [end.get("test_loss") for end in ends],
         "test_error": [end.get("test_error") for end in ends],
         "steps_at_equal_time": affordable,
-        "loss_at_equal_time": [x and smoothed(x, max(affordable, 1)) for x in losses]
-        if affordable
-        else [],
+        "loss_at_equal_time": at_equal_time,
         "steps_to_target": _median([x and steps_to(x, target) for x in losses]),
-        "time": dict(time) if time else None,
+        "time": time and dict(time),
     }
+
+
+def _losses_and_end(record: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Return the losses and the last evaluation of a run; nothing of one that diverged."""
+    if record["score"] is None:
+        return None, {}
+    return record["losses"], record["evaluations"][-1]
 
 
 def _add_ratios(found: dict[str, Any], base: float | None) -> None:
@@ -145,12 +156,10 @@ def verdict(rows: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, An
     their_mean, their_name = sides[False]
     ours = rows[our_name][measure]
     theirs = rows[their_name][measure]
-    word = (
-        "better"
-        if max(ours) < min(theirs)
-        else "worse"
-        if min(ours) > max(theirs)
-        else "not better"
-    )
+    word = "not better"
+    if max(ours) < min(theirs):
+        word = "better"
+    elif min(ours) > max(theirs):
+        word = "worse"
     names = {"ours": our_name, "theirs": their_name}
     return {"verdict": word, **names, "our_mean": our_mean, "their_mean": their_mean}

@@ -53,7 +53,8 @@ def run_point(task: Task, images: Images, entrant: Entrant, point: Point) -> dic
     model = task.model(images.x.shape[-1], point.seed)
     losses: list[float] = []
     evaluations: list[dict[str, Any]] = []
-    marks = evaluation_marks(point.steps, 1 if point.phase == "tune" else EVALUATIONS)
+    count = 1 if point.phase == "tune" else EVALUATIONS
+    marks = evaluation_marks(point.steps, count)
     try:
         step = entrant.start(task, model, point.hyper, point.seed)
         torch.manual_seed(point.seed)
@@ -67,11 +68,8 @@ def run_point(task: Task, images: Images, entrant: Entrant, point: Point) -> dic
     except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]
         pass  # a factor of non-finite numbers: the run has diverged
     finished = bool(evaluations) and evaluations[-1]["step"] == point.steps
-    record = {
-        **asdict(point),
-        "key": point.key,
-        "score": evaluations[-1]["train_loss"] if finished else None,
-    }
+    score = evaluations[-1]["train_loss"] if finished else None
+    record = {**asdict(point), "key": point.key, "score": score}
     if point.phase == "tune":
         return record
     return {**record, "losses": [_short(v) for v in losses], "evaluations": evaluations}

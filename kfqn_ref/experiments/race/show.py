@@ -45,13 +45,11 @@ def table(result: Mapping[str, Any]) -> Table:
         shown.add_column(column)
     for found in sorted(result["rows"].values(), key=lambda r: mean(r["loss"]) or float("inf")):
         time = found["time"] or {}
-        tests = (
-            found["test_error"]
-            if any(v is not None for v in found["test_error"])
-            else found["test_loss"]
-        )
+        classifies = any(v is not None for v in found["test_error"])
+        tests = found["test_error"] if classifies else found["test_loss"]
+        label = f"[bold]{found['label']}[/bold]" if found["ours"] else found["label"]
         shown.add_row(
-            f"[bold]{found['label']}[/bold]" if found["ours"] else found["label"],
+            label,
             ", ".join(f"{k} {v:.3g}" for k, v in (found["hyper"] or {}).items()) or "diverged",
             f"{number(time.get('median_ratio'))}, {number(time.get('mean_ratio'))}",
             spread(found["loss"]), spread(found["loss_at_equal_time"]),
@@ -121,7 +119,8 @@ def plot(suite: Suite, task: Task, store: Store, result: Mapping[str, Any], path
     ):
         axis.set_xlabel(label)
         axis.set_title(title)
-        axis.set_yscale("log" if title == "training loss" else "linear")
+        scale = "log" if title == "training loss" else "linear"
+        axis.set_yscale(scale)
         axis.grid(alpha=0.3)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8

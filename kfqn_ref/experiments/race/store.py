@@ -29,7 +29,8 @@ class Store:
                 )
             self.records[record["key"]] = record
         if rest:
-            path.write_text(whole + "\n" if whole else "", "utf-8")
+            complete = whole + "\n" if whole else ""
+            path.write_text(complete, "utf-8")
 
     def add(self, record: dict[str, Any]) -> None:
         """Append a record: one write and one fsync, after which it is there whatever happens."""

@@ -57,7 +57,8 @@ class Task:
         for split in (data.train, data.test):
             x = torch.from_numpy(split.x.astype(np.float32))
             x = F.avg_pool2d(x, self.pool) if self.pool > 1 else x
-            parts += [x, x.flatten(1) if self.autoencoder else torch.from_numpy(split.y)]
+            target = x.flatten(1) if self.autoencoder else torch.from_numpy(split.y)
+            parts += [x, target]
         return Images(*parts)
 
     def model(self, side: int, seed: int) -> nn.Module:

@@ -41,13 +41,11 @@ def operations(*, gpu: bool = True) -> model.Counts:
 def _counted(method: str, deeper: int, gpu: bool) -> tuple[int, int]:
     """Return the layers of a network, and the operations of a step or of a pass."""
     passes = method == "passes"
-    training = scale_rank.runner("SGD" if passes else method, 1, 2, deeper=deeper)
+    contender = "SGD" if passes else method
+    training = scale_rank.runner(contender, 1, 2, deeper=deeper)
     training.step(time.perf_counter)  # the first step starts the layers
-    with (
-        as_on_a_gpu(training.opt) if gpu else nullcontext(),
-        Kernels() as kernels,
-        torch.enable_grad(),
-    ):
+    way = as_on_a_gpu(training.opt) if gpu else nullcontext()
+    with way, Kernels() as kernels, torch.enable_grad():
         _ = training.closure() if passes else training.step(time.perf_counter)
     return sum(hasattr(module, "weight") for module in training.model.modules()), kernels.count
 

@@ -104,7 +104,9 @@ def inverse_state(d: int, pairs: int | None) -> int:
     """Return how many numbers an inverse keeps: a matrix, or ``S``, ``Y``, ``R``, gamma."""
     if pairs is None:
         return d * d
-    return 2 * pairs * d + pairs * pairs + 1 + (d * d if d <= 2 * pairs else 0)
+    # where few rows make it cheap, the matrix is kept beside the pairs
+    matrix = d * d if d <= 2 * pairs else 0
+    return 2 * pairs * d + pairs * pairs + 1 + matrix
 
 
 def inverse_update(d: int, pairs: int | None) -> tuple[float, float]:
@@ -146,9 +148,8 @@ def work(
     if method == "KFAC":
         return _kfac(network, batch, interval, momentum, gradient)
     lean = pairs if method == "lean" else None
-    return _kfqn(
-        network, batch, ranks if method == "owned" else 1, interval, lean, momentum, gradient
-    )
+    owners = ranks if method == "owned" else 1
+    return _kfqn(network, batch, owners, interval, lean, momentum, gradient)
 
 
 def _kfac(
@@ -272,7 +273,9 @@ def busy_seconds(work: Work, ranks: int, machine: Machine, operations: float) ->
     computing = sum(count / rate for count, rate in zip(counts, rates, strict=True))
     launching = operations * machine.launch
     turns = max(1.0, ranks / machine.cores)
-    return turns * (max(computing, launching) if machine.overlaps else computing + launching)
+    if machine.overlaps:
+        return turns * max(computing, launching)
+    return turns * (computing + launching)
 
 
 def dear_layers(network: Network, batch: int) -> Sequence[Shape]:

@@ -164,10 +164,8 @@ def line(record: dict[str, Any]) -> str:
     for name in ("train_loss", "test_loss", "test_error"):
         value = record[name]
         if value is not None or name != "test_error":
-            parts.append(
-                f"{name.replace('_', ' ')} "
-                f"{'not finite' if value is None else format(value, '.4f')}"
-            )
+            shown = "not finite" if value is None else f"{value:.4f}"
+            parts.append(f"{name.replace('_', ' ')} {shown}")
     if "pairs_damped" in record:
         parts.append(f"damped {record['pairs_damped']} skipped {record['pairs_skipped']}")
     return "  ".join([*parts, f"{record['seconds']:.1f} s"])

@@ -14,9 +14,7 @@ KFQN_OPTIONS = frozenset(
 )
 
 # the theorem behind 'convergent' has no momentum
-OF_PRESETS = {
-    name: KFQN_OPTIONS - {"momentum"} if name == "convergent" else KFQN_OPTIONS for name in PRESETS
-}
+OF_PRESETS = {**dict.fromkeys(PRESETS, KFQN_OPTIONS), "convergent": KFQN_OPTIONS - {"momentum"}}
 
 # engine -> optimizer -> the hyper-parameters it takes; those not given keep the optimizer's own
 # default

@@ -33,7 +33,9 @@ class TorchEngine:
         self, split: Split, index: np.ndarray | slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
         x, target = (torch.from_numpy(array) for array in batch_of(self.network, split, index))
-        return x.to(self.dtype), target if classifies(self.network) else target.to(self.dtype)
+        if not classifies(self.network):
+            target = target.to(self.dtype)
+        return x.to(self.dtype), target
 
     def step(self, index: np.ndarray) -> float:
         x, target = self._tensors(self.train, index)

@@ -114,6 +114,8 @@ def write(comparisons: list[Any], baselines: dict[str, dict[str, list[float]]], 
     from kfqn_ref.experiments.versions import versions
     from kfqn_ref.files import write_atomically
 
+    broken = any(c.broken for c in comparisons)
+    verdict = "broken" if broken else "agree"
     content = {
         "versions": versions(),
         "setting": {
@@ -124,7 +126,7 @@ def write(comparisons: list[Any], baselines: dict[str, dict[str, list[float]]], 
             "damping": DAMPING,
         },
         "bounds": {"deviation": DEVIATION, "secant_over_bound": 1.0},
-        "verdict": "broken" if any(c.broken for c in comparisons) else "agree",
+        "verdict": verdict,
         "presets": [asdict(c) for c in comparisons],
         "baselines": baselines,
     }

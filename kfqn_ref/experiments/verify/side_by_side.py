@@ -226,9 +226,11 @@ def one_roundoff(params: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
 
 def smallest(matrices: Iterable[np.ndarray]) -> float:
     """The smallest eigenvalue of all."""
-    return float(
-        np.min([np.linalg.eigvalsh(H)[0] if np.isfinite(H).all() else np.nan for H in matrices])
-    )
+    return float(np.min([_smallest(H) for H in matrices]))
+
+
+def _smallest(H: np.ndarray) -> float:
+    return np.linalg.eigvalsh(H)[0] if np.isfinite(H).all() else np.nan
 
 
 def positive_definite(H: np.ndarray) -> bool:
