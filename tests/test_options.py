@@ -3,7 +3,9 @@ same place in every preset.
 """
 
 import inspect
+import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,14 @@ def test_presets_have_the_values_of_the_reference(name: str) -> None:
     assert (preset.damping_below < float("inf")) == (method.options.damp.damping_below is not None)
     for T in (1, 9):
         assert preset.split(0.3, T) == pytest.approx(method.options.split(0.3, T), rel=1e-15)
+
+
+def test_the_book_has_a_table_of_the_options() -> None:
+    text = (Path(__file__).parents[1] / "book" / "notation.md").read_text(encoding="utf-8")
+    section = text.split("## Options\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    of_options = names(Options) - {"starts_from_batch"}
+    assert sorted(listed) == sorted((arguments() - ONLY_TORCH.keys()) | of_options)
 
 
 def test_defaults_are_the_same() -> None:

@@ -125,7 +125,7 @@ def register_layer(kind: type[nn.Module], geometry: GeometryOf) -> None:
 
     The forward pass must be ``h = W ā`` at every location, with ``module.weight`` and
     ``module.bias`` (a parameter or None) as ``W``; ``geometry(module)`` returns how it sums over
-    samples and locations, for example :class:`~kfqn_ref.optim.geometry.LinearGeometry`.
+    samples and locations, for example ``kfqn_ref.optim.geometry.LinearGeometry``.
 
     Raises:
         TypeError: ``kind`` is not a class of modules, or ``geometry`` cannot be called.
