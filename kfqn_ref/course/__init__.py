@@ -7,6 +7,7 @@ outside the box; and what it shows is made inert before a person looks at it.
 ==============  ================================================================================
 ``lesson``      what a test cell calls: laws for a student's functions, and what a failure teaches
 ``tasks``       laws that belong to an assignment and to no module of the package
+``diagnosis``   the mistake of a function, named from its answers
 ``box``         all of the package that is inside the box: the stub, and what runs the cells
 ``contents``    what the box holds besides: Python, and the libraries of an assignment
 ``sandbox``     the box: its mounts, its limits, and what ended it
