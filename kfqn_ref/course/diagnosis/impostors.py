@@ -30,7 +30,7 @@ def impostors() -> dict[str, list[tuple[str, Any]]]:
             ("the steps are unit vectors, which are not conjugate for every A", _unit_steps),
         ],
         "dp_dlm_damp": [
-            ("the order: (4.3) is applied first, and (4.1) to its result", _lm_first),
+            ("the order: (2.3) is applied first, and (2.1) to its result", _lm_first),
             ("both dampings start from the pair (s, y)", _side_by_side),
         ],
         "hessian_action": [

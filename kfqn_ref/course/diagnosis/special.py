@@ -12,7 +12,7 @@ MU1 = 0.2
 
 
 def worst_pair(function: Callable[..., Any]) -> str:
-    """Which of the conditions for equality in (4.6) a pair misses."""
+    """Which of the conditions for equality in (2.6) a pair misses."""
     H = np.array([[2.0, 1.0], [1.0, 3.0]])
     found = answer(function, (H,), {})
     if isinstance(found, Exception):

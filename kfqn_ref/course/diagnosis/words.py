@@ -42,7 +42,7 @@ FUNCTIONS = {
     "identity": "I", "root": "√{0}", "inverse": "{0}⁻¹", "zeros": "0",
     "upper": "triu({0})", "diag": "diag({0})", "joined": "[{0}; {1}]",
     "mean_locations": "{0}", "mean_samples": "mean({0})", "Pair": "({0}, {1})",
-    "powell_damp": "(4.1) with {0}, {1}, {2}", "lm_damp": "(4.3) with {0}, {1}",
+    "powell_damp": "(2.1) with {0}, {1}, {2}", "lm_damp": "(2.3) with {0}, {1}",
     "hessian_action": "A {1}", "bfgs_inverse_update": "BFGS({0}, {1}, {2})",
     "tensor_product": "{0} ⊗ {1}", "sqrt": "√{0}", "ones_last": "({0}, 1)",
 }  # fmt: skip  # several functions a line
