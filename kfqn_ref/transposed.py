@@ -98,7 +98,8 @@ class ConvTranspose2d:
 
     def _places(self, sizes: tuple[int, ...]) -> tuple[list[int], tuple[Array, ...]]:
         """Return the size of the spread input, and where each row and column of the input goes."""
-        spread, places = [], []
+        spread = []
+        places = []
         for n, step, (before, after) in zip(
             sizes, pair_of(self.stride), self._margins(), strict=True
         ):
@@ -110,7 +111,8 @@ class ConvTranspose2d:
         """Return the input with zeros between neighbours and around; negative margins cut it."""
         (H, W), (rows, columns) = self._places(x.shape[2:])
         spread = np.zeros((*x.shape[:2], H, W), x.dtype)
-        rows_in, columns_in = (rows >= 0) & (rows < H), (columns >= 0) & (columns < W)
+        rows_in = (rows >= 0) & (rows < H)
+        columns_in = (columns >= 0) & (columns < W)
         there = np.ix_(rows[rows_in], columns[columns_in])
         spread[(..., *there)] = x[(..., *np.ix_(rows_in, columns_in))]
         return spread
@@ -119,7 +121,8 @@ class ConvTranspose2d:
         """Return the adjoint of :meth:`_spread`."""
         (H, W), (rows, columns) = self._places(x_shape[2:])
         Dx = np.zeros(x_shape, Dspread.dtype)
-        rows_in, columns_in = (rows >= 0) & (rows < H), (columns >= 0) & (columns < W)
+        rows_in = (rows >= 0) & (rows < H)
+        columns_in = (columns >= 0) & (columns < W)
         there = np.ix_(rows[rows_in], columns[columns_in])
         Dx[(..., *np.ix_(rows_in, columns_in))] = Dspread[(..., *there)]
         return Dx

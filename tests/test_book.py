@@ -136,6 +136,11 @@ def test_every_equation_that_code_names_is_in_the_book() -> None:
     assert len(set().union(*(cited(words_of(path)) for path in CODE))) > 15
 
 
+def test_no_theorem_is_named_by_a_number_that_the_book_does_not_have() -> None:
+    named = re.compile(r"\b(theorem|lemma|law)s? \d", re.IGNORECASE)
+    assert [str(path) for path in CODE if named.search(words_of(path))] == []
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_every_equation_that_a_chapter_names_is_in_the_book(path: Path) -> None:
     prose = re.sub(r"```\{code-cell\}.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -1,8 +1,8 @@
 """The checks, by chapter; importing this package fills the registry.
 
 ==================  ============================================================================
-``bfgs``            one BFGS update (1.3): theorems 1 to 8
-``theorems``        theorems 9 to 11: least change, termination, interlacing
+``bfgs``            one BFGS update (1.3): secant, definiteness, invariances
+``theorems``        theorems on BFGS: least change, termination, interlacing
 ``lbfgs``           the three forms of L-BFGS, and its memory
 ``damping``         the damping formulas (2.1) to (2.3)
 ``damping_bounds``  double damping, D_P D_LM, and their bounds (2.4) to (2.8)

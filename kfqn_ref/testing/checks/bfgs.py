@@ -1,4 +1,4 @@
-"""Laws of one BFGS update (1.3): theorems 1-8, each as an exact identity."""
+"""Laws of one BFGS update (1.3), each as an exact identity."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Theorems 9-11 on BFGS: least change, quadratic termination, interlacing of eigenvalues on a fixed
+"""Theorems on BFGS: least change, quadratic termination, interlacing of eigenvalues on a fixed
 matrix.
 """
 

@@ -344,7 +344,7 @@ def _per_location(*args: Any, **options: Any) -> Any:
 _per_location.__name__ = "factor_per_location"
 mutant("optimizer_steps", "1/|T| wrongly in A")(_per_location)
 # ā̄ summed over the locations is no mutant: s and y grow by the same factor, and
-# BFGS does not see it (theorem 8).
+# BFGS does not see it (the law bfgs.scale).
 
 _patched(
     "factor_swapped", "moving-average weights of A swapped", KFQN, "update_input", _swapped_factor
