@@ -282,9 +282,10 @@ def _likeliest(
 ) -> str:
     """The mistake, if it is known; else where the functions go wrong; else what is seen."""
     known = [] if failure.left == "the call" else [m for w in watches for m in w.mistakes()]
+    whole_runs = any(watch.known_as in SHOWN for watch in watches)
     reasons = [finding.reason for _, finding in found if finding.reason]
-    if known and not reasons:
-        reasons = known
+    if known and (whole_runs or not reasons):
+        reasons = known  # the mutants of whole runs have better words than a line of a step
     if reasons:
         return f"{'; or '.join(dict.fromkeys(reasons))}. {SAME}"
     if found:

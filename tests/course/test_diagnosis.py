@@ -78,6 +78,26 @@ def test_a_list_where_an_array_is_usual_is_no_mistake():
     assert diagnose("lm_damp", namespace) == Finding("", "")
 
 
+FORMS = [
+    ("a1_bfgs", "bfgs_direct_update", lambda matrix: matrix.tolist()),
+    ("a1_bfgs", "inverse_from_products", lambda history: (H for H in history)),
+    ("a2_damping", "dp_dlm_damp", np.array),
+    ("a3_lbfgs", "lbfgs_push", lambda pairs: [part.tolist() for part in pairs]),
+    ("a5_action", "input_pair", tuple),
+    ("a6_step", "kfqn_step", lambda step: [list(step[0]), [tuple(block) for block in step[1]]]),
+    ("a7_assumptions", "assumption_errors", lambda d: {key: np.array(d[key]) for key in d}),
+    ("a7_assumptions", "lonely_failure", lambda pair: [part.tolist() for part in pair]),
+]
+
+
+@pytest.mark.parametrize(("assignment", "name", "form"), FORMS)
+def test_the_form_of_a_right_answer_is_no_mistake(assignment, name, form):
+    namespace = notebook_of(assignment)
+    right = namespace[name]
+    namespace[name] = lambda *args, **kwargs: form(right(*args, **kwargs))
+    assert diagnose(name, namespace) == Finding("", "")
+
+
 # ---- the search
 
 
@@ -130,6 +150,15 @@ def test_what_follows_from_another_function_is_said_to():
 
 def test_a_write_into_an_argument_is_named():
     def lm_damp(s, y, *, lam):
+        y += lam * s
+        return y
+
+    assert "writes into its argument" in diagnose("lm_damp", {"lm_damp": lm_damp}).reason
+
+
+def test_a_write_that_the_box_forbids_is_the_same_mistake():
+    def lm_damp(s, y, *, lam):
+        y.setflags(write=False)  # as arrays are in the box
         y += lam * s
         return y
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from kfqn_ref.course import tasks
 from kfqn_ref.course.diagnosis import models
-from kfqn_ref.course.diagnosis.compare import Wrote, answer, close, parts
+from kfqn_ref.course.diagnosis.compare import Wrote, answer, close, parts, shaped
 from kfqn_ref.course.diagnosis.edits import Edit, Variants, variants
 from kfqn_ref.course.diagnosis.features import named
 from kfqn_ref.course.diagnosis.impostors import impostors
@@ -28,7 +28,9 @@ SECONDS = 4.0  # for one function
 REFUSED = ("sᵀy < 0", "sᵀy = 0", "NaN")  # in the order of inputs.refused
 MISSED = "it gives a result where it must refuse, as for sᵀy = 0"
 # What of an answer is the same for all right functions.
-VIEWS: dict[str, Callable[[Any], Any]] = {"inverse_from_products": lambda history: history[-1]}
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "inverse_from_products": lambda history: list(history)[-1]
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def _trial(name: str, function: Callable[..., Any]) -> Trial:
         if isinstance(expected, Exception) or _is_finite(expected):
             trial.calls.append((args, kwargs))
             trial.expected.append(expected)
-            trial.got.append(trial.view(answer(function, args, kwargs)))
+            got = trial.view(answer(function, args, kwargs))
+            trial.got.append(shaped(got, expected))
     return trial
 
 

@@ -147,7 +147,7 @@ NEIGHBOURS: dict[str, list[tuple[str, str]]] = {
                  ("a matrix of ones, where the identity belongs", "1 + 0 * identity({0})")],
     "root": [("the square root is missing", "{0}"), ("a square, where a root belongs", "{0} ** 2")],
     "last_rows": [
-        ("the oldest pairs are kept, the newest dropped", "first_rows({0}, {1})"),
+        ("a full memory drops the newest pairs and keeps the oldest", "first_rows({0}, {1})"),
         ("one pair too many is kept", "last_rows({0}, {1} + 1)"),
         ("one pair too few is kept", "{0}[max(0, len({0}) - max(1, {1} - 1)):]"),
         ("nothing is ever dropped", "{0}"),
