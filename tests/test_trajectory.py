@@ -23,7 +23,7 @@ def counts_of(moment: Moment) -> list[Counts]:
     """The reference's counts, summed over the groups of each layer as torch's are."""
     blocks = iter(moment.state.blocks)
     sums = []
-    for layer in moment.opt._layers:
+    for layer in moment.opt.layers:
         group = [next(blocks).counts for _ in range(layer.geometry.groups)]
         sums.append(Counts(*(sum(getattr(c, field) for c in group) for field in Counts._fields)))
     return sums
@@ -44,19 +44,19 @@ def checked(moment: Moment) -> Moment:
 @pytest.mark.parametrize("name", PRESETS)
 def test_float64_trajectories_agree(name: str, interval: int) -> None:
     moment = agreeing_run(name, curvature_interval=interval)
-    assert [moment.opt.curvature(x.module).counts for x in moment.opt._layers] == counts_of(moment)
+    assert [moment.opt.curvature(x.module).counts for x in moment.opt.layers] == counts_of(moment)
 
 
 @pytest.mark.parametrize("memory", [100, 5])
 @pytest.mark.parametrize("name", ["kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022"])
 def test_trajectories_with_the_lean_input_factor_agree(name: str, memory: int) -> None:
     moment = agreeing_run(name, lean=0, memory=memory, curvature_interval=1)
-    assert all("S" in moment.opt.state[x.weight]["H_a"] for x in moment.opt._layers)
+    assert all("S" in moment.opt.state[x.weight]["H_a"] for x in moment.opt.layers)
 
 
 def test_trajectories_agree_where_only_wide_layers_are_lean() -> None:
     moment = agreeing_run("kfqn_cnn", lean=9, memory=3)
-    lean = [("S" in moment.opt.state[x.weight]["H_a"], x.shape[2]) for x in moment.opt._layers]
+    lean = [("S" in moment.opt.state[x.weight]["H_a"], x.shape[2]) for x in moment.opt.layers]
     assert sorted(lean) == [
         (False, 7),
         (False, 9),
@@ -72,7 +72,7 @@ def test_trajectories_agree_where_the_lbfgs_memory_overflows() -> None:
 def test_trajectories_agree_with_the_products_by_pairs() -> None:
     # memory 2 and d_g > 2 p: no matrix is kept, every product is the two solves
     moment = agreeing_run("kfqn_cnn_l", memory=2)
-    assert "H" not in moment.opt.state[moment.opt._layers[-1].weight]["H_g"]
+    assert "H" not in moment.opt.state[moment.opt.layers[-1].weight]["H_g"]
 
 
 # the compiler's own warnings

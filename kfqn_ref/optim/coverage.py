@@ -40,7 +40,8 @@ def survey(model: nn.Module, exclude: Collection[str]) -> list[Owned]:
     """Return every module that owns parameters, covered or not, in the order of the model.
 
     Raises:
-        ValueError: a name in ``exclude`` is unknown, or a parameter is not initialised yet.
+        ValueError: a name in ``exclude`` is unknown, or a parameter is not initialised yet, or is
+            complex.
     """
     unknown = sorted(set(exclude) - {name for name, _ in model.named_modules()})
     if unknown:
@@ -48,7 +49,7 @@ def survey(model: nn.Module, exclude: Collection[str]) -> list[Owned]:
     found, seen, inside = [], set[nn.Parameter](), attention_parts(model)
     for name, module in model.named_modules():
         own = [p for p in module._parameters.values() if p is not None]
-        _refuse_uninitialised(name, own)
+        _refuse_unusable(name, own)
         new = [p for p in own if p not in seen]
         seen.update(new)
         if own:
@@ -93,12 +94,14 @@ def attention_parts(model: nn.Module) -> set[nn.Module]:
     return {part for module in attention for part in module.children()}
 
 
-def _refuse_uninitialised(name: str, parameters: Sequence[nn.Parameter]) -> None:
+def _refuse_unusable(name: str, parameters: Sequence[nn.Parameter]) -> None:
     if any(isinstance(p, nn.UninitializedParameter) for p in parameters):
         raise ValueError(
             f"parameters must be initialised, but those of {name!r} are not: run the model once "
             f"on a mini-batch before making the optimizer"
         )
+    if any(p.is_complex() for p in parameters):
+        raise ValueError(f"parameters must be real, but those of {name!r} are complex")
 
 
 def covered_layers(found: Sequence[Owned], model: nn.Module, preset: Preset) -> list[Layer]:

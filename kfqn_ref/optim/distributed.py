@@ -7,6 +7,7 @@ O(d) numbers a layer travel, twice a curvature update, where methods that build 
 O(d²). Nothing here has run on a GPU, or by any backend but gloo.
 """
 
+import gc
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -30,7 +31,16 @@ class Reducer:
 
     def __init__(self, model: nn.Module) -> None:
         self.wrapper = model if isinstance(model, DistributedDataParallel) else None
-        self.bytes = 0
+        self.bytes, self.looked = 0, False
+
+    def find_wrapper(self, model: nn.Module) -> None:
+        """Take part in the DistributedDataParallel that was put around the model later, if any.
+
+        Trainers make it after the optimizer. It is looked for once, after the first pass.
+        """
+        if self.wrapper is None and not self.looked:
+            self.looked = True
+            self.wrapper = wrapper_of(model)
 
     @property
     def active(self) -> bool:
@@ -88,6 +98,19 @@ class Reducer:
     def quiet(self) -> AbstractContextManager[None]:
         """Return the context of a pass that must not reduce gradients: the second one has none."""
         return nullcontext() if self.wrapper is None else self.wrapper.no_sync()
+
+
+def wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
+    """Return the DistributedDataParallel that was put around a model later, if there is one."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return None
+    for holder in gc.get_referrers(model):
+        if isinstance(holder, dict) and holder.get("module") is model:
+            owners = [x for x in gc.get_referrers(holder) if isinstance(x, nn.Module)]
+            found = [x for x in owners if isinstance(x, DistributedDataParallel)]
+            if found:
+                return found[0]
+    return None
 
 
 def without_wrapper(model: nn.Module) -> nn.Module:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from kfqn_ref.optim.coverage import plain_arithmetic, warn_of_unseen
 from kfqn_ref.optim.distributed import Reducer
+from kfqn_ref.optim.guards import Stale, refuse_gradients, refuse_reduction
 from kfqn_ref.optim.kernels import all_finite
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.options import Method
 from kfqn_ref.optim.ownership import Ownership, move_owned_
-from kfqn_ref.optim.passes import Capture, Record, Replay
+from kfqn_ref.optim.passes import Capture, Record, Replay, refuse_other_pass
 from kfqn_ref.optim.update import InputPair, Means, Seen, act, compare, start_, to_reduce
 
 Closure = Callable[[], Any]
@@ -81,20 +82,25 @@ class Iteration:
         """Step 1: call the closure, agree with the other ranks, start new layers; return the loss.
 
         Raises:
-            ValueError: the closure did not call ``backward`` or did not return the loss.
+            ValueError: the closure did not call ``backward`` or did not return the loss, or left
+                gradients that the step cannot take.
         """
-        core = self.core
+        core, reduction = self.core, self.core.method.loss_reduction
         layers = [layer for layer in core.layers if layer.weight.requires_grad]
+        stale = Stale(layers)
         self.first = Capture(layers, keep_input=self.updates)
-        sums = core.method.loss_reduction == "sum"
-        watched = self.updates or sums
+        watched = self.updates or reduction == "sum"
         with torch.enable_grad(), self.first.watching(watched):
             loss = self.closure()
         if not isinstance(loss, Tensor | float):
             raise ValueError(f"the closure must return the loss, got {type(loss).__name__}")
         if not self._moving() or (watched and not self.first.usable):
             raise ValueError("the closure must call backward, but no gradient was left by it")
-        self.scale = 1 / max(self.first.N, 1) if sums else 1.0
+        core.reducer.find_wrapper(core.model)
+        stale.refuse(self.first.backwards)
+        refuse_reduction(loss, reduction)
+        refuse_gradients(core.model.named_parameters())
+        self.scale = 1 / max(self.first.samples(), 1) if reduction == "sum" else 1.0
         with plain_arithmetic(core.layers):
             self._begin(loss)
         return loss
@@ -118,16 +124,36 @@ class Iteration:
 
     def second_pass(self) -> None:
         """Step 4.2: call the closure at the new weights; then steps 4.3 to 4.5, all updates."""
-        core = self.core
-        second = Capture([*self.means], keep_input=False)
+        core, self.seen = self.core, {}
+        if not self.means:  # the first mini-batch was not finite, and no layer has begun
+            return
+        second = Capture([*self.means], keep_input=False, frozen=True)
         with torch.enable_grad(), core.reducer.quiet(), self.replay.again(), second.watching():
-            self.closure()
+            self._call_again()
+        refuse_other_pass(self.first, second, [*self.means])
         with plain_arithmetic(core.layers):
             records = second.usable
             firsts = [self.means[record.layer] for record in records]
             pairs = compare(firsts, records, self.scale)
             outputs = {r.layer: pair for r, pair in zip(records, pairs, strict=True)}
             self._update_(outputs)
+
+    def _call_again(self) -> None:
+        """Call the closure; say what the second pass asks of it where it fails for that reason.
+
+        Raises:
+            ValueError: it used gradients, of which the second pass has none.
+        """
+        try:
+            self.closure()
+        except (AttributeError, RuntimeError) as error:
+            if "NoneType" in str(error) or "does not require grad" in str(error):
+                raise ValueError(
+                    f"the closure must run a second time at the new weights, where the weights are "
+                    f"frozen and their gradients are None, but it ended with: {error}. Do what "
+                    f"needs gradients only `if not opt.in_second_pass`"
+                ) from error
+            raise
 
     def _update_(self, outputs: Mapping[Layer, Any]) -> None:
         core, preset = self.core, self.core.method.preset
@@ -155,19 +181,24 @@ class Iteration:
         core.reducer.mean_([loss, *a_means])
         self.ok = all_finite([loss, *(grad for _, grad in self._moving())])
         past = not core.method.preset.convergent  # there no batch has a say in its own step: A = 0
-        for record in records:
-            if record.layer not in core.started:
+        new = [record for record in records if record.layer not in core.started]
+        if new and (not past or is_sound(self.ok)):  # a bad batch starts nothing
+            for record in new:
                 A = record.first_factor(core.method.form_of(record.layer))
                 start(core, record, A, self.ok & past)
-        if self.k == 0:
             self._note_unseen()
         self.means = {
             record.layer: Means(record, a_mean, record.layer.output_mean(a_mean))
             for record, a_mean in zip(records, a_means, strict=True)
+            if record.layer in core.started
         }
 
     def _note_unseen(self) -> None:
-        """Warn once of layers that got a gradient, but whose outputs no pass has shown."""
+        """Warn once of layers that got a gradient, but whose outputs the first pass of a run has
+        not shown.
+        """
+        if self.core.unseen or self.k:
+            return
         for layer in self.core.layers:
             if layer.weight.grad is not None and layer not in self.core.started:
                 self.core.unseen.append(layer)
@@ -213,6 +244,11 @@ class Iteration:
         """Return the parameters that have a gradient, with it."""
         parameters = (p for group in self.core.groups for p in group["params"])
         return [(p, p.grad) for p in parameters if p.grad is not None]
+
+
+def is_sound(ok: Tensor) -> bool:
+    """Read a mask from the device: done when layers start, and at no other time."""
+    return bool(ok)
 
 
 def start(core: Core, record: Record, A: Tensor, ok: Tensor) -> None:

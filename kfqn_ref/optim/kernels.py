@@ -215,7 +215,7 @@ def descend_(W: Tensor, P: Tensor, alpha: Tensor) -> None:
 
 def all_finite(values: Sequence[Tensor]) -> Tensor:
     """Return whether every entry of every value is finite, a mask without axes."""
-    largest = torch._foreach_max(torch._foreach_abs([v.detach() for v in values]))  # type: ignore[reportPrivateImportUsage]  # torch.optim's own way
-    return torch.isfinite(
-        torch.stack(largest)
-    ).all()  # of several dtypes: in the one that holds them all
+    filled = [v.detach() for v in values if v.numel()]
+    largest = torch._foreach_max(torch._foreach_abs(filled))  # type: ignore[reportPrivateImportUsage]  # torch.optim's own way
+    # of several dtypes: in the one that holds them all
+    return torch.isfinite(torch.stack(largest)).all()

@@ -168,8 +168,6 @@ def why_not(module: nn.Module) -> str:
         return "its weight is computed from other parameters"
     if isinstance(module, TRANSPOSED) and module.groups > 1:
         return "transposed convolutions with groups have no one matrix"
-    if weight.is_complex():
-        return "its weight is complex"
     if not weight.numel():
         return "its weight has no elements"
     return ""

@@ -26,6 +26,8 @@ class Layer:
 
     def __init__(self, name: str, module: nn.Module, geometry: Geometry) -> None:
         self.name, self.module, self.geometry = name, module, geometry
+        self.built_for, self.bias_for = self.weight, self.bias
+        self.built_dtype = self.weight.dtype
 
     @property
     def weight(self) -> nn.Parameter:
@@ -55,8 +57,9 @@ class Layer:
 
     @property
     def fingerprint(self) -> list[Any]:
-        """What a checkpoint must agree on: name, kind of module, shape, bias."""
-        return [self.name, type(self.module).__name__, list(self.shape), self.geometry.bias]
+        """What a checkpoint must agree on: name, kind of module, shape, bias, dtype."""
+        kind, dtype = type(self.module).__name__, str(self.dtype)
+        return [self.name, kind, list(self.shape), self.geometry.bias, dtype]
 
     def parts(self, matrix: Tensor) -> list[Tensor]:
         """Return a matrix in parts shaped like the parameters: views, if the matrix is

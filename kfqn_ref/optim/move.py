@@ -106,7 +106,9 @@ class Move:
         self, parameters: Sequence[nn.Parameter], Ms: Sequence[Tensor], beta: float
     ) -> None:
         for p, M in zip(parameters, Ms, strict=True):
-            if p.grad is not None:
+            if p.grad is None:
+                M.zero_()  # of a frozen bias: its old average would push the weight for ever
+            else:
                 g = self._mean_gradient(p)
                 momentum_(M, g, p, beta=beta, tau=self.tau, ok=self.ok)
 

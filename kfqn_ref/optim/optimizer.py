@@ -2,6 +2,7 @@
 formula.
 """
 
+import itertools
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -19,6 +20,13 @@ from kfqn_ref.optim.coverage import (
 )
 from kfqn_ref.optim.diagnostics import Curvature, curvature_of
 from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
+from kfqn_ref.optim.guards import (
+    Snapshot,
+    claim,
+    refuse_changed_damping,
+    refuse_changed_layers,
+    refuse_second_owner,
+)
 from kfqn_ref.optim.iteration import Closure, Core, Iteration, start
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import (
@@ -34,6 +42,8 @@ from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
 from kfqn_ref.optim.update import Seen, update_
 from kfqn_ref.optim.warm_start import mean_factors
+
+_numbers = itertools.count()
 
 
 class KFQN(torch.optim.Optimizer):
@@ -91,6 +101,11 @@ class KFQN(torch.optim.Optimizer):
         max_factor_bytes: memory that all factors together may take; ``None`` is a quarter of the
             device's.
 
+    Attributes:
+        model, method: the model without wrappers, and its preset with hyper-parameters.
+        layers: the covered layers.   started: those that have factors.
+        in_second_pass: whether the closure is running for the second time in this step.
+
     Raises:
         TypeError: ``model`` is not a module.
         ValueError: a value is outside its range, no layer is covered, a covered weight is shared,
@@ -129,12 +144,15 @@ class KFQN(torch.optim.Optimizer):
         max_factor_bytes: int | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+            raise TypeError(
+                f"model must be a torch.nn.Module, got {type(model).__name__}: "
+                f"call KFQN(model, lr=...), not KFQN(model.parameters())"
+            )
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
         chosen = PRESETS[preset]
         interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
-        self._method = Method(
+        self.method = Method(
             chosen,
             pair_decay,
             mu1,
@@ -145,16 +163,16 @@ class KFQN(torch.optim.Optimizer):
             gamma,
             lean_above,
         )
-        self._reducer, self._model = Reducer(model), without_wrapper(model)
-        refuse_sharded(self._model)
-        self._found = survey(self._model, exclude)
-        self._layers = covered_layers(self._found, self._model, chosen)
-        self._factor_bytes = {layer: factor_bytes(layer, self._method) for layer in self._layers}
+        self._reducer, self.model = Reducer(model), without_wrapper(model)
+        refuse_sharded(self.model)
+        self._found = survey(self.model, exclude)
+        self.layers = covered_layers(self._found, self.model, chosen)
+        self._factor_bytes = {layer: factor_bytes(layer, self.method) for layer in self.layers}
         refuse_large_factors(self._factor_bytes, max_factor_bytes)
-        self._ownership = Ownership(self._reducer, self._layers, factor_ownership, chosen)
-        check_compile(compile, self._layers[0].weight.device)
-        self._update_ = torch.compile(update_, dynamic=False) if compile else update_
-        self._started: set[Layer] = set()
+        self._ownership = Ownership(self._reducer, self.layers, factor_ownership, chosen)
+        check_compile(compile, self.layers[0].weight.device)
+        self._compile, self._update_ = compile, updating(compile)
+        self.started: set[Layer] = set()
         defaults = {
             "lr": chosen.lr if lr is None else lr,
             "damping": chosen.damping if damping is None else damping,
@@ -168,21 +186,41 @@ class KFQN(torch.optim.Optimizer):
             "beta2": other_betas[-1],
             "other": False,
         }
-        self._layer_of = {p: layer for layer in self._layers for p in layer.parameters}
-        covered = dict.fromkeys(self._model.parameters()) if chosen.convergent else self._layer_of
-        super().__init__(complete_groups(self._model, groups, defaults, covered), defaults)
+        self._layer_of = {p: layer for layer in self.layers for p in layer.parameters}
+        covered = dict.fromkeys(self.model.parameters()) if chosen.convergent else self._layer_of
+        super().__init__(complete_groups(self.model, groups, defaults, covered), defaults)
         self._group_of = {
             p: i for i, group in enumerate(self.param_groups) for p in group["params"]
         }
-        check_groups(self._layers, self._group_of)
+        check_groups(self.layers, self._group_of)
         self._unseen: list[Layer] = []
         self._other_step = "momentum" if chosen.convergent else "AdamW"
         warn_of_others(self._found, self._other_step)
         self._latest: dict[Layer, Seen] = {}
         self._k = 0
+        self._number = next(_numbers)
+        self.in_second_pass = False
         self._skipped_steps = torch.zeros(
-            (), dtype=torch.int64, device=self._layers[0].weight.device
+            (), dtype=torch.int64, device=self.layers[0].weight.device
         )
+
+    _step_supports_amp_scaling = True  # so that an enabled GradScaler shows itself, and is refused
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but hooks and compiled code: copies and pickles go on as this one."""
+        left_out = ("_update_", "_zero_grad_profile_name")
+        return {
+            key: value
+            for key, value in self.__dict__.items()
+            if key not in left_out and not key.startswith("_optimizer_")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_compile" in state:  # a copy, not a state that load_state_dict brings
+            self._update_ = updating(self._compile)
+            self._number = next(_numbers)
+            claim(self.layers[0].weight, self._number)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group after checking its values.
@@ -190,9 +228,9 @@ class KFQN(torch.optim.Optimizer):
         Raises:
             ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range.
         """
-        if not self._method.preset.convergent and "other" not in param_group:
+        if not self.method.preset.convergent and "other" not in param_group:
             param_group = other_group(param_group, self.defaults)
-        check_group({**self.defaults, **param_group}, self._method.preset)
+        check_group({**self.defaults, **param_group}, self.method.preset)
         super().add_param_group(param_group)
 
     def step(self, closure: Closure | None = None) -> Any:
@@ -207,16 +245,57 @@ class KFQN(torch.optim.Optimizer):
                 layer twice before a backward pass. The weights and the state are then as they were.
         """
         if not callable(closure):
-            raise TypeError(f"step needs a closure, got {type(closure).__name__}")
+            raise TypeError(
+                f"step needs a closure that calls backward and returns the loss, got "
+                f"{type(closure).__name__}: the curvature needs a second pass at the new weights"
+            )
+        self._refuse()
         iteration = Iteration(self._core(), closure, self._k)
-        loss = iteration.first_pass()
-        iteration.move_()
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        before = Snapshot(iteration.replay, parameters, self.state, iteration.updates)
+        started, unseen = set(self.started), list(self._unseen)
+        try:
+            loss = self._iterate(iteration)
+            claim(self.layers[0].weight, self._number)
+        except BaseException:
+            before.restore()
+            self.started, self._unseen = started, unseen
+            raise
         self._skipped_steps += ~iteration.ok
         self._k += 1
         if iteration.updates:
-            iteration.second_pass()
             self._latest |= iteration.seen
         return loss
+
+    def _iterate(self, iteration: Iteration) -> Any:
+        loss = iteration.first_pass()
+        iteration.move_()
+        if iteration.updates:
+            self.in_second_pass = True
+            try:
+                iteration.second_pass()
+            finally:
+                self.in_second_pass = False
+        return loss
+
+    def _refuse(self) -> None:
+        """Refuse what a step cannot be exact with, before anything moves."""
+        if hasattr(self, "grad_scale"):  # set by an enabled torch.amp.GradScaler
+            del self.grad_scale, self.found_inf
+            raise ValueError(
+                "the gradients must not be scaled, but step was called by an enabled GradScaler: "
+                "the closure's backward() would leave scaled pairs; train in bfloat16 without a "
+                "scaler, or make it with GradScaler(enabled=False)"
+            )
+        if self.method.preset.convergent:  # a scheduler may have changed a momentum
+            for group in self.param_groups:
+                check_group(group, self.method.preset)
+        if self._k:
+            refuse_second_owner(self.layers[0].weight, self._number)
+        refuse_changed_layers(self.model, self.layers)
+        refuse_changed_damping(
+            self.param_groups, self._group_of, self.state, self.started, self.method.preset
+        )
 
     def warm_start(
         self, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None
@@ -237,10 +316,8 @@ class KFQN(torch.optim.Optimizer):
         """
         if self._k:
             raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
-        factors = mean_factors(
-            self._model, self._layers, self._method, batches, forward or self._model
-        )
-        with plain_arithmetic(self._layers):
+        factors = mean_factors(self.model, self.layers, self.method, batches, forward or self.model)
+        with plain_arithmetic(self.layers):
             for record, A in factors:
                 start(self._core(), record, A, torch.ones((), dtype=torch.bool, device=A.device))
 
@@ -255,12 +332,12 @@ class KFQN(torch.optim.Optimizer):
             ValueError: the module is not covered, no iteration has reached it yet, or another rank
                 owns it.
         """
-        layer = next((layer for layer in self._layers if layer.module is module), None)
+        layer = next((layer for layer in self.layers if layer.module is module), None)
         if layer is None:
-            names = [layer.name for layer in self._layers]
+            names = [layer.name for layer in self.layers]
             raise ValueError(f"module must be one of {names}, got {type(module).__name__}")
         self._ownership.refuse_foreign(layer)
-        if layer not in self._started:
+        if layer not in self.started:
             raise ValueError(f"{layer.name!r} must have been through one iteration, got none")
         return curvature_of(self.state[layer.weight])
 
@@ -274,7 +351,7 @@ class KFQN(torch.optim.Optimizer):
                 layer.
         """
         numbers: dict[str, Tensor] = {"skipped_steps": self._skipped_steps}
-        for layer in self._layers:
+        for layer in self.layers:
             state = self.state.get(layer.weight, {})
             if "H_a" in state:
                 seen = diagnostics.of_layer(state, self._latest.get(layer), eigenvalues=eigenvalues)
@@ -311,30 +388,53 @@ class KFQN(torch.optim.Optimizer):
             TypeError: not a dictionary.
             ValueError: of another version, preset or model, not of KFQN, or the part of one rank.
         """
-        checkpoint.check(state_dict, self._identity())
+        if not isinstance(state_dict, dict):
+            raise TypeError(f"a checkpoint must be a dictionary, got {type(state_dict).__name__}")
+        taken: list[dict[str, Any]] = []
+
+        def take(opt: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            checkpoint.check(given, self._identity())  # after the hooks of the user
+            taken.append(given)
+            return {**given, "state": {}}  # torch would cast it
+
+        def put(opt: torch.optim.Optimizer) -> None:  # before the hooks of the user
+            self._put(taken[0])
+
+        hooks = [
+            self.register_load_state_dict_pre_hook(take),
+            self.register_load_state_dict_post_hook(put, prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _put(self, state_dict: dict[str, Any]) -> None:
+        """Take over the states of a checkpoint that was found to fit."""
         saved = state_dict["kfqn"]
-        super().load_state_dict({**state_dict, "state": {}})
         parameters = [p for group in self.param_groups for p in group["params"]]
-        self._started = set()
+        self.started = set()
         for index, state in state_dict["state"].items():
             p, layer = parameters[index], self._layer_of.get(parameters[index])
             if layer is not None and "H_a" in state:
-                self._started.add(layer)
+                self.started.add(layer)
             if self._ownership.keeps(layer):
                 self.state[p] = checkpoint.copied(state, p.device)
         self._k = saved["k"]
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
+        claim(self.layers[0].weight, self._number)
 
     def _core(self) -> Core:
         return Core(
-            model=self._model,
-            method=self._method,
-            layers=self._layers,
+            model=self.model,
+            method=self.method,
+            layers=self.layers,
             layer_of=self._layer_of,
             groups=self.param_groups,
             group_of=self._group_of,
             state=self.state,
-            started=self._started,
+            started=self.started,
             unseen=self._unseen,
             reducer=self._reducer,
             ownership=self._ownership,
@@ -344,4 +444,9 @@ class KFQN(torch.optim.Optimizer):
 
     def _identity(self) -> dict[str, Any]:
         sizes = [len(group["params"]) for group in self.param_groups]
-        return checkpoint.identity(self._model, self._method, self._layers, sizes)
+        return checkpoint.identity(self.model, self.method, self.layers, sizes)
+
+
+def updating(compiled: bool) -> Callable[..., Any]:
+    """Return the update of the factors, compiled or not."""
+    return torch.compile(update_, dynamic=False) if compiled else update_

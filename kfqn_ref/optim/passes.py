@@ -3,12 +3,18 @@ the first.
 
 What a pass leaves is inputs, and sums of outputs and of their gradients. Forward hooks stand only
 while a pass is watched. The outputs ``h`` and their gradients are summed where they appear and
-never kept; the inputs ``a`` are kept until the Hessian action has used them. Every call of a layer
-between two backward passes is a micro-batch; two calls before one backward are two uses of the same
-weights, and refused. The second pass runs the same closure at the new weights, on the same random
-numbers, and leaves no trace.
+never kept; the inputs ``a`` are kept until the Hessian action has used them.
+
+A gradient counts only if the same backward pass leaves a gradient in the weights: what
+``autograd.grad`` computes for a log does not. Calls of a layer before one backward pass are uses of
+the same weights on the same samples: their locations are counted together (the expand form of
+weight sharing, eschenhagen2023kfac). A call after a backward pass is a further micro-batch. The
+second pass runs the same closure at the new weights, on the same random numbers, and leaves no
+trace.
 """
 
+import random
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,30 +28,78 @@ from kfqn_ref.optim.layer import Layer
 
 
 class Record:
-    """What one layer leaves over the micro-batches of one pass; vectors are ``(groups, d)``."""
+    """What one layer leaves over the micro-batches of one pass; vectors are ``(groups, d)``.
 
-    def __init__(self, layer: Layer) -> None:
+    Args:
+        layer: the layer.
+        counting: the numbers of the backward passes that count for it.
+
+    Attributes:
+        fixed: whether the inputs do not depend on any weight that is trained.
+    """
+
+    def __init__(self, layer: Layer, counting: set[int]) -> None:
         self.layer, self.geometry, self.dtype = layer, layer.geometry, layer.dtype
+        self.counting = counting
         self.a: list[Tensor] = []
         self.batch_sums: list[tuple[Tensor, int]] = []  # sum of the inputs, rows in it
-        self.Dh_sums: list[Tensor] = []  # each divided by the locations T of its call
+        self.Dh_sums: list[Tensor] = []  # each divided by the locations T of its micro-batch
+        self.pending: list[tuple[int, Tensor]] = []  # backward pass, sum
         self.N, self.rows, self.T = 0, 0, 0
-        self.waits = False  # a call was made whose gradient has not come yet
+        self.fixed = True
+        self.open = False  # calls were made whose gradients have not come yet
+        self.samples, self.locations = 0, 0  # of the latest micro-batch
 
     def see(self, a: Tensor, h: Tensor, *, keep_input: bool) -> None:
-        """Take note of one call."""
-        a, (N, T) = a.detach(), self.geometry.counts(h)
-        self.N, self.rows, self.T, self.waits = self.N + N, self.rows + N * T, self.T or T, True
-        self.batch_sums.append((self.geometry.batch_sum(a, self.dtype), N * T))
+        """Take note of one call.
+
+        Raises:
+            ValueError: several uses before one backward pass have different numbers of samples.
+        """
+        self.settle()
+        N, T = self.geometry.counts(h)
+        if self.open and N != self.samples:
+            raise ValueError(
+                f"the uses of a layer before a backward pass must have equally many samples, but "
+                f"{self.layer.name!r} saw {self.samples} and {N}; "
+                f"exclude=[{self.layer.name!r}] gives it AdamW's step"
+            )
+        if not self.open:
+            self.N += N
+            self.samples, self.locations = N, 0
+        self.open = True
+        self.locations += T
+        self.rows += N * T
+        self.T = self.locations if self.N == self.samples else self.T  # of the first micro-batch
+        self.fixed = self.fixed and not a.requires_grad
+        self.batch_sums.append((self.geometry.batch_sum(a.detach(), self.dtype), N * T))
         if keep_input:
-            self.a.append(a)
+            self.a.append(a.detach())
 
     def see_gradient(self, Dh: Tensor) -> None:
-        """Take note of the gradient with respect to the output of the latest call."""
-        _, T = self.geometry.counts(Dh)
-        self.waits = False
-        Dh_sum = self.geometry.output_sum(Dh.detach())
-        self.Dh_sums.append(Dh_sum / T if T > 1 else Dh_sum)
+        """Take note of the gradient with respect to the output of a call.
+
+        Raises:
+            NotImplementedError: the gradient is to be differentiated itself.
+        """
+        if Dh.requires_grad:
+            raise NotImplementedError(
+                f"the closure must not differentiate a gradient (create_graph=True, gradient "
+                f"penalties, losses on derivatives): the loss then depends on the weights of "
+                f"{self.layer.name!r} not only through its outputs, and the recorded pairs would "
+                f"be wrong; train such a model with another optimizer"
+            )
+        task = torch._C._current_graph_task_id()
+        self.pending.append((task, self.geometry.output_sum(Dh.detach())))
+
+    def settle(self) -> None:
+        """Count the gradients of the backward passes that are known to count."""
+        for task, Dh_sum in self.pending:
+            if task in self.counting:
+                self.open = False
+                T = self.locations
+                self.Dh_sums.append(Dh_sum / T if T > 1 else Dh_sum)
+        self.pending = [each for each in self.pending if each[0] not in self.counting]
 
     def Dh_mean(self, scale: float) -> Tensor:
         """Return the mean of ``Dh`` in wide arithmetic; ``scale`` is 1 for a mean loss, 1/N for a
@@ -93,35 +147,62 @@ class _Root(torch.autograd.Function):
         return h
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:
-        return None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        return grads[0], grads[0].new_zeros(())  # what reaches the anchor shows a full backward
 
 
 class Capture:
-    """The records of one pass, in the order in which the layers were first called."""
+    """The records of one pass, in the order in which the layers were first called.
 
-    def __init__(self, layers: Sequence[Layer], *, keep_input: bool) -> None:
-        self.layers, self.keep_input = layers, keep_input
+    In the first pass a backward pass counts for a layer if it leaves a gradient in its weight. In
+    the second one weights are frozen; there it counts if it reaches an anchor.
+
+    Args:
+        layers: the layers to watch.   keep_input: whether their inputs are kept.
+        frozen: whether this is a pass over frozen weights.
+    """
+
+    def __init__(self, layers: Sequence[Layer], *, keep_input: bool, frozen: bool = False) -> None:
+        self.layers, self.keep_input, self.frozen = layers, keep_input, frozen
         self.records: dict[Layer, Record] = {}
+        self.backwards: dict[Layer, int] = {}  # how many of them reached the weights
+        self.anchored: set[int] = set()  # the backward passes that reached an anchor
 
     @property
     def usable(self) -> list[Record]:
         """The records of the layers that a gradient reached."""
+        for record in self.records.values():
+            record.settle()
         return [record for record in self.records.values() if record.Dh_sums]
 
-    @property
-    def N(self) -> int:
-        """The number of samples of the pass, as its first layer saw them."""
-        return next((record.N for record in self.records.values()), 0)
+    def samples(self) -> int:
+        """Return the number of samples of the pass.
+
+        Raises:
+            ValueError: the layers saw different numbers.
+        """
+        seen: dict[int, str] = {}
+        for record in self.records.values():
+            seen.setdefault(record.N, record.layer.name)
+        if len(seen) > 1:
+            raise ValueError(
+                f"with loss_reduction='sum' all layers must see the same number of samples, got "
+                f"{seen}; return a mean loss, and leave loss_reduction at 'mean'"
+            )
+        return next(iter(seen), 0)
 
     @contextmanager
     def watching(self, watched: bool = True) -> Iterator[None]:
         """Record the forward and backward passes made inside, if ``watched``."""
-        handles = [
-            layer.module.register_forward_hook(partial(self._called, layer), with_kwargs=True)
-            for layer in self.layers
-            if watched
-        ]
+        handles = []
+        for layer in self.layers if watched else ():
+            called: Any = partial(self._called, layer)
+            if "torch._dynamo" in sys.modules:  # a compiled model calls its hooks uncompiled
+                called = torch.compiler.disable(called)
+            handles.append(layer.module.register_forward_hook(called, with_kwargs=True))
+            if layer.weight.requires_grad:
+                reached = partial(self._reached, layer)
+                handles.append(layer.weight.register_post_accumulate_grad_hook(reached))
         try:
             yield
         finally:
@@ -136,24 +217,84 @@ class Capture:
         """
         if not torch.is_grad_enabled():
             return None
-        rooted = h if h.requires_grad else _Root.apply(h, h.new_zeros((), requires_grad=True))
+        h = self._rooted(h)
         if torch._C._current_graph_task_id() == -1:  # not inside a backward pass
-            record = self.records.setdefault(layer, Record(layer))
-            if record.waits:
-                raise ValueError(
-                    f"a layer must be used once a forward pass, but {layer.name!r} was called "
-                    f"twice before a backward pass; exclude=[{layer.name!r}] gives it AdamW's step"
-                )
-            record.see(args[0] if args else kwargs["input"], rooted, keep_input=self.keep_input)
-            rooted.register_hook(record.see_gradient)
-        return rooted
+            if layer not in self.records:
+                counting = self.anchored if self.frozen else set()
+                self.records[layer] = Record(layer, counting)
+            record = self.records[layer]
+            record.see(args[0] if args else kwargs["input"], h, keep_input=self.keep_input)
+            h.register_hook(record.see_gradient)
+        elif _is_reentrant():
+            raise ValueError(
+                f"layers must not be checkpointed with use_reentrant=True, but {layer.name!r} is: "
+                f"its outputs have no gradient there; use_reentrant=False is exact"
+            )
+        return h
+
+    def _rooted(self, h: Tensor) -> Tensor:
+        """Return an output that needs a gradient and keeps its hook; the first one of a pass over
+        frozen weights has an anchor.
+        """
+        if h._is_view():  # an in-place operation would drop the hook of a view
+            h = torch.ops.aten._unsafe_view(h, h.shape)
+        if h.requires_grad and (self.records or not self.frozen):
+            return h
+        anchor = h.new_zeros((), requires_grad=True)
+        anchor.register_post_accumulate_grad_hook(self._anchor_reached)
+        return _Root.apply(h, anchor)
+
+    def _anchor_reached(self, anchor: Tensor) -> None:
+        self.anchored.add(torch._C._current_graph_task_id())
+
+    def _reached(self, layer: Layer, weight: Tensor) -> None:
+        self.backwards[layer] = self.backwards.get(layer, 0) + 1
+        if layer in self.records:
+            record = self.records[layer]
+            record.counting.add(torch._C._current_graph_task_id())
+            record.settle()
+
+
+def _is_reentrant() -> bool:
+    """Return whether the backward pass is in a block of torch's reentrant checkpointing."""
+    node = torch._C._current_autograd_node()
+    return type(node).__name__ == "CheckpointFunctionBackward"
+
+
+def refuse_other_pass(first: Capture, second: Capture, expected: Sequence[Layer]) -> None:
+    """Refuse a second pass that differs from the first one in more than the weights.
+
+    Inputs that depend on no trained weight must be the same; they are compared on a CPU only, as
+    reading another device would make the step wait.
+
+    Raises:
+        ValueError: it does.
+    """
+    missing = [layer.name for layer in expected if layer not in {x.layer for x in second.usable}]
+    if missing:
+        raise ValueError(f"the second pass of the closure must reach all layers, not so {missing}")
+    for layer in expected:
+        one, other = first.records[layer], second.records[layer]
+        if one.fixed and layer.weight.device.type == "cpu" and not _same_inputs(one, other):
+            raise ValueError(
+                f"both passes of the closure must have the same inputs, but {layer.name!r} saw "
+                f"others in the second: another mini-batch, or random numbers of a generator of "
+                f"its own, were drawn; draw them before the step"
+            )
+
+
+def _same_inputs(one: Record, other: Record) -> bool:
+    if len(one.batch_sums) != len(other.batch_sums):
+        return False
+    pairs = zip(one.batch_sums, other.batch_sums, strict=True)
+    return all(torch.equal(a, b) or bool(a.isnan().any()) for (a, _), (b, _) in pairs)
 
 
 class Replay:
     """Remembers the random state at the first pass, and lets one run a pass again from it.
 
-    The generators of the CPU and of the CUDA devices that hold the model are those that are
-    remembered.
+    Remembered are torch's generators of the CPU and of the CUDA devices that hold the model, and
+    the global generators of Python and, where it is loaded, NumPy.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -164,11 +305,17 @@ class Replay:
             else set()
         )
         self.random = torch.get_rng_state()
+        self.python_random = random.getstate()
+        self.numpy = sys.modules.get("numpy")
+        self.numpy_random = None if self.numpy is None else self.numpy.random.get_state()
         self.cuda_random = {device: torch.cuda.get_rng_state(device) for device in devices}
 
     def rewind(self) -> None:
         """Put the random state back."""
         torch.set_rng_state(self.random)
+        random.setstate(self.python_random)
+        if self.numpy is not None:
+            self.numpy.random.set_state(self.numpy_random)
         for device, state in self.cuda_random.items():
             torch.cuda.set_rng_state(state, device)
 

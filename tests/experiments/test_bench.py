@@ -130,7 +130,7 @@ def test_kernels_are_counted_as_a_gpu_would_launch_them() -> None:
     sgd, ours = torch.optim.SGD(model.parameters()), KFQN(model)
     a, v = torch.randn(2, 2, 5, 5), torch.randn(1, 19)
     counts = []
-    for opt, work in ((sgd, sgd.step), (ours, lambda: ours._layers[0].geometry.action(a, v))):
+    for opt, work in ((sgd, sgd.step), (ours, lambda: ours.layers[0].geometry.action(a, v))):
         model(a).sum().backward()
         for way in (nullcontext(), as_on_a_gpu(opt), nullcontext()):
             with way, Kernels() as kernels, torch.no_grad():

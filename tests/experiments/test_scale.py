@@ -86,7 +86,7 @@ def trained(factor: str) -> KFQN:
 @pytest.mark.parametrize(("factor", "pairs"), [("dense", None), ("lbfgs", 3)])
 def test_directions_have_the_operations_that_torch_counts(factor: str, pairs: int | None) -> None:
     opt = trained(factor)
-    for shape, layer in zip(TINY.layers, opt._layers, strict=True):
+    for shape, layer in zip(TINY.layers, opt.layers, strict=True):
         with FlopCounterMode(display=False) as counter:
             direction(opt.state[layer.weight], opt.state[layer.weight]["M"], None)
         counted = model.direction(shape, shape.d_g, pairs)

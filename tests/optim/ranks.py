@@ -98,7 +98,7 @@ def run(variant: Variant, rank: int, world: int) -> dict[str, object]:
         "state_bytes": state_bytes(opt),
         "shown": sorted({name.split("/")[0] for name in opt.diagnostics() if "/" in name}),
         "refused": {
-            layer.name: refusal(lambda x=layer: opt.curvature(x.module)) for layer in opt._layers
+            layer.name: refusal(lambda x=layer: opt.curvature(x.module)) for layer in opt.layers
         },
         "own checkpoint refused": refusal(lambda: opt.load_state_dict(half["opt"])),
         "owner": {layer.name: owner for layer, owner in opt._ownership.owner.items()},
@@ -131,7 +131,7 @@ def warm(rank: int, world: int) -> dict[str, Tensor]:
     model, each = model_for("kfqn_cnn"), BATCH // world
     opt = optimizer_for(wrapped(model, world), ("kfqn_cnn", "dense", world > 1))
     opt.warm_start([batch(k)[0][rank * each : (rank + 1) * each] for k in range(3)])
-    kept = [layer for layer in opt._layers if opt._ownership.keeps(layer)]
+    kept = [layer for layer in opt.layers if opt._ownership.keeps(layer)]
     return {layer.name: opt.curvature(layer.module).H_a for layer in kept}
 
 

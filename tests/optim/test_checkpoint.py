@@ -119,7 +119,7 @@ def test_a_foreign_checkpoint_is_refused_and_touches_nothing(
     opt = KFQN(model)
     run(opt, model, 2)
     target = build()
-    run(target, target._model, 3)
+    run(target, target.model, 3)
     before = copy.deepcopy(tensors(target.state_dict()))
     with pytest.raises(error, match=words):
         target.load_state_dict(change(opt.state_dict()))

@@ -179,9 +179,9 @@ def test_clipping_inside_the_closure_clips_the_step_and_not_the_pairs() -> None:
 
     one.step(closure_of(free, x, target))
     other.step(closure)
-    big, small = (opt.state[opt._layers[0].weight]["M"] for opt in (one, other))
+    big, small = (opt.state[opt.layers[0].weight]["M"] for opt in (one, other))
     assert float(small.norm()) < 0.01 * float(big.norm())
-    ours, theirs = ([opt.curvature(x.module).H_a for x in opt._layers] for opt in (other, one))
+    ours, theirs = ([opt.curvature(x.module).H_a for x in opt.layers] for opt in (other, one))
     assert equal(ours, theirs)
 
 

@@ -63,7 +63,7 @@ def test_ranks_on_shards_equal_one_process_on_the_batch(
 
 def test_vectors_travel_where_kfac_reduces_matrices(trained: Trained) -> None:
     (alone,), (first, _) = trained(1), trained(2)
-    shapes = [layer.shape for layer in KFQN(ranks.model_for("kfqn_cnn"))._layers]
+    shapes = [layer.shape for layer in KFQN(ranks.model_for("kfqn_cnn")).layers]
     updates, loss = ranks.STEPS // 2, 8 * ranks.STEPS
     vectors = sum(groups * 2 * (d_a + d_g) for groups, d_g, d_a in shapes) * 8 * updates
     start = sum(groups * d_a**2 for groups, _, d_a in shapes) * 8  # A_0, once

@@ -138,7 +138,7 @@ def test_layers_updated_together_are_those_updated_alone(
     )  # only the order of sums differs, by the zeros behind the vectors
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-13)
-    for mine, theirs in zip(together._layers, alone._layers, strict=True):
+    for mine, theirs in zip(together.layers, alone.layers, strict=True):
         a, b = together.state[mine.weight], alone.state[theirs.weight]
         assert torch.equal(a["counts"], b["counts"])
         assert a["counts"][0].min() > 0

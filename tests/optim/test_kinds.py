@@ -162,7 +162,6 @@ def test_a_subclass_is_covered_if_it_inherits_its_forward_pass() -> None:
     ("module", "reason"),
     [
         (nn.ConvTranspose2d(2, 2, 2, groups=2), "groups"),
-        (nn.Linear(2, 3, dtype=torch.complex64), "complex"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)), "computed from"),
     ],
 )

@@ -34,7 +34,7 @@ F32 = torch.float32
 
 def sound(opt: KFQN) -> None:
     """What is kept of every layer is finite, and H_a and H_g are positive definite."""
-    for layer in opt._layers:
+    for layer in opt.layers:
         kept = opt.state[layer.weight].values()
         assert all(torch.isfinite(x).all() for x in kept if isinstance(x, Tensor))
         seen = opt.curvature(layer.module)
@@ -159,7 +159,7 @@ def test_a_second_pass_that_overflows_is_skipped_and_not_averaged() -> None:
 
     opt.step(closure)
     assert opt.skipped_steps == 0
-    for layer in opt._layers:
+    for layer in opt.layers:
         assert opt.curvature(layer.module).counts.skipped_g == 1
         assert not any(opt.state[layer.weight][name].any() for name in ("s_g", "y_g"))
 
@@ -178,7 +178,7 @@ def test_zero_gradients_skip_every_output_pair() -> None:
     for _ in range(3):
         opt.step(closure)
     assert equal(weights(model), before)
-    assert all(opt.curvature(x.module).counts.skipped_g == 3 for x in opt._layers)
+    assert all(opt.curvature(x.module).counts.skipped_g == 3 for x in opt.layers)
     sound(opt)
 
 
@@ -238,7 +238,7 @@ def test_reference_and_torch_skip_the_same_pairs_of_little_curvature(
         params, state, _ = method.step(network, params, state, x, target)
         opt.step(bridge.closure_of(model, network, x, target))
     assert max(bridge.deviation(opt, model, network, params, state)) < 1e-9
-    counts = [opt.curvature(layer.module).counts for layer in opt._layers]
+    counts = [opt.curvature(layer.module).counts for layer in opt.layers]
     assert [tuple(c) for c in counts] == [
         tuple(vars(block.counts).values()) for block in state.blocks
     ]

@@ -158,10 +158,10 @@ def limit(opt: KFQN, first: float, second: float, rates: Rates) -> float:
     once.
     """
     products = sum(
-        g * (d_g * d_g * d_a + d_g * d_a * d_a) for g, d_g, d_a in (x.shape for x in opt._layers)
+        g * (d_g * d_g * d_a + d_g * d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers)
     )
-    factors = sum(g * (d_g * d_g + d_a * d_a) for g, d_g, d_a in (x.shape for x in opt._layers))
-    every = opt._method.curvature_interval
+    factors = sum(g * (d_g * d_g + d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers))
+    every = opt.method.curvature_interval
     update = second + 2 * 4 * factors / rates.memory  # float32: one read and one write
     return first + products / rates.gemm + update / every
 
@@ -220,7 +220,7 @@ def _row(
     row |= {"state_bytes": state_bytes(runner.opt)} | kernels_a_step(
         runner.opt, lambda: runner.step(clock)
     )
-    if isinstance(runner.opt, KFQN) and runner.opt._method.input_inverse == "dense":
+    if isinstance(runner.opt, KFQN) and runner.opt.method.input_inverse == "dense":
         first, second = np.mean(passes, axis=0)
         row["limit"] = limit(runner.opt, float(first), float(second), rates)
         row["mean_over_limit"] = row["mean"] / row["limit"]

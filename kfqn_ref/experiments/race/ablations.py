@@ -76,8 +76,8 @@ class Variant:
 
         def start(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
             opt = KFQN(model, self.preset, **{**hyper, **self.options})
-            changed = replace(opt._method.preset, **self.fields)
-            opt._method = replace(opt._method, preset=changed)
+            changed = replace(opt.method.preset, **self.fields)
+            opt.method = replace(opt.method, preset=changed)
             if self.warm:
                 opt.warm_start(x for x, _ in mini_batches(images, task.batch, WARM_BATCHES, seed))
             return stepper(task, model, opt)
