@@ -106,7 +106,7 @@ class KFQN:
 
     def _first_factors(self, first: Pass) -> list[Array]:
         """Return ``A_0`` of every block: A of the first mini-batch, or 0 where it has no say."""
-        if self.options.starts_from_batch and guards.sound(first):
+        if self.options.starts_from_batch:
             return [input_factor(record.a_bar) for record in first.records]
         sizes = (record.a_bar.shape[2] for record in first.records)
         return [np.zeros((d_a, d_a)) for d_a in sizes]
@@ -209,29 +209,42 @@ class KFQN:
     def step(self, network: Network, params: Blocks, state: State, x: Array, target: Array) -> Step:
         """Return parameters, state and loss after one iteration on the mini-batch (x, target).
 
-        An iteration whose loss or gradient is not finite changes nothing but the counters; in the
-        first, ``H_a`` starts from ``A_0 = 0``, since the inputs cannot be trusted.
+        An iteration whose loss or gradient is not finite changes nothing but the counters; the
+        method then starts with the next one, which also updates the curvature.
 
         Raises:
             ValueError: shapes do not fit, or the network has a layer that the preset refuses.
         """
         first = forward_backward(network, params, x, target)  # 1
-        if not state.started:  # 0
-            state = self._start(network, state, self._first_factors(first), first.records)
         if not guards.sound(first):
             return Step(params, guards.without_step(state), first.loss)
+        starts = not state.started
+        if starts:  # 0
+            state = self._start(network, state, self._first_factors(first), first.records)
         P, state = self.direction(params, state, first.grads)  # 2
         alpha = self.lr * (state.k + 1) ** -self.step_decay
         new = tuple(W - alpha * p for W, p in zip(params, P, strict=True))  # 3
-        if self.updates_curvature(state.k):
-            state = self._update(network, new, state, first, x, target)  # 4
+        if starts or self.updates_curvature(state.k):
+            keep_A = starts or state.k == 0
+            state = self._update(network, new, state, first, x, target, keep_A=keep_A)  # 4
         return Step(new, replace(state, k=state.k + 1), first.loss)
 
     def _update(
-        self, network: Network, new: Blocks, state: State, first: Pass, x: Array, target: Array
+        self,
+        network: Network,
+        new: Blocks,
+        state: State,
+        first: Pass,
+        x: Array,
+        target: Array,
+        *,
+        keep_A: bool,
     ) -> State:
-        """Return the state after the curvature update of every block: step 4."""
-        keep_A = state.k == 0
+        """Return the state after the curvature update of every block: step 4.
+
+        Args:
+            keep_A: whether an averaged A stays as it began.
+        """
         learnt = [
             self.update_input(block, record.a_bar, keep_A=keep_A)  # 4.1
             for block, record in zip(state.blocks, first.records, strict=True)

@@ -134,7 +134,7 @@ class Stale:
             )
 
 
-IN_PLACE = ("M", "V", "t", "adamw")
+IN_PLACE = ("M", "V", "t", "other")
 """What every step of a parameter changes in place."""
 IN_PLACE_UPDATES = ("H_a", "H_g", "A")
 """What a curvature update changes in place."""

@@ -75,7 +75,9 @@ class Iteration:
     def __init__(self, core: Core, closure: Closure, k: int) -> None:
         self.core, self.closure, self.k = core, closure, k
         eager = k < core.method.preset.eager_steps
-        self.updates = eager or k % core.method.curvature_interval == 0
+        due = k % core.method.curvature_interval == 0
+        self.updates = eager or due or not core.started  # a bad first batch has started nothing
+        self.begun: set[Layer] = set()  # the layers that start in this iteration
         self.replay = Replay(core.model)
 
     def first_pass(self) -> Any:
@@ -182,10 +184,11 @@ class Iteration:
         self.ok = all_finite([loss, *(grad for _, grad in self._moving())])
         past = not core.method.preset.convergent  # there no batch has a say in its own step: A = 0
         new = [record for record in records if record.layer not in core.started]
-        if new and (not past or is_sound(self.ok)):  # a bad batch starts nothing
+        if new and is_sound(self.ok):  # a bad batch starts nothing
             for record in new:
                 A = record.first_factor(core.method.form_of(record.layer))
                 start(core, record, A, self.ok & past)
+            self.begun = {record.layer for record in new}
             self._note_unseen()
         self.means = {
             record.layer: Means(record, a_mean, record.layer.output_mean(a_mean))
@@ -197,7 +200,7 @@ class Iteration:
         """Warn once of layers that got a gradient, but whose outputs the first pass of a run has
         not shown.
         """
-        if self.core.unseen or self.k:
+        if self.core.unseen or self.begun != self.core.started:
             return
         for layer in self.core.layers:
             if layer.weight.grad is not None and layer not in self.core.started:
@@ -235,7 +238,8 @@ class Iteration:
 
     def _act(self, layer: Layer, means: Means, s_a: Tensor) -> InputPair:
         state = self.core.state.get(layer.weight, {})  # nothing, where another rank keeps it
-        return act(state, means, s_a, self.core.method, self.ok, keep_A=self.k == 0)
+        keep_A = self.k == 0 or layer in self.begun
+        return act(state, means, s_a, self.core.method, self.ok, keep_A=keep_A)
 
     def _alpha(self, group: dict[str, Any]) -> float:
         return group["lr"] * (self.k + 1) ** -group["step_decay"]
@@ -259,7 +263,7 @@ def start(core: Core, record: Record, A: Tensor, ok: Tensor) -> None:
     layer, weight = record.layer, record.layer.weight
     core.started.add(layer)
     for p in layer.parameters:
-        core.state.get(p, {}).pop("adamw", None)  # from the iterations before
+        core.state.get(p, {}).pop("other", None)  # from the iterations before
     core.reducer.mean_([A], to=core.ownership.owner.get(layer))
     if core.ownership.keeps(layer):
         damping = core.groups[core.group_of[weight]]["damping"]

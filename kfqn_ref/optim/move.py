@@ -57,12 +57,12 @@ class Move:
         """Move a parameter that has no Kronecker factors: AdamW's step, or for ``convergent`` ours
         with ``H = I``.
         """
+        kept = state.setdefault("other", {})
         if self.convergent:
-            M = begun(state, "M", lambda: torch.zeros_like(p))
+            M = begun(kept, "M", lambda: torch.zeros_like(p))
             self._average_([p], [M], self.beta)
             return self._descend_([p], [M])
         assert p.grad is not None, "only parameters with a gradient move"
-        kept = state.setdefault("adamw", {})
         zeros = partial(torch.zeros_like, p, dtype=whole(p.dtype))
         M, V = begun(kept, "M", zeros), begun(kept, "V", zeros)
         t = begun(kept, "t", lambda: torch.zeros((), dtype=torch.int64, device=p.device))

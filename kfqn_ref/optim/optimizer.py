@@ -281,7 +281,8 @@ class KFQN(torch.optim.Optimizer):
     def _refuse(self) -> None:
         """Refuse what a step cannot be exact with, before anything moves."""
         if hasattr(self, "grad_scale"):  # set by an enabled torch.amp.GradScaler
-            del self.grad_scale, self.found_inf
+            for name in ("grad_scale", "found_inf"):
+                delattr(self, name)
             raise ValueError(
                 "the gradients must not be scaled, but step was called by an enabled GradScaler: "
                 "the closure's backward() would leave scaled pairs; train in bfloat16 without a "

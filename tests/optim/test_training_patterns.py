@@ -478,8 +478,8 @@ def test_a_frozen_bias_leaves_no_push() -> None:
 def test_a_bad_first_batch_changes_nothing(preset: str) -> None:
     build = mlp if preset == "kbfgs_2020" else cnn
     one, other = build(), build()
-    plain, opt = KFQN(one, preset, lr=0.1, step_decay=0.6 * (preset == "convergent")), None
-    opt = KFQN(other, preset, lr=0.1, step_decay=0.6 * (preset == "convergent"))
+    decay = 0.6 * (preset == "convergent")
+    plain, opt = (KFQN(model, preset, lr=0.1, step_decay=decay) for model in (one, other))
     if preset == "convergent":
         plain._k = 1  # its step sizes count iterations, a skipped one too
     opt.step(closure_of(other, X * float("nan"), Y))
