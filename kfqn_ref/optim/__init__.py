@@ -20,6 +20,7 @@ In reading order:
 ``warm_start``    a start from the mean of several mini-batches
 ``distributed``   means over the ranks of DistributedDataParallel
 ``ownership``     factors that live on one rank each
+``guards``        what a step refuses before anything moves, and how an error is undone
 ``checkpoint``    what is saved, and what must agree when it is loaded
 ``diagnostics``   matrices and numbers to look at
 ================  ==================================================================================
