@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfqn_ref.experiments.data import digits
+from kfqn_ref.experiments.train import run as training
 from kfqn_ref.experiments.train.reference_engine import ReferenceEngine
 from kfqn_ref.experiments.train.run import (
     CHECKPOINT,
@@ -37,6 +38,13 @@ CASES = [
     ("torch", "kfqn_cnn", {"model": "autoencoder", "curvature_interval": 2}),
     *[("reference", name, {}) for name in ("kbfgs_l_2020", "kfqn_cnn", "kfac", "adam")],
 ]
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(request, monkeypatch):
+    """Draw no curves after every epoch, but in the test that looks at them."""
+    if request.function is not test_a_record_says_what_was_measured:
+        monkeypatch.setattr(training, "plot_run", lambda history, title, path: None)
 
 
 def settings_of(engine: str, optimizer: str, options: dict) -> Settings:
