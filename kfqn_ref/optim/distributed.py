@@ -104,12 +104,9 @@ def wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
     """Return the DistributedDataParallel that was put around a model later, if there is one."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return None
-    for holder in gc.get_referrers(model):
-        if isinstance(holder, dict) and holder.get("module") is model:
-            owners = [x for x in gc.get_referrers(holder) if isinstance(x, nn.Module)]
-            found = [x for x in owners if isinstance(x, DistributedDataParallel)]
-            if found:
-                return found[0]
+    for found in gc.get_objects():
+        if issubclass(type(found), DistributedDataParallel) and found.module is model:
+            return found
     return None
 
 

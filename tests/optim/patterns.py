@@ -32,6 +32,6 @@ def stored() -> list[dict[str, str]]:
     return json.loads(STORED.read_text(encoding="utf-8"))
 
 
-def write() -> None:
+def write(rows: list[dict[str, str]]) -> None:
     """Commit what the tests declare."""
-    STORED.write_text(json.dumps(TABLE, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    STORED.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

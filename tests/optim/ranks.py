@@ -118,6 +118,14 @@ def resume(variant: Variant, half: dict[str, Any], rank: int = 0, world: int = 1
     return weights(model)
 
 
+def late(rank: int, world: int) -> list[Tensor]:
+    """Return the weights where the model is wrapped after the optimizer was made."""
+    model = model_for("kfqn_cnn")
+    opt = optimizer_for(model, ("kfqn_cnn", "dense", False))
+    train(wrapped(model, world), opt, range(HALF), rank, world)
+    return weights(model)
+
+
 def refusal(action: Any) -> str:
     try:
         action()
@@ -139,7 +147,7 @@ def alone(out: Path) -> None:
     """Run every variant on the whole batches, in one process."""
     torch.set_num_threads(1)
     found: dict[Any, Any] = {variant: run(variant, 0, 1) for variant in PLAIN}
-    torch.save({**found, "warm": warm(0, 1)}, out)
+    torch.save({**found, "warm": warm(0, 1), "late": late(0, 1)}, out)
 
 
 def one_of(rank: int, world: int, folder: Path) -> None:
@@ -150,7 +158,8 @@ def one_of(rank: int, world: int, folder: Path) -> None:
     start = torch.load(folder / "1-0.pt", weights_only=True)
     found: dict[Any, Any] = {v: run(v, rank, world) for v in (*PLAIN, *OWNED)}
     found["resumed"] = {v: resume(v, start[(*v[:2], False)]["half"], rank, world) for v in OWNED}
-    torch.save({**found, "warm": warm(rank, world)}, folder / f"{world}-{rank}.pt")
+    found |= {"warm": warm(rank, world), "late": late(rank, world)}
+    torch.save(found, folder / f"{world}-{rank}.pt")
     dist.destroy_process_group()
     # a thread of gloo that outlives its group would abort the interpreter's own way out
     os._exit(0)

@@ -24,6 +24,7 @@ from kfqn_ref.optim.update import InputPair, OutputPair, to_reduce
 from .. import warm
 from . import ranks
 from .models import close
+from .patterns import pattern
 
 Trained = Callable[[int], list[dict[Any, dict[str, Any]]]]
 
@@ -59,6 +60,14 @@ def test_ranks_on_shards_equal_one_process_on_the_batch(
         assert close(rank[variant]["weights"], one["weights"], 1e-10)
         assert rank[variant]["skipped"] == one["skipped"] == 1
         assert rank[variant]["keys"] == one["keys"]  # a checkpoint goes from one to the other
+
+
+@pattern("DistributedDataParallel made after the optimizer, as trainers do", "exact")
+@pytest.mark.parametrize("world", [2, 4])
+def test_a_wrapper_that_comes_later_is_found(trained: Trained, world: int) -> None:
+    (alone,) = trained(1)
+    for rank in trained(world):
+        assert close(rank["late"], alone["late"], 1e-10)
 
 
 def test_vectors_travel_where_kfac_reduces_matrices(trained: Trained) -> None:
