@@ -11,6 +11,7 @@ The reference in reading order, one book chapter each; a reader can stop at any 
 ``kronecker``       vec and the Kronecker product
 ``patches``         a convolution as a matrix product
 ``layers``          layers, forward and backward side by side
+``pooling``         the largest and the mean entry of each window
 ``transposed``      a transposed convolution as a layer
 ``losses``          per-sample losses
 ``network``         a chain of layers, one forward-backward pass
@@ -51,11 +52,9 @@ if TYPE_CHECKING:
         output_pair,
     )
     from kfqn_ref.layers import (
-        AvgPool2d,
         Conv2d,
         Flatten,
         Linear,
-        MaxPool2d,
         ReLU,
         Sigmoid,
         Tanh,
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
     from kfqn_ref.method.step import KFQN
     from kfqn_ref.method.train import fit, minibatches
     from kfqn_ref.network import Network, forward_backward
+    from kfqn_ref.pooling import AvgPool2d, MaxPool2d
 
 __version__ = "0.1.0"
 
@@ -116,7 +116,7 @@ _NAMES_OF = {
     "bfgs": "bfgs_inverse_update",
     "damping": "dp_dlm_damp lm_damp powell_damp powell_theta",
     "factors": "hessian_action input_factor input_mean input_pair output_pair",
-    "layers": "AvgPool2d Conv2d Flatten Linear MaxPool2d ReLU Sigmoid Tanh",
+    "layers": "Conv2d Flatten Linear ReLU Sigmoid Tanh",
     "lbfgs": "lbfgs_compact lbfgs_dense lbfgs_push lbfgs_two_loop",
     "losses": "BernoulliCrossEntropy MeanSquaredError SoftmaxCrossEntropy",
     "method.baselines": "Adam SGD",
@@ -125,12 +125,13 @@ _NAMES_OF = {
     "method.step": "KFQN",
     "method.train": "fit minibatches",
     "network": "Network forward_backward",
+    "pooling": "AvgPool2d MaxPool2d",
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 
 _MODULES = (
     "algorithm", "bfgs", "damping", "lbfgs", "kronecker", "patches", "layers",
-    "transposed", "losses", "network", "hessian", "factors", "method", "theory",
+    "pooling", "transposed", "losses", "network", "hessian", "factors", "method", "theory",
 )  # fmt: skip  # as in the table above
 
 

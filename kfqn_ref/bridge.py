@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kfqn_ref import layers as reference
+from kfqn_ref import pooling
 from kfqn_ref.losses import BernoulliCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.state import State
 from kfqn_ref.network import Network
@@ -42,9 +43,9 @@ def _module_of(layer: reference.Layer, dtype: torch.dtype) -> nn.Module:
             return nn.Conv2d(
                 layer.in_channels, layer.out_channels, layer.kernel_size, *options, dtype=dtype
             )
-        case reference.MaxPool2d():
+        case pooling.MaxPool2d():
             return nn.MaxPool2d(layer.kernel_size, layer.stride)
-        case reference.AvgPool2d():
+        case pooling.AvgPool2d():
             return nn.AvgPool2d(layer.kernel_size, layer.stride)
         case reference.ReLU() | reference.Tanh() | reference.Sigmoid() | reference.Flatten():
             return getattr(nn, type(layer).__name__)()

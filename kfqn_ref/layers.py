@@ -178,8 +178,8 @@ class Conv2d:
         return h.transpose(0, 2, 1).reshape(out_shape)
 
 
-class _NoBlocks:
-    """A layer without weights."""
+class WithoutBlocks:
+    """What layers without weights have in common: no block."""
 
     @property
     def block_shapes(self) -> tuple[tuple[int, int], ...]:
@@ -188,7 +188,7 @@ class _NoBlocks:
 
 
 @dataclass(frozen=True)
-class ReLU(_NoBlocks):
+class ReLU(WithoutBlocks):
     """``max(x, 0)``, with derivative 0 at 0."""
 
     def forward(self, blocks: Blocks, x: Array) -> tuple[Array, Any]:
@@ -202,7 +202,7 @@ class ReLU(_NoBlocks):
 
 
 @dataclass(frozen=True)
-class Tanh(_NoBlocks):
+class Tanh(WithoutBlocks):
     """``tanh(x)``."""
 
     def forward(self, blocks: Blocks, x: Array) -> tuple[Array, Any]:
@@ -221,7 +221,7 @@ def sigmoid(x: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Sigmoid(_NoBlocks):
+class Sigmoid(WithoutBlocks):
     """``1 / (1 + exp(−x))``."""
 
     def forward(self, blocks: Blocks, x: Array) -> tuple[Array, Any]:
@@ -234,75 +234,8 @@ class Sigmoid(_NoBlocks):
         return Dout * cache * (1 - cache), ()
 
 
-def _windows(
-    x: Array, kernel_size: Size, stride: Size | None
-) -> tuple[Array, dict[str, Any], tuple]:
-    """Return the pooling windows of ``x`` as (N·C, T, K), their geometry and the output shape."""
-    if stride is None:  # windows side by side
-        stride = kernel_size
-    step = {"stride": stride}
-    size = output_size(x.shape[2:], kernel_size, **step)
-    cols = im2col(x.reshape(-1, 1, *x.shape[2:]), kernel_size, **step)
-    return cols, step, (*x.shape[:2], *size)
-
-
 @dataclass(frozen=True)
-class MaxPool2d(_NoBlocks):
-    """The largest entry of each window; ``stride`` is the window unless given. Ties go to the first
-    entry.
-    """
-
-    kernel_size: Size
-    stride: Size | None = None
-
-    def forward(self, blocks: Blocks, x: Array) -> tuple[Array, Any]:
-        """Map (N, C, H, W) to (N, C, H', W')."""
-        cols, step, out_shape = _windows(x, self.kernel_size, self.stride)
-        best = np.real(cols).argmax(axis=2)[..., None]  # (N·C, T, 1)
-        return np.take_along_axis(cols, best, axis=2).reshape(out_shape), (
-            x.shape,
-            cols.shape,
-            best,
-            step,
-        )
-
-    def backward(self, blocks: Blocks, cache: Any, Dout: Array) -> tuple[Array, tuple[Record, ...]]:
-        """Send each gradient to the entry that was the largest."""
-        x_shape, cols_shape, best, step = cache
-        cols = np.zeros(cols_shape, Dout.dtype)
-        np.put_along_axis(cols, best, Dout.reshape(best.shape), axis=2)
-        return _unwindow(cols, x_shape, self.kernel_size, step), ()
-
-
-@dataclass(frozen=True)
-class AvgPool2d(_NoBlocks):
-    """The mean of each window; ``stride`` is the window unless given."""
-
-    kernel_size: Size
-    stride: Size | None = None
-
-    def forward(self, blocks: Blocks, x: Array) -> tuple[Array, Any]:
-        """Map (N, C, H, W) to (N, C, H', W')."""
-        cols, step, out_shape = _windows(x, self.kernel_size, self.stride)
-        return cols.mean(axis=2).reshape(out_shape), (x.shape, cols.shape, step)
-
-    def backward(self, blocks: Blocks, cache: Any, Dout: Array) -> tuple[Array, tuple[Record, ...]]:
-        """Spread each gradient evenly over its window."""
-        x_shape, cols_shape, step = cache
-        cols = np.broadcast_to(Dout.reshape(*cols_shape[:2], 1) / cols_shape[2], cols_shape)
-        return _unwindow(cols, x_shape, self.kernel_size, step), ()
-
-
-def _unwindow(
-    cols: Array, x_shape: tuple[int, ...], kernel_size: Size, step: dict[str, Any]
-) -> Array:
-    """Return the adjoint of :func:`_windows`: (N·C, T, K) to (N, C, H, W)."""
-    N, C, H, W = x_shape
-    return col2im(cols, (N * C, 1, H, W), kernel_size, **step).reshape(x_shape)
-
-
-@dataclass(frozen=True)
-class Flatten(_NoBlocks):
+class Flatten(WithoutBlocks):
     """(N, …) to (N, features)."""
 
     def forward(self, blocks: Blocks, x: Array) -> tuple[Array, Any]:

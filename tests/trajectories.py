@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kfqn_ref import bridge
-from kfqn_ref.layers import Blocks, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
+from kfqn_ref.layers import Blocks, Conv2d, Flatten, Linear, ReLU, Tanh
 from kfqn_ref.losses import SoftmaxCrossEntropy
 from kfqn_ref.method.options import LbfgsInput
 from kfqn_ref.method.presets import preset
@@ -18,6 +18,7 @@ from kfqn_ref.method.state import State
 from kfqn_ref.method.step import KFQN as Reference
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
+from kfqn_ref.pooling import MaxPool2d
 
 CNN = Network(
     (

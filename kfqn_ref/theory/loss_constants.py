@@ -13,10 +13,11 @@ from numpy.polynomial import Polynomial
 
 from kfqn_ref._typing import Array
 from kfqn_ref.factors import input_factor
-from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Layer, Linear, Sigmoid, Tanh
+from kfqn_ref.layers import Conv2d, Flatten, Layer, Linear, Sigmoid, Tanh
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.network import Network
 from kfqn_ref.patches import pair_of
+from kfqn_ref.pooling import AvgPool2d
 from kfqn_ref.theory.bounds import sample_norms
 
 

@@ -14,17 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from kfqn_ref import bridge
-from kfqn_ref.layers import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Layer,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
+from kfqn_ref.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sigmoid, Tanh
+from kfqn_ref.pooling import AvgPool2d, MaxPool2d
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.presets import preset as reference_preset
 from kfqn_ref.network import Network

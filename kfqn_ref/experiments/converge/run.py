@@ -16,7 +16,8 @@ import numpy as np
 from scipy import stats
 
 from kfqn_ref.experiments.data import digits
-from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, Tanh
+from kfqn_ref.layers import Conv2d, Flatten, Linear, Tanh
+from kfqn_ref.pooling import AvgPool2d
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.convergent import EXACT, LEAN, Convergent
 from kfqn_ref.network import Network, forward_backward

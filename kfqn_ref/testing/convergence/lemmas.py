@@ -15,12 +15,13 @@ from scipy.optimize import minimize
 from kfqn_ref.bfgs import bfgs_direct_update
 from kfqn_ref.damping import h0_damp
 from kfqn_ref.factors import input_factor
-from kfqn_ref.layers import AvgPool2d, Conv2d, Flatten, Linear, Record, Sigmoid, Tanh
+from kfqn_ref.layers import Conv2d, Flatten, Linear, Record, Sigmoid, Tanh
 from kfqn_ref.lbfgs import lbfgs_dense
 from kfqn_ref.losses import SoftmaxCrossEntropy
 from kfqn_ref.method.convergent import Convergent
 from kfqn_ref.method.step import KFQN
 from kfqn_ref.network import Network, forward_backward
+from kfqn_ref.pooling import AvgPool2d
 from kfqn_ref.testing.law import at_most, equal
 from kfqn_ref.testing.tolerances import FLOAT64, norm, powell, rounding
 from kfqn_ref.theory import bounds, theorem

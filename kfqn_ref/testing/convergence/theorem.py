@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kfqn_ref.factors import input_factor
-from kfqn_ref.layers import AvgPool2d, Blocks, Conv2d, Flatten, Linear, Sigmoid, Tanh
+from kfqn_ref.layers import Blocks, Conv2d, Flatten, Linear, Sigmoid, Tanh
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.convergent import LEAN, Convergent
 from kfqn_ref.method.state import State
 from kfqn_ref.network import Network, forward_backward
+from kfqn_ref.pooling import AvgPool2d
 from kfqn_ref.testing.convergence.lemmas import Array, Variant
 from kfqn_ref.testing.law import at_most, equal
 from kfqn_ref.testing.tolerances import FLOAT64, rounding
