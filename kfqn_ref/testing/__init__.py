@@ -17,6 +17,9 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``runner``          the search for a counterexample
 ``report``          what the checks found, as values, JSON and text
 ``html``            the same as a page
+``junit``           the same as JUnit XML
+``verdict``         what an accepted file was tried with, and how sure that makes
+``supervise``       checks in processes of their own, with a time limit
 ``command``         the command ``kfqn check``
 ``parametrize``     the checks as pytest tests, one a law
 ``mutants``         the known mistakes, each as an implementation that the checks reject

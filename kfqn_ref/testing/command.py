@@ -1,16 +1,21 @@
 """The command ``kfqn check``: put somebody's implementation through the laws, one line a check."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from kfqn_ref.testing import verdict
 from kfqn_ref.testing.html import to_html
-from kfqn_ref.testing.implementation import UnusableImplementation, load
+from kfqn_ref.testing.implementation import UnusableImplementation
+from kfqn_ref.testing.junit import to_junit
 from kfqn_ref.testing.kill_matrix import diagnose
-from kfqn_ref.testing.report import Report, print_result
-from kfqn_ref.testing.runner import Effort, all_checks, run_checks
+from kfqn_ref.testing.law import Check
+from kfqn_ref.testing.report import CheckResult, Report, print_result
+from kfqn_ref.testing.runner import Effort, all_checks
+from kfqn_ref.testing.supervise import supervised
 
 
 def command(
@@ -22,42 +27,81 @@ def command(
     ],
     errors: Annotated[bool, typer.Option("--errors", help="Check the error contract too.")] = False,
     examples: Annotated[int, typer.Option(min=1, help="Examples a law.")] = 100,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Visit the domain twenty times, with 2,000 examples.")
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(help="Other examples; without it they are always the same.")
     ] = None,
     only: Annotated[
         str, typer.Option(help="Only the checks whose names begin so, as bfgs or damping.powell.")
     ] = "",
+    workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Processes.")] = 1,
+    limit: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for the import, and for each law.")
+    ] = 60.0,
     json: Annotated[
         Path | None, typer.Option(help="Write the report as JSON.", dir_okay=False)
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write the report as a page.", dir_okay=False)
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write the report as JUnit XML.", dir_okay=False)
+    ] = None,
 ) -> None:
     """Check an implementation of the method against its laws.
 
-    Exit code 0: every law holds; 1: one is broken; 2: the file cannot be used.
+    The code of the file runs with your rights, in a process of its own; what it prints is not
+    shown. Exit code 0: every law holds; 1: one is broken; 2: the file cannot be used.
     """
     console = Console(highlight=False)
+    checks = _chosen(errors, only)
+    effort = Effort(2_000, seed, rounds=20) if thorough else Effort(examples, seed)
     try:
-        implementation = load(target)
+        report, printed = _run(console, target, checks, effort, limit, workers)
     except UnusableImplementation as error:
         Console(stderr=True, highlight=False).print(f"kfqn check: {error}", markup=False)
         raise typer.Exit(2) from error
-    checks = [check for check in all_checks(errors=errors) if check.name.startswith(only)]
-    if not checks:
-        raise typer.BadParameter(f"no check's name begins with {only!r}", param_hint="--only")
-    report = diagnose(run_checks(implementation, checks, effort=Effort(examples, seed)))
-    for result in report.results:
-        print_result(console, result)
-    console.print(", ".join(f"{number} {outcome}" for outcome, number in report.counts().items()))
-    _write(report, json, html)
+    report = diagnose(report)
+    _show(console, report, printed)
+    _write(report, {json: Report.to_json, html: to_html, junit: to_junit})
     if not report.ok:
         raise typer.Exit(1)
 
 
-def _write(report: Report, json: Path | None, html: Path | None) -> None:
-    for path, text in (json, report.to_json), (html, lambda: to_html(report)):
+def _chosen(errors: bool, only: str) -> list[Check]:
+    checks = [check for check in all_checks(errors=errors) if check.name.startswith(only)]
+    if not checks:
+        raise typer.BadParameter(f"no check's name begins with {only!r}", param_hint="--only")
+    return checks
+
+
+def _run(
+    console: Console, target: str, checks: list[Check], effort: Effort, limit: float, workers: int
+) -> tuple[Report, int]:
+    with console.status("checking") as status:
+
+        def tell(result: CheckResult) -> None:
+            status.update(f"{result.outcome} {result.check.name}")
+
+        return supervised(
+            target, checks, effort=effort, limit=limit, workers=workers, progress=tell
+        )
+
+
+def _show(console: Console, report: Report, printed: int) -> None:
+    for result in report.results:
+        print_result(console, result)
+    console.print(", ".join(f"{number} {outcome}" for outcome, number in report.counts().items()))
+    if report.ok:
+        for line in verdict.lines(report):
+            console.print(line, markup=False, soft_wrap=True)
+    if printed:
+        console.print(f"the file printed {printed:,} bytes, which are not shown", markup=False)
+
+
+def _write(report: Report, wanted: dict[Path | None, Callable[[Report], str]]) -> None:
+    for path, text in wanted.items():
         if path is not None:
-            path.write_text(text(), encoding="utf-8")
+            path.write_text(text(report), encoding="utf-8")

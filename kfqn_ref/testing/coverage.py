@@ -24,6 +24,18 @@ from kfqn_ref.testing.tolerances import Precision
 
 Row = dict[str, Any]
 
+LARGE = (33, 64)
+
+# A law that is compared at every length visits these sizes one by one too.
+SWEPT: dict[str, tuple[int, ...]] = {
+    "memory": (*range(1, 26), 50, 100),
+    "pairs": tuple(range(15)),
+    "N": tuple(range(1, 13)),
+    "T": tuple(range(1, 13)),
+    "d_a": tuple(range(1, 21)),
+    "d_g": tuple(range(1, 21)),
+}
+
 
 @cache
 def axes_of(check: Check, precision: Precision) -> tuple[str, ...]:
@@ -48,15 +60,29 @@ def _pairwise(axes: tuple[str, ...], largest: int) -> tuple[tuple[Any, ...], ...
     return tuple(tuple(row) for row in AllPairs(lists))
 
 
+def largest_size(check: Check) -> int:
+    """The longest vectors with which a law meets every pair of classes."""
+    if check.cost > 1:
+        return 8
+    return 64 if check.sizes else 17
+
+
 def rows(check: Check, precision: Precision) -> list[Row]:
     """Combinations of classes in which every pair of classes of the law's axes occurs.
 
-    A law that costs more than a kernel's visits vectors of up to eight entries only.
+    A law that is compared at every length meets every pair of classes of vectors up to 64 entries;
+    the others up to 17, and one case at each larger size; a law that costs more than a kernel's up
+    to eight.
     """
+    if check.group == "protocol":
+        return [{}]  # it brings its own cases
     axes = axes_of(check, precision)
-    largest = 64 if check.cost == 1 else 8
+    largest = largest_size(check)
     covering_rows = [dict(zip(axes, row, strict=True)) for row in _pairwise(axes, largest)]
-    return covering_rows + [{"n": n} for n in check.sizes if "n" in axes]
+    if not check.sizes:
+        return covering_rows + [{"n": n} for n in LARGE if "n" in axes and check.cost == 1]
+    swept = SWEPT | {"n": check.sizes}
+    return covering_rows + [{axis: value} for axis in axes for value in swept.get(axis, ())]
 
 
 def draw_forced(

@@ -54,6 +54,8 @@ NETWORKS = ("forward_backward", "output_hessian", "optimizer_steps")
 NAMES = KERNELS + LAYERS + NETWORKS
 
 UNCHANGED = "The function leaves its arguments as they were."
+REAL = "A result is an array of real numbers, or a pair of such arrays."
+ALIAS = "A result shares no memory with an argument: it stays as it is when the argument changes."
 
 
 class UnusableImplementation(Exception):
@@ -104,6 +106,10 @@ class Implementation:
         for index, (before, after) in enumerate(zip(args, handed, strict=True)):
             if isinstance(before, np.ndarray):
                 _unchanged(f"argument {index + 1} of {name}", before, outward(after))
+        if name in KERNELS:
+            _no_alias(name, handed, result)
+        if name not in NETWORKS:
+            _real(name, result)
         return outward(result)
 
     def _inward(self, arg: Any) -> Any:
@@ -156,6 +162,35 @@ def _unchanged(name: str, before: np.ndarray, after: np.ndarray) -> None:
         )
 
 
+def _real(name: str, result: Any) -> None:
+    """State that a result consists of real numbers."""
+    for part in result if isinstance(result, tuple | list) else (result,):
+        kind = getattr(getattr(part, "dtype", None), "kind", "f")
+        if isinstance(part, str | bytes | complex) or part is None or kind not in "fiub":
+            got = part if kind in "fiub" else f"an array of {getattr(part, 'dtype', None)}"
+            raise Violation(
+                f"the result of {name}", got, "an array of real numbers", "", size=np.inf,
+                tolerance=0.0, law=REAL,
+            )  # fmt: skip
+
+
+def _no_alias(name: str, handed: list[Any], result: Any) -> None:
+    parts = result if isinstance(result, tuple) else (result,)
+    for index, array in enumerate(handed):
+        for part in parts:
+            both = isinstance(part, np.ndarray) and isinstance(array, np.ndarray)
+            if both and np.may_share_memory(part, array):
+                raise Violation(
+                    f"the result of {name}",
+                    f"the memory of argument {index + 1}",
+                    "memory of its own",
+                    "a copy",
+                    size=np.inf,
+                    tolerance=0.0,
+                    law=ALIAS,
+                )
+
+
 def _distance(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.linalg.norm(before - after)) if before.shape == after.shape else np.inf
 
@@ -164,8 +199,8 @@ def load(target: Any) -> Implementation:
     """Return the implementation behind a module, class, object, dict, ``module:Object`` or path of
     a ``.py`` file.
 
-    An object may say what it takes: ``to_native``, a function of an array, and ``precision``,
-    "float32" or "float64".
+    An object may say what it takes: ``to_native``, a function of an array, and ``precision`` or
+    ``dtype``, "float32" or "float64", also as a dtype; its tolerances follow.
 
     Raises:
         UnusableImplementation: it cannot be imported, or none of its names is known.
@@ -185,7 +220,7 @@ def load(target: Any) -> Implementation:
         else {name: getattr(target, name, None) for name in NAMES}
     )
     options = target.get if isinstance(target, Mapping) else lambda key: getattr(target, key, None)
-    precision = FLOAT32 if options("precision") in ("float32", FLOAT32) else FLOAT64
+    precision = _declared(label, options("precision") or options("dtype"))
     implementation = Implementation(
         names, to_native=options("to_native"), precision=precision, label=label
     )
@@ -194,6 +229,19 @@ def load(target: Any) -> Implementation:
             f"{label} must define at least one of {', '.join(NAMES)}; it defines none"
         )
     return implementation
+
+
+def _declared(label: str, precision: Any) -> Precision:
+    """The arithmetic that an object declares: by name, or as a dtype of any library."""
+    if precision is None or isinstance(precision, Precision):
+        return precision or FLOAT64
+    name = getattr(precision, "__name__", str(precision))
+    for known in (FLOAT32, FLOAT64):
+        if name.rpartition(".")[2] == known.name:
+            return known
+    raise UnusableImplementation(
+        f"{label} declares the precision {name}; the tolerances are known for float32 and float64"
+    )
 
 
 def _import(target: str) -> Any:

@@ -22,6 +22,9 @@ class Chapter(NamedTuple):
 
 CHAPTERS = {
     "arguments": Chapter("Checks and mutants", "book/testing.md"),
+    "calls": Chapter("Checks and mutants", "book/testing.md"),
+    "layout": Chapter("Checks and mutants", "book/testing.md"),
+    "state": Chapter("Checks and mutants", "book/testing.md"),
     "damping": Chapter("Damping", "book/damping.md"),
     "bfgs": Chapter("BFGS on an inverse", "book/newton.md"),
     "lbfgs": Chapter("L-BFGS", "book/lbfgs.md"),

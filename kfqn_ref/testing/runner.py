@@ -3,14 +3,16 @@ random search; hypothesis makes a counterexample small.
 """
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from kfqn_ref.testing import checks as _fills_the_registry
+from kfqn_ref.testing.bulk import cases
 from kfqn_ref.testing.coverage import Row, Visited, covering
 from kfqn_ref.testing.implementation import Implementation, load
 from kfqn_ref.testing.independence import independent_draws
@@ -18,6 +20,9 @@ from kfqn_ref.testing.law import REGISTRY, Case, Check, Violation
 from kfqn_ref.testing.region import region
 from kfqn_ref.testing.report import CheckResult, Failure, Report
 from kfqn_ref.testing.strategies.axes import chosen, forget
+from kfqn_ref.testing.tolerances import Precision
+
+BULK = 5  # random cases in bulk for every example of the search, for laws of formulas
 
 __all__ = ["Effort", "all_checks", "run_check", "run_checks"]
 
@@ -101,6 +106,10 @@ def search(check: Check, implementation: Implementation, effort: Effort) -> Sear
             # A foreign division by zero is not noise to print: its NaN fails the law.
             with np.errstate(all="ignore"):
                 check(implementation, case)
+        except SystemExit as error:
+            exited = RuntimeError(f"SystemExit: {error}: a function must return, not exit")
+            smallest.update(case=case, error=exited, row=row)
+            raise exited from error
         except Exception as error:
             smallest.update(case=case, error=error, row=row)
             raise
@@ -122,14 +131,24 @@ def _visit(
     effort: Effort,
 ) -> bool:
     """Try a case for every row of the law's coverage; whether one of them broke the law."""
+    for row, case in _planned(check, implementation.precision, effort):
+        try:
+            attempt(case, row)
+        except Exception:  # recorded by the attempt, and made small by the search that follows
+            return True
+    return False
+
+
+def _planned(check: Check, precision: Precision, effort: Effort) -> Iterator[tuple[Row, Case]]:
+    """The cases of the coverage; for a law of a formula, which is cheap, random ones in bulk too."""
     for round_ in range(effort.rounds):
         seed = 1_000 * (effort.seed or 0) + round_
-        for row, case in covering(check, implementation.precision, seed):
-            try:
-                attempt(case, row)
-            except Exception:  # recorded by the attempt, and made small by the search that follows
-                return True
-    return False
+        yield from covering(check, precision, seed)
+        if check.sizes:
+            forget()
+            for case in islice(cases(check.given(precision), seed), BULK * effort.examples):
+                yield chosen(), case
+                forget()
 
 
 def run_check(check: Check, implementation: Implementation, effort: Effort) -> CheckResult:

@@ -41,12 +41,21 @@ FLOAT32 = Precision("float32", 2.0**-24)
 
 def norm(X: np.ndarray) -> float:
     """Spectral norm of a matrix, Euclidean norm of a vector."""
+    if np.ndim(X) == 2 and np.size(X) and _symmetric(X):
+        return float(np.abs(np.linalg.eigvalsh(X)).max())
     return float(np.linalg.norm(X, 2)) if np.size(X) else 0.0
 
 
 def cond(H: np.ndarray) -> float:
-    """Spectral condition number of a symmetric positive definite matrix."""
-    return float(np.linalg.cond(H, 2))
+    """Spectral condition number of a matrix; of a symmetric one by its eigenvalues."""
+    if not _symmetric(H):
+        return float(np.linalg.cond(H, 2))
+    sizes = np.abs(np.linalg.eigvalsh(H))
+    return float(np.divide(sizes.max(), sizes.min()))
+
+
+def _symmetric(X: np.ndarray) -> bool:
+    return X.shape[0] == X.shape[1] and np.array_equal(X, X.T) and bool(np.isfinite(X).all())
 
 
 def cosine(s: np.ndarray, y: np.ndarray) -> float:

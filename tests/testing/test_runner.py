@@ -43,7 +43,10 @@ def test_what_is_missing_is_not_provided() -> None:
     outcomes = {result.check.name: result.outcome for result in report.results}
     assert {name for name, outcome in outcomes.items() if outcome == "passed"} == {
         "arguments.lm_damp",
+        "calls.lm_damp",
         "damping.lm_formula",
+        "layout.lm_damp",
+        "state.lm_damp",
     }
     assert set(outcomes.values()) == {"passed", "not provided"}
 

@@ -12,6 +12,8 @@
 ``optimizer``       whole steps
 ``replayed_run``    a run beside what the equations say of each step, for these laws
 ``arguments``       arguments come back as they were
+``forms``           the forms in which each function may be called
+``protocol``        results depend on the values of the arguments alone
 ``errors``          the classes of errors
 ==================  ============================================================================
 """
@@ -27,6 +29,7 @@ from kfqn_ref.testing.checks import (
     lbfgs,
     network,
     optimizer,
+    protocol,
     theorems,
 )
 
@@ -41,5 +44,6 @@ __all__ = [
     "lbfgs",
     "network",
     "optimizer",
+    "protocol",
     "theorems",
 ]

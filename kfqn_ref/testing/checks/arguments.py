@@ -16,6 +16,7 @@ from kfqn_ref.testing.strategies.kernels import (
     identity_cases,
     lambdas,
     lbfgs_cases,
+    lm_cases,
     pairs,
     thresholds,
     triples,
@@ -32,10 +33,7 @@ def _with(
 _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
     "powell_damp": (damping_cases, lambda f, H, s, y, mu1: f.powell_damp(H, s, y, mu1=mu1)),
     "identity_damp": (identity_cases, lambda f, s, y, mu2: f.identity_damp(s, y, mu2=mu2)),
-    "lm_damp": (
-        _with(identity_cases, lam=lambdas()),
-        lambda f, s, y, mu2, lam: f.lm_damp(s, y, lam=lam),
-    ),
+    "lm_damp": (lm_cases, lambda f, s, y, lam: f.lm_damp(s, y, lam=lam)),
     "double_damp": (
         _with(damping_cases, mu2=thresholds()),
         lambda f, H, s, y, mu1, mu2: f.double_damp(H, s, y, mu1=mu1, mu2=mu2),

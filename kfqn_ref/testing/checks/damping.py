@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from kfqn_ref.testing import tolerances as tol
-from kfqn_ref.testing.law import equal, law
+from kfqn_ref.testing.law import EVERY_SIZE, equal, law
 from kfqn_ref.testing.strategies.kernels import (
     damping_cases,
     extended,
     identity_cases,
     lambdas,
-    thresholds,
+    lm_cases,
     unimodular,
 )
 from kfqn_ref.testing.tolerances import Precision
@@ -39,6 +39,7 @@ def _powell_scaled(precision: Precision) -> Any:
     chapter="damping",
     requires="powell_damp",
     given=damping_cases,
+    sizes=EVERY_SIZE,
 )
 def powell_formula(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float) -> None:
     theta = powell_theta(H, s, y, mu1)
@@ -139,6 +140,7 @@ def powell_scale(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float
     chapter="damping",
     requires="powell_damp",
     given=damping_cases,
+    sizes=EVERY_SIZE,
 )
 def powell_default(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float) -> None:
     theta = powell_theta(H, s, y, 0.2)
@@ -152,6 +154,7 @@ def powell_default(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: flo
     chapter="damping",
     requires="identity_damp",
     given=identity_cases,
+    sizes=EVERY_SIZE,
 )
 def identity_formula(f: Any, s: np.ndarray, y: np.ndarray, mu2: float) -> None:
     theta = powell_theta(np.eye(len(s)), y, s, mu2)
@@ -182,8 +185,9 @@ def identity_curvature(f: Any, s: np.ndarray, y: np.ndarray, mu2: float) -> None
     "ỹ = y + λ s̃   (2.3)",
     chapter="damping",
     requires="lm_damp",
-    given=lambda p: extended(identity_cases(p), lam=lambdas(), mu2=thresholds()),
+    given=lm_cases,
+    sizes=EVERY_SIZE,
 )
-def lm_formula(f: Any, s: np.ndarray, y: np.ndarray, lam: float, mu2: float) -> None:
+def lm_formula(f: Any, s: np.ndarray, y: np.ndarray, lam: float) -> None:
     bound = tol.rounding(f.u, 1, tol.norm(y) + lam * tol.norm(s))
     equal("ỹ", f.lm_damp(s, y, lam=lam), "y + λ s̃", y + lam * s, bound)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.damping import powell_theta
-from kfqn_ref.testing.law import at_most, equal, law
+from kfqn_ref.testing.law import EVERY_SIZE, at_most, equal, law
 from kfqn_ref.testing.strategies.kernels import damping_cases, extended, lambdas, thresholds
 from kfqn_ref.testing.tolerances import Precision
 
@@ -40,6 +40,7 @@ def _pair_error(
     chapter="damping",
     requires="dp_dlm_damp",
     given=_dlm_cases,
+    sizes=EVERY_SIZE,
 )
 def dp_dlm_composition(
     f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float
@@ -57,6 +58,7 @@ def dp_dlm_composition(
     chapter="damping",
     requires="double_damp",
     given=_dd_cases,
+    sizes=EVERY_SIZE,
 )
 def double_composition(
     f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float

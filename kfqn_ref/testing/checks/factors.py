@@ -12,7 +12,7 @@ from kfqn_ref import Conv2d, Pair
 from kfqn_ref.layers import Record
 from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
-from kfqn_ref.testing.law import Case, equal, law
+from kfqn_ref.testing.law import EVERY_SIZE, Case, equal, law
 from kfqn_ref.testing.strategies.axes import choose
 from kfqn_ref.testing.strategies.kernels import extended, frozen, lambdas, spd
 from kfqn_ref.testing.strategies.layers import (
@@ -40,6 +40,7 @@ def _terms(a_bar: np.ndarray) -> int:
     chapter="factors",
     requires="input_factor",
     given=inputs,
+    sizes=EVERY_SIZE,
 )
 def factor_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     bound = tol.rounding(f.u, _terms(a_bar), _size(a_bar))
@@ -52,6 +53,7 @@ def factor_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     chapter="factors",
     requires="input_mean",
     given=inputs,
+    sizes=EVERY_SIZE,
 )
 def mean_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     wanted = np.asarray(sum(a_bar[n, t] for n, t in np.ndindex(*a_bar.shape[:2]))) / _terms(a_bar)
@@ -70,6 +72,7 @@ def mean_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     chapter="factors",
     requires="hessian_action",
     given=inputs,
+    sizes=EVERY_SIZE,
 )
 def action_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     bound = tol.rounding(f.u, _terms(a_bar) + len(v), _size(a_bar) * tol.norm(v))
@@ -112,6 +115,7 @@ def _with_metric(precision: Precision) -> Any:
     chapter="pairs",
     requires="input_pair",
     given=_with_metric,
+    sizes=EVERY_SIZE,
 )
 def input_formula(f: Any, a_bar: np.ndarray, v: np.ndarray, H: np.ndarray, lam: float) -> None:
     mean = frozen(a_bar.mean(axis=(0, 1)))
@@ -140,6 +144,7 @@ def input_formula(f: Any, a_bar: np.ndarray, v: np.ndarray, H: np.ndarray, lam: 
     chapter="pairs",
     requires="output_pair",
     given=two_records,
+    sizes=EVERY_SIZE,
 )
 def output_formula(f: Any, first: Record, second: Record) -> None:
     N, T, d_g = first.h.shape
@@ -165,6 +170,7 @@ def _averages(draw: DrawFn, precision: Precision) -> Case:
     chapter="pairs",
     requires="average_pair",
     given=_averages,
+    sizes=EVERY_SIZE,
 )
 def average_formula(f: Any, old: Pair, new: Pair, decay: float) -> None:
     averaged = f.average_pair(old, new, decay=decay)

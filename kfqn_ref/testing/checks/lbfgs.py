@@ -8,7 +8,7 @@ from hypothesis.strategies import DrawFn
 
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.bfgs import product_form
-from kfqn_ref.testing.law import Case, equal, law
+from kfqn_ref.testing.law import EVERY_SIZE, Case, equal, law
 from kfqn_ref.testing.strategies.axes import choose
 from kfqn_ref.testing.strategies.kernels import frozen, lbfgs_cases, pairs
 from kfqn_ref.testing.tolerances import Precision
@@ -38,6 +38,7 @@ def memories(draw: DrawFn, precision: Precision) -> Case:
     chapter="lbfgs",
     requires="lbfgs_two_loop",
     given=lbfgs_cases,
+    sizes=EVERY_SIZE,
 )
 def two_loop(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     bound = tol.lbfgs(f.u, S, Y, gamma) * tol.norm(q)
@@ -56,6 +57,7 @@ def two_loop(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) 
     chapter="lbfgs",
     requires="lbfgs_compact",
     given=lbfgs_cases,
+    sizes=EVERY_SIZE,
 )
 def compact(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     H = f.lbfgs_compact(S, Y, gamma=gamma)
@@ -68,6 +70,7 @@ def compact(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -
     chapter="lbfgs",
     requires="lbfgs_dense",
     given=lbfgs_cases,
+    sizes=EVERY_SIZE,
 )
 def dense(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     H = f.lbfgs_dense(S, Y, gamma=gamma)
@@ -116,6 +119,7 @@ def newest_secant(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: fl
     chapter="lbfgs",
     requires="lbfgs_two_loop",
     given=lbfgs_cases,
+    sizes=EVERY_SIZE,
 )
 def two_loop_default(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
     bound = tol.lbfgs(f.u, S, Y, 1.0) * tol.norm(q)
@@ -154,6 +158,7 @@ def push_memory(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> None:
     chapter="lbfgs",
     requires="lbfgs_push",
     given=memories,
+    sizes=EVERY_SIZE,
 )
 def push_newest(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> None:
     kept_S, kept_Y = _pushed(f, S, Y, memory)

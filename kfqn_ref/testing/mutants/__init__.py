@@ -13,10 +13,20 @@ mistake the suite would let through. ``tests/test_mutants.py`` refuses both.
 ``optimizer``  mistakes in an iteration
 ``errors``     functions with the wrong class of error, or none
 ``in_place``   functions that write into their argument
+``protocol``   results that depend on the form of a call, on the layout, or on other calls
 =============  =================================================================================
 """
 
-from kfqn_ref.testing.mutants import bfgs, damping, errors, factors, in_place, lbfgs, optimizer
+from kfqn_ref.testing.mutants import (
+    bfgs,
+    damping,
+    errors,
+    factors,
+    in_place,
+    lbfgs,
+    optimizer,
+    protocol,
+)
 from kfqn_ref.testing.mutants.registry import MUTANTS, Mutant
 
 __all__ = [
@@ -29,4 +39,5 @@ __all__ = [
     "in_place",
     "lbfgs",
     "optimizer",
+    "protocol",
 ]

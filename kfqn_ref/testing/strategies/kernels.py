@@ -280,6 +280,14 @@ def lambdas(draw: DrawFn) -> float:
 
 @cache
 @st.composite
+def lm_cases(draw: DrawFn, precision: Precision) -> Case:
+    """(s, y, lam) for (4.3): any s, zero too."""
+    case = draw(identity_cases(precision))
+    return {"s": case["y"], "y": case["s"], "lam": draw(lambdas())}
+
+
+@cache
+@st.composite
 def lbfgs_cases(draw: DrawFn, precision: Precision) -> Case:
     """(S, Y, q, gamma): pairs of positive curvature (none at all included), oldest first."""
     scale = scale_of(precision, choose(draw, "scale"))
