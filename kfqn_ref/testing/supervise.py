@@ -7,6 +7,7 @@ counted and not shown.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ class _Printed:
         read, write = os.pipe()
         os.dup2(write, 1)
         os.dup2(write, 2)
+        sys.stdout = sys.stderr = os.fdopen(write, "w", buffering=1)
         threading.Thread(target=self._drain, args=(read,), daemon=True).start()
 
     def _drain(self, read: int) -> None:
