@@ -1,4 +1,4 @@
-"""Assignments that grade and teach: ``kfqn course release|grade|feedback|export``, over nbgrader.
+"""Assignments that grade and teach: ``kfqn course``, over nbgrader.
 
 A submission is a stranger's program. So its cells run in a bubblewrap box without network, home or
 secrets, in which the package is a stub; its functions are held to the tests by another process
@@ -25,7 +25,9 @@ outside the box; and what it shows is made inert before a person looks at it.
 ``prepare``     a submission read, completed and with its tests back, before anything runs
 ``grade``       a class of submissions in one call
 ``summary``     what a graded notebook says at a glance
-``feedback``    the page that a student gets, and the table that a teacher gets
+``feedback``    the page that a student gets
+``review``      a class as a whole: sums, answers alike, points by hand with a reason
+``table``       the grades as a table, for a spreadsheet or a learning platform
 ``command``     the command line
 ==============  ================================================================================
 """

@@ -8,11 +8,13 @@ it out
 ``autograded/STUDENT/ASSIGNMENT/``  the graded notebook
 ``feedback/STUDENT/ASSIGNMENT/``    what students get back: ``ASSIGNMENT.html``
 ``grades/ASSIGNMENT.json``          one record a student: state, points, seconds, what went wrong
+``grades/by_hand/ASSIGNMENT.json``  points given in place of a test's, with reasons
 ``gradebook.db``                    nbgrader's gradebook; the formgrader of JupyterLab grades by
 hand in it
 ==================================  ============================================================
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -58,6 +60,7 @@ class Record:
             time", "not graded".
         score, max_score: points of the test cells.   by_hand: points that wait for a person.
         cells: points by test cell.   notes: what a teacher should know.
+        key: of what was graded against which tests; the same key is not graded again.
     """
 
     student: str
@@ -68,6 +71,7 @@ class Record:
     seconds: float = 0.0
     cells: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,19 @@ class Classroom:
             )
         return path
 
+    def key(self, assignment: str, student: str) -> str:
+        """A digest of what a student handed in and of the tests that it is held to."""
+        digest = hashlib.sha256(self.master(assignment).read_bytes())
+        folder = self.root / "submitted" / student
+        for path in sorted(folder.rglob("*")):
+            other = path.relative_to(folder).parts[0] != assignment and path.parent != folder
+            if other or not path.is_file() or path.is_symlink():
+                continue
+            digest.update(f"{path.relative_to(folder)}\n{path.stat().st_size}\n".encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
     def students(self) -> list[str]:
         """Everyone with a folder in ``submitted/``; hidden folders are tools' own."""
         folders = [path for path in (self.root / "submitted").glob("[!.]*") if path.is_dir()]
@@ -150,6 +167,17 @@ class Classroom:
             self.root / "grades" / f"{assignment}.json",
             json.dumps(entries, indent=1, ensure_ascii=False),
         )
+
+    def by_hand(self, assignment: str) -> list[dict[str, Any]]:
+        """Points that a person gave in place of a test's, with reasons, from the first on."""
+        path = self.root / "grades" / "by_hand" / f"{assignment}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+    def note_by_hand(self, assignment: str, given: dict[str, Any]) -> None:
+        """Add one to :meth:`by_hand`; none is ever taken away."""
+        path = self.root / "grades" / "by_hand" / f"{assignment}.json"
+        entries = [*self.by_hand(assignment), given]
+        write_whole(path, json.dumps(entries, indent=1, ensure_ascii=False))
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:

@@ -1,13 +1,22 @@
 """The command ``kfqn course``: release, grade, feedback, export."""
 
 import os
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 try:
     import nbgrader  # noqa: F401  # only to say what is missing
@@ -16,14 +25,17 @@ except ModuleNotFoundError as missing:
 
 from kfqn_ref.course import clean
 from kfqn_ref.course.classroom import Classroom, CourseError, Record
-from kfqn_ref.course.feedback import export as write_table
 from kfqn_ref.course.feedback import feedback as write_page
 from kfqn_ref.course.grade import grade as grade_class
 from kfqn_ref.course.handed_in import strays
 from kfqn_ref.course.prepare import OUT_OF_TIME
 from kfqn_ref.course.release import HERE, available
 from kfqn_ref.course.release import release as release_one
+from kfqn_ref.course.review import Statistics, statistics
+from kfqn_ref.course.review import override as give_by_hand
 from kfqn_ref.course.sandbox import Limits, NoBox
+from kfqn_ref.course.table import FORMS
+from kfqn_ref.course.table import export as write_table
 
 app = typer.Typer(
     help="Hand out, grade in a sandbox and give back assignments.",
@@ -69,8 +81,14 @@ def grade(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run without a box, as yourself.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what is unchanged since it was graded.")
+    ] = False,
 ) -> None:
-    """Grade a class: every submission in a box without network or home."""
+    """Grade a class: every submission in a box without network or home.
+
+    What was graded and is unchanged stays; so a run that was stopped goes on.
+    """
     if workers < 1:
         raise typer.BadParameter(f"workers must be at least 1, got {workers}")
     try:
@@ -87,6 +105,7 @@ def grade(
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with _told():
         chosen = _chosen(classroom, assignment, student)
@@ -106,7 +125,9 @@ def grade(
                 limits=limits,
                 workers=workers,
                 progress=show,
+                again=again or student is not None,
             )
+            progress.update(task, completed=len(chosen))
     _sum_up(list(records.values()), course / "grades" / f"{assignment}.json")
 
 
@@ -133,10 +154,25 @@ def _sum_up(records: list[Record], path: Path) -> None:
     typer.echo(
         f"{len(graded)} of {len(records)} graded, {mean:.1f} s each; the records are in {path}"
     )
+    typer.echo(aloud(records))
     if late := [record.student for record in records if record.state == OUT_OF_TIME]:
         again = "grade them again with --workers 1"
         typer.echo(f"no score, for want of time: {', '.join(late)}; {again}", err=True)
         raise typer.Exit(1)
+
+
+def aloud(records: list[Record]) -> str:
+    """A class in one sentence that can be read aloud."""
+    graded = [record for record in records if record.state == "graded"]
+    states = Counter(record.state for record in records if record.state != "graded")
+    said = [f"{len(records)} submissions: {len(graded)} graded"]
+    if graded:
+        mean = sum(record.score for record in graded) / len(graded)
+        full = sum(record.score == record.max_score for record in graded)
+        said.append(f"{mean:.1f} of {graded[0].max_score:g} points on average, {full} with all")
+    said += [f"{count} {state}" for state, count in states.items()]
+    noted = sum(bool(record.notes) for record in graded)
+    return "; ".join(said) + (f"; {noted} with a note to read." if noted else ".")
 
 
 def line(record: Record) -> str:
@@ -179,8 +215,11 @@ def export(
     assignment: Annotated[
         list[str] | None, typer.Option(help="Only this one; may be repeated.")
     ] = None,
+    form: Annotated[str, typer.Option(help="table, canvas or moodle.")] = "table",
 ) -> None:
     """Write all grades as a CSV file, those given by hand included."""
+    if form not in FORMS:
+        raise typer.BadParameter(f"--form must be one of {', '.join(FORMS)}, got {form}")
     classroom = Classroom(course)
     names = assignment or sorted(path.stem for path in (course / "grades").glob("*.json"))
     if not names:
@@ -194,7 +233,66 @@ def export(
                 raise CourseError(
                     f"nothing of {name} has been graded: run `kfqn course grade {name}` first"
                 )
-        typer.echo(f"wrote {write_table(classroom, out, names)} lines to {out}")
+        typer.echo(f"wrote {write_table(classroom, out, names, form)} lines to {out}")
+
+
+@app.command()
+def override(
+    assignment: Annotated[str, typer.Argument(help="Name of the assignment.")],
+    student: Annotated[str, typer.Option(help="Whose.")],
+    part: Annotated[str, typer.Option(help="Name of the test.")],
+    points: Annotated[float, typer.Option(help="Points in place of the test's.")],
+    reason: Annotated[str, typer.Option(help="Why; the student reads it.")] = "",
+    course: Course = Path("course"),
+) -> None:
+    """Give points by hand in place of a test's, with a reason."""
+    with _told():
+        give_by_hand(Classroom(course), assignment, student, part, points, reason)
+    typer.echo(clean.line(f"{student}: {part} has {points:g} points; run feedback and export"))
+
+
+@app.command()
+def stats(
+    assignment: Annotated[str, typer.Argument(help="Name of the assignment.")],
+    course: Course = Path("course"),
+) -> None:
+    """Sum up a class: scores, the hardest tests, mistakes, and answers that are alike."""
+    with _told():
+        found = statistics(Classroom(course), assignment)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for text in report(found):
+        console.print(text)
+
+
+def report(found: Statistics) -> list[str]:
+    """Statistics as lines of text."""
+    lines = [f"{count:4} {state}" for state, count in found.states.items()]
+    lines += ["", "points  submissions"]
+    counts = Counter(int(score) for score in found.scores)
+    lines += [f"{points:6}  {'█' * counts[points]} {counts[points]}" for points in sorted(counts)]
+    lines += ["", "test                failed   mistakes, from the hardest test on"]
+    for part in found.parts:
+        told = "; ".join(f"{count} × {text}" for text, count in part.mistakes)
+        lines.append(f"{part.name:<20}{part.failed:5}    {told}")
+    if found.alike:
+        lines += ["", "Answers of the same shape: a hint to look, and no verdict."]
+        lines += [clean.line(f"{a} and {b}: {ratio:.0%}") for a, b, ratio in found.alike]
+    return lines
+
+
+@app.command()
+def look(
+    course: Course = Path("course"),
+    port: Annotated[int, typer.Option(help="Port of this machine.")] = 8888,
+) -> None:
+    """Open JupyterLab with the formgrader: on this machine only, and with a token."""
+    with _told():
+        if not (course / "gradebook.db").is_file():
+            raise CourseError(f"{course} is no course: it has no gradebook; release first")
+    typer.echo("JupyterLab listens on 127.0.0.1 and asks for the token of the address below.")
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
+    os.chdir(course)
+    os.execv(sys.executable, [*command, f"--ServerApp.port={port}", "--no-browser"])
 
 
 class _told:

@@ -1,14 +1,13 @@
-"""The page that a student gets back, and the table of grades.
+"""The page that a student gets back.
 
 A page is one file without scripts: its policy lets a browser load nothing, run nothing and send
 nothing, whatever stands in it.
 """
 
 import base64
-import csv
 import hashlib
-import io
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nbgrader.api import MissingEntry
 
 from kfqn_ref.course import clean
-from kfqn_ref.course.classroom import Classroom, CourseError, Record, write_whole
+from kfqn_ref.course.classroom import Classroom, CourseError, write_whole
 from kfqn_ref.course.prepare import OUT_OF_TIME
 from kfqn_ref.course.regrade import grade_id
 from kfqn_ref.course.summary import ADVICE, overview, points_of
@@ -32,7 +31,6 @@ HIDDEN = re.compile(
     r"^[ \t]*### BEGIN HIDDEN TESTS.*?(^[ \t]*### END HIDDEN TESTS[^\n]*\n?|\Z)",
     re.DOTALL | re.MULTILINE,
 )
-COLUMNS = ("student", "assignment", "state", "score", "max_score", "waits_for_hand", "notes")
 
 
 @cache
@@ -79,7 +77,9 @@ def feedback(classroom: Classroom, assignment: str, student: str) -> Path:
     name = Path(student) / assignment / f"{assignment}.ipynb"
     notebook = nbformat.read(classroom.root / "autograded" / name, as_version=4)
     points = points_of(classroom, assignment, student)
-    over = overview(notebook, record, points)
+    given = [entry for entry in classroom.by_hand(assignment) if entry["student"] == student]
+    hand = [f"{e['part']}: {e['points']:g} points by hand, because {e['reason']}" for e in given]
+    over = overview(notebook, replace(record, notes=(*record.notes, *hand)), points)
     comments = _comments(classroom, assignment, student)
     parts = {row["name"]: (number, row) for number, row in enumerate(over.rows, 1)}
     cells = [_cell(n, cell, parts, comments) for n, cell in enumerate(notebook.cells, 1)]
@@ -126,36 +126,3 @@ def _output(output: Any) -> dict[str, Any]:
     text = output.get("text", data.get("text/plain", ""))
     return {"picture": clean.picture(data.get("image/png", "")), "text": clean.text(text),
             "failed": False}  # fmt: skip  # one output
-
-
-def export(classroom: Classroom, path: Path, assignments: list[str]) -> int:
-    """Write one line a student and assignment, points given by hand included. Returns how many."""
-    out = io.StringIO()
-    table = csv.DictWriter(out, list[Any](COLUMNS), lineterminator="\n")
-    table.writeheader()
-    count = 0
-    with classroom.gradebook() as gradebook:
-        for assignment in assignments:
-            for student, record in sorted(classroom.records(assignment).items()):
-                score, waits = record.score, False
-                if record.state == "graded":
-                    submission = gradebook.find_submission(assignment, student)
-                    score, waits = submission.score, submission.needs_manual_grade
-                most = gradebook.find_assignment(assignment).max_score
-                table.writerow(_row(assignment, record, score, most, waits))
-                count += 1
-    write_whole(path, out.getvalue())
-    return count
-
-
-def _row(assignment: str, record: Record, score: Any, most: Any, waits: Any) -> dict[str, Any]:
-    """A line of the table; a cell that a spreadsheet would take for a formula is made text."""
-    row = {"student": record.student, "assignment": assignment, "state": record.state,
-           "score": "" if record.state == OUT_OF_TIME else f"{score:g}",
-           "max_score": f"{most:g}", "waits_for_hand": "yes" if waits else "",
-           # the columns in their order
-           "notes": "; ".join(record.notes).replace("\n", " ")}  # fmt: skip
-    return {
-        key: "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-        for key, text in row.items()
-    }

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,10 +51,13 @@ def grade(
     limits: Limits | None = None,
     workers: int = 2,
     progress: Callable[[Record], None] | None = None,
+    again: bool = True,
 ) -> dict[str, Record]:
     """Grade the submissions of an assignment; one after the other is kept as soon as it is done.
 
     Args:
+        again: grade those as well that are as they were when they were graded, against the tests
+            that are as they were.
         students: all that have a folder in ``submitted/`` by default.
         limits: of the box; :class:`~kfqn_ref.course.sandbox.Limits` has the defaults.
         workers: how many at the same time.
@@ -71,13 +74,28 @@ def grade(
         require_package()
     records = classroom.records(assignment)
     chosen = classroom.students() if students is None else list(students)
-
-    for record in _as_they_come(classroom, assignment, chosen, master, limits, workers):
-        records[record.student] = record
+    keys = {student: _key(classroom, assignment, student) for student in chosen}
+    waiting = [s for s in chosen if again or not _is_done(records.get(s), keys[s])]
+    for record in _as_they_come(classroom, assignment, waiting, master, limits, workers):
+        record = records[record.student] = replace(record, key=keys[record.student])
         classroom.keep(assignment, records)
         if progress is not None:
             progress(record)
     return {student: records[student] for student in chosen}
+
+
+def _key(classroom: Classroom, assignment: str, student: str) -> str:
+    try:
+        return classroom.key(assignment, student)
+    except OSError:
+        return ""  # what cannot be read is tried again, and its record says why
+
+
+def _is_done(record: Record | None, key: str) -> bool:
+    """Whether the same submission has been graded against the same tests."""
+    if record is None or record.state in (OUT_OF_TIME, "not graded"):
+        return False
+    return bool(key) and record.key == key
 
 
 def _as_they_come(
