@@ -18,6 +18,7 @@ NO_KERNELS = {
     "empty",
     "_record_function_enter_new",
     "_record_function_exit",
+    "empty_like",
 }
 """Operations that are no views by name, and launch nothing either."""
 
