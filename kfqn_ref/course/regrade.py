@@ -30,6 +30,12 @@ from kfqn_ref.course.source import defined
 
 # How a test says that a function is missing: by the laws, or by Python.
 MISSING = re.compile(r"✗ (?P<early>\w+) is not defined yet|name '(?P<late>\w+)' is not defined")
+# What to do about an error that stops a cell, by a piece of its text.
+WAYS_OUT = {
+    "No module named": "the grader has only what the hand-out uses: do without that module",
+    "U+00A0": "a space was pasted from elsewhere: delete it and type it anew",
+    "Missing parentheses": "this is Python 2; the notebook runs Python 3",
+}
 MEMORY = 8 * 2**30  # bytes that this process may address: it computes what the box asks for
 ENDED = "✗ This test could not run: {}"
 
@@ -196,7 +202,8 @@ def with_cause(text: str, ran: Iterable[tuple[str, str]]) -> str:
     errors = [error for source, error in ran if error and writes.search(source)]
     if not errors:
         return text
-    return f"✗ {name} is not there, because the cell that defines it stops with {errors[-1]}"
+    told = f"✗ {name} is not there, because the cell that defines it stops with {errors[-1]}"
+    return told + next((f"; {way}" for sign, way in WAYS_OUT.items() if sign in errors[-1]), "")
 
 
 def _run(code: Any, namespace: dict[str, Any]) -> str:

@@ -80,4 +80,5 @@ def test_a_missing_function_is_told_with_the_error_that_stopped_its_cell():
             "✗ f is not there, because the cell that defines it stops with Module"
         )
         assert with_cause(text, [("def f_2(a): return", "SyntaxError: x")]) == text
+        assert told.endswith("do without that module")
     assert with_cause("✗ This law does not hold for your f.", [broken]).startswith("✗ This law")
