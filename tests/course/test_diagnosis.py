@@ -46,7 +46,12 @@ def test_a_mistake_gets_the_right_reason_or_the_right_region(wrong):
     found = told(wrong)
     text = found.reason or found.region
     assert re.search(wrong.told, text), text
-    assert text == json.loads(MEASURED.read_text(encoding="utf-8"))[wrong.id]
+
+
+def test_the_table_of_what_is_said_has_every_submission():
+    table = json.loads(MEASURED.read_text(encoding="utf-8"))
+    assert list(table) == [wrong.id for wrong in WRONG]
+    assert all(re.search(wrong.told, table[wrong.id]) for wrong in WRONG)
 
 
 def test_all_assignments_and_nearly_all_functions_are_tried():

@@ -1,6 +1,6 @@
 """Wrong submissions: those of ``wrong_answers.txt``, and what feedback on each must say.
 
-The first 75 were written before the diagnosis engine, the others before it was tried on them; none
+The first 75 were written before the diagnosis engine, 61 and 27 before it was tried on them; none
 is made by an edit of a solution. Each has the assignment, the function that is wrong, the mistake
 in words, a pattern that a right reason or a right region must match, and the code as a student
 might write it. The last entry has the right pieces that some of them call.

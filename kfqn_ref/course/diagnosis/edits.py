@@ -75,6 +75,32 @@ class Variants:
         labels = " and ".join(dict.fromkeys((first.label, second.label)))
         return self._stands(labels, common, wrong)
 
+    def groups(self) -> list[tuple[Edit, ...]]:
+        """The same edit of the same quantity wherever it stands: in one line, or in all."""
+        found: dict[tuple[str, ...], list[Edit]] = {}
+        for edit in self.edits:
+            node = self.originals[edit.place]
+            line = str(id(self.parents.get(self._above(node)[-1])))
+            same = math(node), edit.label, math(edit.shown)
+            for key in (same, (*same, line)):
+                found.setdefault(key, []).append(edit)
+        many = {tuple(e.place for e in group): tuple(group) for group in found.values()}
+        return [group for places, group in many.items() if len(set(places)) > 1]
+
+    def all_words(self, group: tuple[Edit, ...]) -> str:
+        """The same edit at several places, as one sentence."""
+        if len(group) == 1:
+            return self.words(group[0])
+        nodes = [self.originals[edit.place] for edit in group]
+        around = [node for node in self._above(nodes[0]) if isinstance(node, ast.expr)]
+        common = [c for c in around if all(c in self._above(node) for node in nodes)]
+        if not common or group[0].whole or self._hidden():
+            return f"{self.words(group[0])}; and so in {len(group)} places"
+        new: dict[ast.AST, Any] = {
+            node: edit.shown for node, edit in zip(nodes, group, strict=True)
+        }
+        return self._stands(group[0].label, common[0], _replaced(common[0], new))
+
     def _hidden(self) -> bool:
         return self.name.partition("__")[0] in HIDDEN
 

@@ -22,9 +22,10 @@ from kfqn_ref.course.diagnosis.impostors import impostors
 from kfqn_ref.course.diagnosis.inputs import DRAWN, calls, refused
 from kfqn_ref.course.diagnosis.region import what, where
 from kfqn_ref.course.diagnosis.special import SPECIAL
+from kfqn_ref.course.diagnosis.words import math
 from kfqn_ref.testing.mutants import MUTANTS
 
-SECONDS = 4.0  # for one function
+SECONDS = 4.0  # of the processor, for one function
 REFUSED = ("sᵀy < 0", "sᵀy = 0", "NaN")  # in the order of inputs.refused
 MISSED = "it gives a result where it must refuse, as for sᵀy = 0"
 # What of an answer is the same for all right functions.
@@ -174,7 +175,7 @@ def _tells(trial: Trial, wrong: list[int]) -> bool:
 
 
 def _reason(trial: Trial, wrong: list[int], namespace: Mapping[str, Any]) -> str:
-    order, end = _order(trial, wrong), time.monotonic() + SECONDS
+    order, end = _order(trial, wrong), time.process_time() + SECONDS
     if not _tells(trial, wrong):
         return ""
     for told, compute in _whole_formulas(trial.name, namespace):
@@ -219,15 +220,16 @@ def _with_own(right: Any, own: dict[str, Any]) -> Callable[[Any, Any], Any]:
 
 
 def _best_single(trial: Trial, forms: tuple[Variants, ...], order: list[int], end: float) -> str:
-    """The likeliest of the single edits that agree."""
+    """The likeliest edit that agrees, in one place or wherever the quantity stands."""
     found: list[tuple[int, int, str]] = []
     for form in forms:
-        for edit in sorted(form.edits, key=lambda edit: edit.rank):
-            if time.monotonic() > end:
+        single = [(edit,) for edit in form.edits]
+        for group in sorted([*single, *form.groups()], key=_rank):
+            if time.process_time() > end:
                 break
-            if trial.agrees(_variant(form, (edit,)), order):
-                words = form.words(edit)
-                found.append((edit.rank, len(words), words))
+            if trial.agrees(_variant(form, group), order):
+                words = form.all_words(group)
+                found.append((_rank(group), len(words), words))
     return min(found)[2] if found else ""
 
 
@@ -237,18 +239,30 @@ def _best_pair(trial: Trial, forms: tuple[Variants, ...], order: list[int], end:
     for form in forms:
         useful = []
         for edit in form.edits:
-            if time.monotonic() < end and _changes(trial, form, edit, order[:3]):
+            if time.process_time() < end and _changes(trial, form, edit, order[:3]):
                 useful.append(edit)
-        pairs = sorted(combinations(useful, 2), key=lambda pair: pair[0].rank + pair[1].rank)
+        # the same mistake at two places comes first: pairs are many
+        pairs = sorted(combinations(useful, 2), key=_likely)
         for first, second in pairs:
             rank = first.rank + second.rank
-            if time.monotonic() > end or (found and rank > found[0][0]):
+            if time.process_time() > end or (found and rank > found[0][0]):
                 break
             if first.place != second.place:
                 if trial.agrees(_variant(form, (first, second)), order):
                     words = form.both(first, second)
                     found.append((rank, len(words), words))
     return min(found)[2] if found else ""
+
+
+def _rank(group: tuple[Edit, ...]) -> int:
+    """An edit in one place is likelier than the same in several."""
+    return 2 * group[0].rank + (len(group) > 1)
+
+
+def _likely(pair: tuple[Edit, Edit]) -> tuple[bool, int]:
+    first, second = pair
+    twins = first.label == second.label and math(first.shown) == math(second.shown)
+    return not twins, first.rank + second.rank
 
 
 def _variant(form: Variants, edits: tuple[Edit, ...]) -> Callable[[Any, Any], Any]:

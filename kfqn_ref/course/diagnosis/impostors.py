@@ -37,6 +37,7 @@ def impostors() -> dict[str, list[tuple[str, Any]]]:
             ("the square of an average where the average of squares belongs", _square_of_mean),
         ],
         "input_factor": [
+            ("a covariance: the mean is subtracted first", _covariance),
             ("the square of an average where the average of squares belongs", _factor_of_mean),
         ],
         "assumption_errors": [
@@ -88,6 +89,11 @@ def _square_of_mean(a_bar: Array, v: Array) -> Array:
 def _factor_of_mean(a_bar: Array) -> Array:
     mean = a_bar.mean(axis=0)
     return mean.T @ mean
+
+
+def _covariance(a_bar: Array) -> Array:
+    centred = a_bar - a_bar.mean(axis=(0, 1))
+    return entries("nta,ntb->ab", centred, centred) / len(a_bar)
 
 
 def _from_exact(a_bar: Array, Hh: Array) -> dict[str, float]:

@@ -16,6 +16,7 @@ from kfqn_ref.course.diagnosis.slips import (
     PATHS,
     REFUSALS,
     RESULTS,
+    RIVALS,
     SCALARS,
 )
 from kfqn_ref.course.diagnosis.words import SYMBOLS, math
@@ -145,6 +146,8 @@ class Marker(ast.NodeTransformer):
             return node
         rivals = [n for n in self.names if n != node.id and SYMBOLS.get(n, ("", ""))[1] == kind]
         matrices = [n for n in self.names if SYMBOLS.get(n, ("", ""))[1] == "matrix"]
+        if "block" in self.names:
+            rivals += RIVALS.get(node.id, [])
         parts: list[ast.expr] = [node, *(_later(name) for name in [*rivals, *matrices])]
         known = [("another quantity", f"{{{i + 1}}}()", 1, False) for i in range(len(rivals))]
         if kind == "scalar":
@@ -204,7 +207,7 @@ def _first(*parts: Any) -> Any:
 def _later(name: str) -> ast.Lambda:
     """A quantity that is looked up only if an edit asks for it."""
     empty = ast.arguments([], [], None, [], [], None, [])
-    return ast.Lambda(empty, ast.Name(name, ast.Load()))
+    return ast.Lambda(empty, ast.parse(name, mode="eval").body)
 
 
 def _names(function: ast.FunctionDef) -> list[str]:

@@ -128,6 +128,7 @@ def lbfgs_dense(S: Array, Y: Array, *, gamma: float = 1.0) -> Array:
 
 def lbfgs_two_loop(S: Array, Y: Array, q: Array, *, gamma: float = 1.0) -> Array:
     m = len(S)
+    start = q  # noqa: F841  # what an edit puts in the place of the running q
     alphas = np.zeros(m)
     for i in reversed(range(m)):
         s = S[i]

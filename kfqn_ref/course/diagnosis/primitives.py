@@ -153,7 +153,7 @@ NEIGHBOURS: dict[str, list[tuple[str, str]]] = {
         ("nothing is ever dropped", "{0}"),
         ("the newest pair stands first", "{0}[::-1][:{1}]"),
     ],
-    "joined": [("the new one is put in front", "joined({1}, {0})")],
+    "joined": [("the two are stacked in the other order", "joined({1}, {0})")],
     "inverse": [("the inverse is missing", "{0}"), ("the inverse is transposed", "inverse({0}).T")],
     "upper": [
         ("the lower triangle, where the upper one belongs", "np.tril({0})"),

@@ -23,18 +23,19 @@ def relation(pairs: list[tuple[np.ndarray, np.ndarray]], arguments: list[Named])
         except (ValueError, IndexError):
             continue
     return (
-        _factor(pairs, arguments)
+        _small(pairs, 1e-3)
+        or _factor(pairs, arguments)
         or _difference(pairs, arguments)
         or _entries(pairs)
         or _symmetric_part(pairs)
-        or _small(pairs)
+        or _small(pairs, 0.02)
     )
 
 
-def _small(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
+def _small(pairs: list[tuple[np.ndarray, np.ndarray]], most: float) -> str:
     """Nearly right everywhere: digits are lost."""
     errors = [np.abs(b - a).max() / max(np.abs(a).max(), 1e-12) for a, b in pairs]
-    if max(errors) < 0.02:
+    if max(errors) < most:
         return f"it is nearly right, and off by {max(errors):.1g} of its size: digits are lost"
     return ""
 

@@ -41,6 +41,7 @@ BINARY: dict[Any, tuple[str, list[Any]]] = {
 SCALARS = [
     ("its complement", "1 - {0}", 1, False), ("a square", "{0} ** 2", 2, False),
     ("a root", "np.sqrt({0})", 1, False), ("its inverse", "1 / {0}", 1, False),
+    ("one less", "{0} - 1", 3, False), ("a fixed number", "0.5", 3, False),
     ("a sign", "-{0}", 2, False), ("a factor is missing", "1.0", 2, False),
     ("a term is missing", "0.0", 2, False),
 ]  # fmt: skip  # several mistakes a line
@@ -76,6 +77,9 @@ REFUSALS = [
     ("NaN and 0 pass the test: it must be `not sᵀy > 0`", "not {0} < {1}", 0, True),
     ("negative sᵀy is accepted, and positive refused", "{0} < {1}", 1, True),
 ]
+
+# What stands for a quantity by mistake beside the others of its kind.
+RIVALS = {"M": ["block.M"], "H_a": ["block.H_g"], "H_g": ["block.H_a"]}
 
 PATHS = {
     "ntgth->gh": [

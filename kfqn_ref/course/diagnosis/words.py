@@ -29,6 +29,7 @@ SYMBOLS = {
     "old": ("old", "record"), "new": ("new", "record"), "block": ("", "other"),
     "S_new": ("S", "rows"), "Y_new": ("Y", "rows"), "keep": ("decay", "scalar"),
     "last": ("the bias entry", "scalar"), "average": ("the average", "pair"),
+    "start": ("q₀", "vector"),
     "damped": ("the damped pair", "pair"), "pair": ("the new pair", "pair"),
     "A_t": ("A_t", "tensor"), "G_t": ("G_t", "tensor"),
     "exact": ("exact", "tensor"), "sud": ("SUD", "tensor"), "iad": ("IAD", "tensor"),
@@ -138,4 +139,6 @@ def _transposed(text: str, node: ast.AST) -> str:
 def _attribute(value: ast.AST, attr: str) -> str:
     symbol = SYMBOLS.get(attr, (attr, ""))[0]
     owner = math(value) if isinstance(value, ast.Name) else ""
+    if attr == "M":
+        return "the old M"
     return f"{symbol} of {owner}" if owner not in ("", "block") else symbol
