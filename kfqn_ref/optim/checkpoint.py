@@ -74,6 +74,26 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
         raise ValueError(f"the parameter groups must have {mine} parameters, got {sizes}")
 
 
+def numbered(saved: dict[str, Any]) -> dict[int, Any]:
+    """Return the states by the numbers of their parameters.
+
+    ``torch.distributed.checkpoint`` loads tensors where they are, under a number, and puts all
+    other values beside them, under the number as a text; both are one state.
+
+    Raises:
+        ValueError: a state has another key, such as a name.
+    """
+    states: dict[int, Any] = {}
+    try:
+        for key, state in saved["state"].items():
+            states[int(key)] = {**states.get(int(key), {}), **state}
+        return states
+    except ValueError as error:
+        raise ValueError(
+            f"the states of a checkpoint must be numbered as state_dict() does, got {error}"
+        ) from error
+
+
 def _first_difference(own: Any, theirs: Any) -> str:
     if isinstance(own, list) and isinstance(theirs, list):
         for mine, other in zip(own, theirs, strict=False):

@@ -395,7 +395,7 @@ class KFQN(torch.optim.Optimizer):
 
         def take(opt: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
             checkpoint.check(given, self._identity())  # after the hooks of the user
-            taken.append(given)
+            taken.append({**given, "state": checkpoint.numbered(given)})
             return {**given, "state": {}}  # torch would cast it
 
         def put(opt: torch.optim.Optimizer) -> None:  # before the hooks of the user

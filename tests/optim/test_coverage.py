@@ -15,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from kfqn_ref import bridge
 from kfqn_ref.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sigmoid, Tanh
-from kfqn_ref.pooling import AvgPool2d, MaxPool2d
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.presets import preset as reference_preset
 from kfqn_ref.network import Network
 from kfqn_ref.optim import KFQN
+from kfqn_ref.pooling import AvgPool2d, MaxPool2d
 
 from .models import Closure, close, closure_of, cnn, data, equal, model_for, run, weights
 

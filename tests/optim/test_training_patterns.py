@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -93,6 +94,32 @@ def test_a_pre_hook_of_loading_is_honoured() -> None:
     other.load_state_dict(saved)
     assert after == [7]
     assert opt.curvature(model[0]).T == 36
+
+
+@pattern("a checkpoint through torch.distributed.checkpoint", EXACT)
+@pytest.mark.filterwarnings("ignore")  # of torch, that one process saves
+def test_a_distributed_checkpoint_goes_on_as_the_run(tmp_path: Path) -> None:
+    model, opt = started()
+    dcp.save({"model": model.state_dict(), "opt": opt.state_dict()}, checkpoint_id=tmp_path)
+    other, twin = started(cnn(seed=2))
+    place = {"model": other.state_dict(), "opt": twin.state_dict()}
+    dcp.load(place, checkpoint_id=tmp_path)
+    other.load_state_dict(place["model"])
+    twin.load_state_dict(place["opt"])
+    run(opt, model, 3, first=2)
+    run(twin, other, 3, first=2)
+    assert equal(weights(other), weights(model))
+
+
+@pattern("a checkpoint whose states have names in place of numbers", REFUSED)
+def test_a_checkpoint_with_named_states_is_refused() -> None:
+    _, opt = started()
+    saved = opt.state_dict()
+    saved["state"] = {f"layer{k}": state for k, state in saved["state"].items()}
+    before = tensors(opt.state_dict())
+    with pytest.raises(ValueError, match="must be numbered as state_dict"):
+        opt.load_state_dict(saved)
+    assert equal(tensors(opt.state_dict()), before)
 
 
 @pattern("a checkpoint of another precision", REFUSED)
