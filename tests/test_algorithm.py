@@ -74,7 +74,8 @@ def page(source: str) -> ModuleType:
 def largest_deviation(of: ModuleType) -> float:
     """The largest relative distance of the page from the preset over 30 steps, ‖·‖_F."""
     known, params = reference_run("kfqn_cnn", STEPS, (("weight_decay", DECAY),))
-    data, found = batches(CNN, STEPS), []
+    data = batches(CNN, STEPS)
+    found = []
     blocks = of.start(CNN, params, *data[0])
     for (x, target), (wanted, state) in zip(data, known, strict=True):
         params, blocks = of.iteration(CNN, params, blocks, x, target, tau=DECAY)

@@ -68,7 +68,8 @@ def test_presets_have_the_names_of_the_reference() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_have_the_values_of_the_reference(name: str) -> None:
-    method, preset = PRESETS[name], OF_TORCH[name]
+    method = PRESETS[name]
+    preset = OF_TORCH[name]
     for key in names(Preset) & names(Reference):
         assert getattr(preset, key) == getattr(method, key), key
     for key in ("averages_A", "skip_below", "linear_only", "eager_steps", "square_decay"):

@@ -95,7 +95,8 @@ def imported_by(module: str, *, functions: bool = True) -> frozenset[str]:
 
 def circle_from(start: str, graph: dict[str, frozenset[str]]) -> list[str]:
     """A way from a module back to itself, or nothing."""
-    ways, seen = [[start]], set()
+    ways = [[start]]
+    seen = set()
     while ways:
         way = ways.pop()
         for following in sorted(graph[way[-1]]):

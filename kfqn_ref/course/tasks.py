@@ -258,12 +258,13 @@ CHAIN = {
 
 def _assumption_tasks(name: str) -> tuple[Check, Check]:
     words = f"The error of {name} is what this assumption alone adds, relative to the exact block."
-    error = Check(f"assumptions.{name}_error", words, CHAIN[name], "hessian", ("assumption_errors",),
-                  _errors_case, _error(name))  # fmt: skip  # the fields in their order
+    law = f"assumptions.{name}_error"
+    wants = ("assumption_errors",)
+    error = Check(law, words, CHAIN[name], "hessian", wants, _errors_case, _error(name))
     words = f"{name} alone can fail: the two other assumptions hold exactly in the example."
-    alone = Check(f"assumptions.{name}_alone", words, f"error of {name} > 0.1, the others 0", "hessian",
-                  # the fields in their order
-                  ("lonely_failure",), _no_case, _lonely(name))  # fmt: skip
+    law = f"assumptions.{name}_alone"
+    formula = f"error of {name} > 0.1, the others 0"
+    alone = Check(law, words, formula, "hessian", ("lonely_failure",), _no_case, _lonely(name))
     return error, alone
 
 

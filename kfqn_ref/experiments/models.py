@@ -4,9 +4,9 @@ import numpy as np
 
 from kfqn_ref.experiments.data import Split
 from kfqn_ref.layers import Conv2d, Flatten, Layer, Linear, ReLU, Sigmoid
-from kfqn_ref.pooling import MaxPool2d
 from kfqn_ref.losses import BernoulliCrossEntropy, SoftmaxCrossEntropy
 from kfqn_ref.network import Network
+from kfqn_ref.pooling import MaxPool2d
 
 MODELS = ("cnn", "mlp", "autoencoder")
 CLASSES = 10

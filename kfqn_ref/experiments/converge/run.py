@@ -17,10 +17,10 @@ from scipy import stats
 
 from kfqn_ref.experiments.data import digits
 from kfqn_ref.layers import Conv2d, Flatten, Linear, Tanh
-from kfqn_ref.pooling import AvgPool2d
 from kfqn_ref.losses import MeanSquaredError, SoftmaxCrossEntropy
 from kfqn_ref.method.convergent import EXACT, LEAN, Convergent
 from kfqn_ref.network import Network, forward_backward
+from kfqn_ref.pooling import AvgPool2d
 from kfqn_ref.theory.bounds import Bounds, Constants, constants
 from kfqn_ref.theory.loss_constants import Smoothness, smoothness
 from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance

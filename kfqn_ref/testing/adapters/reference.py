@@ -17,9 +17,17 @@ def view(block: Any) -> BlockView:
     """What the checks see of the state of a block."""
     counts = block.counts
     return BlockView(
-        block.H_a.dense(), block.H_g.dense(), block.lambda_a, block.lambda_g, block.T, counts.updates_a,
-        counts.skipped_a, counts.updates_g, counts.damped_g, counts.skipped_g,
-    )  # fmt: skip  # the fields in their order
+        block.H_a.dense(),
+        block.H_g.dense(),
+        block.lambda_a,
+        block.lambda_g,
+        block.T,
+        counts.updates_a,
+        counts.skipped_a,
+        counts.updates_g,
+        counts.damped_g,
+        counts.skipped_g,
+    )
 
 
 def optimizer_steps(

@@ -281,7 +281,7 @@ def lambdas(draw: DrawFn) -> float:
 @cache
 @st.composite
 def lm_cases(draw: DrawFn, precision: Precision) -> Case:
-    """(s, y, lam) for (4.3): any s, zero too."""
+    """(s, y, lam) for (2.3): any s, zero too."""
     case = draw(identity_cases(precision))
     return {"s": case["y"], "y": case["s"], "lam": draw(lambdas())}
 
