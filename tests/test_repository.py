@@ -2,6 +2,7 @@
 machine.
 """
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -19,6 +20,7 @@ from packaging.version import Version
 import kfqn_ref
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = Path(kfqn_ref.__file__).parent
 TEXT = {
     ".py",
     ".md",
@@ -192,3 +194,37 @@ def test_the_examples_of_the_readme_learn(number, tmp_path):
     losses = [float(text) for text in re.findall(r"\d+\.\d+", done.stdout)]
     assert len(losses) >= 2
     assert losses[-1] < losses[0] / 2
+
+
+def simple_statements(source: str) -> tuple[int, int]:
+    """Count the assignments of several values at once, and the conditional expressions that are
+    only a part of a statement's value.
+    """
+    parallel, nested = 0, 0
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+            parallel += isinstance(node.targets[0], ast.Tuple)
+        whole = (ast.Assign, ast.AnnAssign, ast.Return)
+        parts = [] if isinstance(node, whole) else ast.iter_child_nodes(node)
+        nested += sum(isinstance(part, ast.IfExp) for part in parts)
+    return parallel, nested
+
+
+def test_parallel_and_nested_values_are_counted():
+    assert simple_statements("a, b = x, y\na, b = f()\na = x if c else y") == (1, 0)
+    assert simple_statements("f(x if c else y)\na = [x if c else y for x in z]") == (0, 2)
+
+
+SIMPLE = ("experiments",)
+"""Folders of the package whose statements are simple."""
+
+
+@pytest.mark.parametrize("folder", SIMPLE)
+def test_statements_are_simple(folder):
+    """At most 5 parallel assignments a 1,000 lines; no conditional expression in another one."""
+    sources = {path: path.read_text() for path in (PACKAGE / folder).rglob("*.py")}
+    found = {path.name: simple_statements(source) for path, source in sources.items()}
+    lines = sum(source.count("\n") for source in sources.values())
+    parallel = {name: count for name, (count, _) in found.items() if count}
+    assert sum(parallel.values()) <= 5 * lines / 1000, parallel
+    assert not {name: count for name, (_, count) in found.items() if count}

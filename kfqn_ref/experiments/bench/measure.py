@@ -282,8 +282,8 @@ def growth(
 def _one_layer(width: int, batch: int, factor: str, steps: int, clock: Clock) -> tuple[float, int]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(width - 1, 64))  # d_a = width, the bias included
-    lean: dict[str, Any] = {**LEAN, "lean_above": 0}
-    opt = KFQN(model, lr=0.01, **(lean if factor == "lbfgs" else {}))
+    options: dict[str, Any] = {**LEAN, "lean_above": 0} if factor == "lbfgs" else {}
+    opt = KFQN(model, lr=0.01, **options)
     x = torch.randn(batch, width - 1)
     target = torch.randint(0, 64, (batch,))
     runner = Runner(model, opt, x, target, batch)

@@ -112,7 +112,8 @@ def runs_table(results: list[Any]) -> Any:
         "slope, steps\n10 times as long",
     )
     for heading in headings:
-        result.add_column(heading, justify="left" if heading == "task" else "right", no_wrap=True)
+        side = "left" if heading == "task" else "right"
+        result.add_column(heading, justify=side, no_wrap=True)
     for r in results:
         values = (r.means.mean(axis=0)[-1], r.bound[-1], r.slack.min())
         slopes = (f"{s.value:.2f} ±{(s.hi - s.lo) / 2:.2f}" for s in (r.steps, r.longer))

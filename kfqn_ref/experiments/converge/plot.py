@@ -62,13 +62,9 @@ def plot_growth(path: Path) -> None:
     """``‖B‖`` against the number of updates, both kinds of damping."""
     figure, (axis,) = new_figure(1)
     for (name, values), colour in zip(growth().items(), COLOURS, strict=False):
-        axis.semilogy(
-            range(1, UPDATES + 1),
-            values,
-            color=colour,
-            label=name,
-            linestyle=":" if name == "M_g" else "-",
-        )
+        style = ":" if name == "M_g" else "-"
+        updates = range(1, UPDATES + 1)
+        axis.semilogy(updates, values, color=colour, label=name, linestyle=style)
     axis.set(
         xlabel="updates with one pair of negative curvature",
         ylabel="‖B‖",

@@ -62,13 +62,14 @@ class Setup:
 
     def method(self, b: float) -> Convergent:
         """Return the method with step sizes ``k^(−b)``."""
+        options = LEAN if self.lean else EXACT
         return Convergent(
             step_decay=b,
             damping=self.damping,
             gamma=self.gamma,
             mu1=self.mu1,
             memory=self.memory,
-            options=LEAN if self.lean else EXACT,
+            options=options,
         )
 
 

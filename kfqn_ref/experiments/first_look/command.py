@@ -148,7 +148,8 @@ def table(trials: list[Trial], chosen: list[Trial]) -> Any:
         "seconds",
         "",
     ):
-        result.add_column(heading, justify="left" if heading == "optimizer" else "right")
+        side = "left" if heading == "optimizer" else "right"
+        result.add_column(heading, justify=side)
     for t in trials:
         losses = (f"{loss:.3f}" for loss in t.train_loss[1:])
         mark = "best" if t in chosen else ""
