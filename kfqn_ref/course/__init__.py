@@ -28,6 +28,7 @@ outside the box; and what it shows is made inert before a person looks at it.
 ``feedback``    the page that a student gets
 ``review``      a class as a whole: sums, answers alike, points by hand with a reason
 ``table``       the grades as a table, for a spreadsheet or a learning platform
+``demo``        a demonstration course with twelve fictional submissions
 ``command``     the command line
 ==============  ================================================================================
 """

@@ -24,6 +24,7 @@ except ModuleNotFoundError as missing:
     raise SystemExit('kfqn course needs nbgrader: pip install "kfqn_ref[course]"') from missing
 
 from kfqn_ref.course import clean
+from kfqn_ref.course import demo as demonstration
 from kfqn_ref.course.classroom import Classroom, CourseError, Record
 from kfqn_ref.course.feedback import feedback as write_page
 from kfqn_ref.course.grade import grade as grade_class
@@ -278,6 +279,25 @@ def report(found: Statistics) -> list[str]:
         lines += ["", "Answers of the same shape: a hint to look, and no verdict."]
         lines += [clean.line(f"{a} and {b}: {ratio:.0%}") for a, b, ratio in found.alike]
     return lines
+
+
+@app.command()
+def demo(
+    course: Annotated[Path, typer.Option("--course", "-c", help="A new folder.")] = Path("demo"),
+    workers: Annotated[int, typer.Option(help="Submissions at the same time.")] = 2,
+) -> None:
+    """Make a course with twelve fictional submissions, grade it, and show what comes of it."""
+    if course.exists():
+        raise typer.BadParameter(f"--course must be a new folder, got {course}, which exists")
+    with _told():
+        name = demonstration.NAME
+        classroom = demonstration.make(course)
+        grade(name, course, workers=workers)
+        for student in classroom.students():
+            write_page(classroom, name, student)
+        write_table(classroom, course / "grades.csv", [name])
+        stats(name, course)
+    typer.echo(f"\npages: {course}/feedback/STUDENT/{name}/{name}.html; table: {course}/grades.csv")
 
 
 @app.command()

@@ -7,7 +7,7 @@ import re
 import nbformat
 import pytest
 
-from kfqn_ref.course import command
+from kfqn_ref.course import command, demo
 from kfqn_ref.course import grade as grading
 from kfqn_ref.course.classroom import Classroom
 from kfqn_ref.course.feedback import feedback
@@ -227,6 +227,22 @@ def test_a_page_of_feedback_fits_into_390_pixels(course):
         document = site.opened(frame)
     width, needed = map(int, re.search(r"<title>(\d+),(\d+)</title>", document).groups())
     assert needed <= width <= 390
+
+
+def test_the_demonstration_shows_what_a_teacher_meets(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "grade", lambda *args, **more: seen.append(args))
+    monkeypatch.setattr(command, "write_page", lambda *args: None)
+    monkeypatch.setattr(command, "write_table", lambda *args: None)
+    monkeypatch.setattr(command, "stats", lambda *args: None)
+    result = kfqn("course", "demo", "--course", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    assert seen == [("demo", tmp_path / "demo")]
+    classroom = Classroom(tmp_path / "demo")
+    assert len(classroom.students()) == 12
+    sources = list(demo.ANSWERS.values())
+    assert len(set(sources)) == len(sources)  # no replacement that replaces nothing
+    assert "must be a new folder" in words(kfqn("course", "demo", "--course", tmp_path / "demo"))
 
 
 def test_the_server_listens_on_this_machine_only_and_says_so(course, monkeypatch, tmp_path):

@@ -1,0 +1,67 @@
+"""A demonstration course: one small assignment and twelve fictional submissions, numbered.
+
+Each submission shows one thing that a teacher meets: right answers in several styles, mistakes, an
+answer that was borrowed, output that is left out, and files that cannot be graded.
+"""
+
+from pathlib import Path
+
+import nbformat
+
+from kfqn_ref.course.classroom import Classroom, write_whole
+from kfqn_ref.course.regrade import grade_id
+from kfqn_ref.course.release import release
+
+NAME = "demo"
+HERE = Path(__file__).parent / "templates"
+ANSWER = """\
+def bfgs_inverse_update(H, s, y):
+    sy = s @ y
+    if not sy > 0:
+        raise LinAlgError(f"got {sy}")
+    left = np.eye(len(s)) - np.outer(s, y) / sy
+    return left @ H @ left.T + np.outer(s, s) / sy
+"""
+RANK_TWO = """\
+def bfgs_inverse_update(H, s, y):
+    if not s @ y > 0:
+        raise LinAlgError("no curvature")
+    rho, Hy = 1 / (s @ y), H @ y
+    grown = rho * (1 + rho * (y @ Hy)) * np.outer(s, s)
+    return H + grown - rho * (np.outer(s, Hy) + np.outer(Hy, s))
+"""
+PAGE = "from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>'))\n"
+
+# What each student writes in place of the stub.
+ANSWERS = {
+    "student-01": ANSWER,
+    "student-02": RANK_TWO,
+    "student-03": ANSWER.replace("+ np.outer(s, s)", "- np.outer(s, s)"),
+    "student-04": ANSWER.replace(" + np.outer(s, s) / sy", ""),
+    "student-05": ANSWER.replace("left @ H @ left.T", "left.T @ H @ left"),
+    "student-06": ANSWER.replace("left", "side").replace("sy", "c"),
+    "student-07": ANSWER.replace("not sy > 0", "sy <= 0"),
+    "student-08": "from kfqn_ref import bfgs_inverse_update\n",
+    "student-09": ANSWER.replace("sy = s @ y", "sy = s @"),
+    "student-10": PAGE + ANSWER,
+}
+
+
+def make(root: Path) -> Classroom:
+    """Make the course with its submissions; what a folder of this name holds is kept."""
+    classroom = Classroom(root)
+    released = release(classroom, NAME, HERE)
+    for student, answer in ANSWERS.items():
+        notebook = nbformat.read(released, as_version=4)
+        for cell in notebook.cells:
+            if grade_id(cell) == "bfgs_inverse_update":
+                cell.source = answer
+        _hand_in(classroom, student, nbformat.writes(notebook))
+    text = released.read_text(encoding="utf-8")
+    _hand_in(classroom, "student-11", text)  # untouched
+    _hand_in(classroom, "student-12", text[: len(text) // 2])  # half a file
+    return classroom
+
+
+def _hand_in(classroom: Classroom, student: str, text: str) -> None:
+    write_whole(classroom.root / "submitted" / student / NAME / f"{NAME}.ipynb", text)
