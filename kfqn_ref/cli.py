@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from kfqn_ref._extras import needs
+
 COMMANDS = {
     "verify": (
         "experiments.verify.command:command",
@@ -63,7 +65,13 @@ class LazyGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+# commands that need more than the extra 'cli'
+EXTRA_OF = {"check": "check", "converge": "check", "course": "course"}
+
+
 def _load(name: str) -> Any:
+    if name in EXTRA_OF:
+        needs(EXTRA_OF[name], f"kfqn {name}")
     module, function = COMMANDS[name][0].split(":")
     found = getattr(import_module(f"kfqn_ref.{module}"), function)
     if isinstance(found, typer.Typer):  # a command with commands of its own

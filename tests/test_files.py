@@ -34,7 +34,7 @@ def equal(a, b) -> bool:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_state_comes_back_from_a_file_bit_for_bit(tmp_path, name):
-    network, method = build_network("mlp", 8), METHODS[name]
+    network, method = build_network("mlp", (8, 8)), METHODS[name]
     params = network.init(np.random.default_rng(0))
     state = method.init(params)
     x, y = digits().first(40).train

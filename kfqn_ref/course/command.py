@@ -18,11 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-try:
-    import nbgrader  # noqa: F401  # only to say what is missing
-except ModuleNotFoundError as missing:
-    raise SystemExit('kfqn course needs nbgrader: pip install "kfqn_ref[course]"') from missing
-
 from kfqn_ref.course import clean
 from kfqn_ref.course import demo as demonstration
 from kfqn_ref.course.classroom import Classroom, CourseError, Record

@@ -1,33 +1,24 @@
-"""Real images: scikit-learn's bundled digits, and Fashion-MNIST from its four IDX files.
+"""Data sets to train on: bundled ones, image sets in IDX files, and ``.npz`` files.
 
-The IDX layout is that of the MNIST files: two zero bytes, a type code, the number of axes, each
-axis as a big-endian 32-bit integer, then the numbers.
+Everything becomes images (N, 1, height, width) with values in [0, 1] and classes 0, 1, ...; a
+table of numbers becomes images of one row.
 """
 
-import gzip
-import math
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from kfqn_ref.experiments.idx import HOW_TO_GET, IDX_TYPES, DataError, read_idx
+from kfqn_ref.experiments.idx_folder import IMAGE_SETS, SPLITS, find_files
+
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-FOLDERS = (".", "FashionMNIST/raw", "raw")  # as Debian lays the files out, and as torchvision does
-IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-SPLITS = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-          # two aligned lines
-          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip
-HOW_TO_GET = (
-    "to get Fashion-MNIST: 'apt-get install dataset-fashion-mnist' on Debian, or "
-    "torchvision.datasets.FashionMNIST(DIR, download=True), then --data-dir DIR"
-)
-
-
-class DataError(ValueError):
-    """A data file is missing, or is not what it must be; the message names it and says how to get
-    it.
-    """
+TABLES = ("iris", "wine", "breast_cancer")  # scikit-learn's bundled sets with classes
+TRANSPOSED = "the images were transposed, because the files store them so"
+AS_STORED = "the images are shown as stored; EMNIST's are transposed: add --transposed if so"
 
 
 class Split(NamedTuple):
@@ -39,11 +30,21 @@ class Split(NamedTuple):
     y: np.ndarray
 
 
-class Data(NamedTuple):
-    """A data set: what is trained on, and what is only looked at."""
+@dataclass(frozen=True)
+class Data:
+    """A data set: what is trained on, what is only looked at, and how it was read."""
 
     train: Split
     test: Split
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Split]:
+        return iter((self.train, self.test))
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, from both splits."""
+        return 1 + max(int(split.y.max(initial=0)) for split in self)
 
     @property
     def fingerprint(self) -> int:
@@ -54,23 +55,55 @@ class Data(NamedTuple):
         return crc
 
     def first(self, size: int) -> "Data":
-        """The same data with only the first ``size`` training images."""
+        """Return the same data with only the first ``size`` training images."""
         if not 1 <= size <= len(self.train.y):
             raise DataError(f"the training size must be in 1..{len(self.train.y)}, got {size}")
-        return Data(Split(self.train.x[:size], self.train.y[:size]), self.test)
+        return replace(self, train=Split(self.train.x[:size], self.train.y[:size]))
+
+    def describe(self) -> list[str]:
+        """Return one line a split (size, shape, classes, images a class, range), and the notes."""
+        lines = []
+        for name, (x, y) in zip(("train", "test"), self, strict=True):
+            counts = np.bincount(y, minlength=self.classes)
+            shape = " x ".join(str(n) for n in x.shape)
+            lines.append(
+                f"{name}: {shape}, {self.classes} classes of {counts.min()} to {counts.max()}, "
+                f"values {x.min():.3g} to {x.max():.3g}"
+            )
+        return [*lines, *self.notes]
 
 
-def load_data(name: str, data_dir: Path | None = None) -> Data:
-    """Load ``digits`` (bundled) or ``fashion-mnist`` (from ``data_dir``, else where Debian installs
-    it).
+def check_name(name: str) -> None:
+    """Raise ``ValueError`` unless ``name`` is a data set or an ``.npz`` file."""
+    known = ("digits", *IMAGE_SETS, *TABLES)
+    if name not in known and not name.endswith(".npz") and not name.startswith("emnist-"):
+        choices = ", ".join(f"'{other}'" for other in known)
+        raise DataError(
+            f"the data must be {choices}, 'emnist-letters' or the like, or a file that ends in "
+            f".npz, got {name!r}"
+        )
+
+
+def load_data(name: str, data_dir: Path | None = None, *, transposed: bool = False) -> Data:
+    """Load a data set by the name that ``kfqn train --data`` takes.
+
+    Args:
+        name: ``digits``, one of ``TABLES``, an image set in IDX files, or the path of an ``.npz``.
+        data_dir: the folder of the IDX files; Fashion-MNIST has a default.
+        transposed: swap height and width, as for EMNIST files under other names.
     """
-    if name == "digits" and data_dir is not None:
-        raise DataError(f"the digits come with scikit-learn and need no folder, got {data_dir}")
+    check_name(name)
+    if name in IMAGE_SETS or name.startswith("emnist-"):
+        return idx_set(name, data_dir, transposed=transposed)
+    if data_dir is not None:
+        raise DataError(f"{name} is bundled or a file: the data need no folder, got {data_dir}")
+    if transposed:
+        raise DataError(f"--transposed is for IDX files, got {name}")
     if name == "digits":
         return digits()
-    if name == "fashion-mnist":
-        return fashion_mnist(data_dir or DEBIAN_FASHION_MNIST)
-    raise DataError(f"the data must be 'digits' or 'fashion-mnist', got {name!r}")
+    from kfqn_ref.experiments.tables import bundled, npz_file
+
+    return npz_file(Path(name)) if name.endswith(".npz") else bundled(name)
 
 
 def digits(test_size: int = 297) -> Data:
@@ -90,82 +123,82 @@ def fashion_mnist(data_dir: Path) -> Data:
     Raises:
         DataError: a file is missing, truncated, of another format, or does not match its partner.
     """
-    folder = _folder(data_dir)
-    return Data(_read_split(folder, "train"), _read_split(folder, "test"))
+    return idx_set("fashion-mnist", data_dir)
 
 
-def _folder(data_dir: Path) -> Path:
-    """The first of the known layouts that holds any of the files: layouts are never mixed."""
-    names = [name for pair in SPLITS.values() for name in pair]
-    for folder in (data_dir / part for part in FOLDERS):
-        if any(_find(folder, name) for name in names):
-            return folder
-    where = (
-        "does not exist" if not data_dir.exists() else f"has none of the files {names[0]}[.gz], ..."
-    )
-    raise DataError(f"{data_dir} {where}; {HOW_TO_GET}")
+def idx_set(name: str, data_dir: Path | None, *, transposed: bool = False) -> Data:
+    """An image set of 28x28 pixels from its four IDX files below ``data_dir``.
+
+    EMNIST is recognised by its name: its images are transposed, and the labels of its letters
+    start at 1. QMNIST is recognised by its labels of 8 columns; the first is the class.
+
+    Raises:
+        DataError: a file is missing, truncated, of another format, or does not match its partner.
+    """
+    if data_dir is None and name != "fashion-mnist":
+        raise DataError(f"{name} needs the folder of its four IDX files: give --data-dir")
+    family, files = find_files(data_dir or DEBIAN_FASHION_MNIST, name)
+    emnist = name.startswith("emnist") or family.startswith("emnist")
+    splits = [
+        _read_split(files[split, "images"], files[split, "labels"], emnist, transposed)
+        for split in SPLITS
+    ]
+    notes = (TRANSPOSED,) if emnist or transposed else (AS_STORED,)
+    return Data(splits[0], splits[1], notes)
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
-
-
-def _read_split(folder: Path, split: str) -> Split:
-    images_path, labels_path = (
-        _find(folder, name) or _missing(folder, name) for name in SPLITS[split]
-    )
+def _read_split(images_path: Path, labels_path: Path, emnist: bool, transposed: bool) -> Split:
     images = read_idx(images_path)
-    labels = read_idx(labels_path)
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28) or len(images) == 0:
         raise DataError(
             f"{images_path} must hold 28x28 images of unsigned bytes, got shape {images.shape}, "
             f"type {images.dtype}; {HOW_TO_GET}"
         )
-    if labels.dtype != np.uint8 or labels.shape != images.shape[:1] or labels.max() > 9:
+    labels = _read_labels(labels_path, images_path, len(images), emnist)
+    if emnist or transposed:
+        images = images.swapaxes(1, 2)
+    return Split(images[:, None] / 255.0, labels)
+
+
+def _read_labels(path: Path, images_path: Path, size: int, emnist: bool) -> np.ndarray:
+    """Return the classes of ``size`` images, from 0."""
+    labels = read_idx(path)
+    if labels.dtype == np.int32 and labels.shape == (size, 8):  # QMNIST: class, writer, ...
+        labels = labels[:, 0].astype(np.uint8)
+    highest = 61 if emnist else 9  # EMNIST has up to 62 classes
+    if labels.dtype != np.uint8 or labels.shape != (size,) or labels.max() > highest:
+        largest = labels.max(initial=0)
         raise DataError(
-            f"{labels_path} must hold {len(images)} classes 0..9, one for each image of "
-            f"{images_path.name}, got shape {labels.shape}, type {labels.dtype}, "
-            f"largest {labels.max(initial=0)}; {HOW_TO_GET}"
+            f"{path} must hold {size} classes 0..{highest}, one for each image of "
+            f"{images_path.name}, got shape {labels.shape}, type {labels.dtype}, largest "
+            f"{largest}{_looks_like_emnist(labels, emnist)}; {HOW_TO_GET}"
         )
-    return Split(images[:, None] / 255.0, labels.astype(np.int64))
+    # the labels of EMNIST's letters are 1..26
+    first = 1 if emnist and labels.min() == 1 and labels.max() == 26 else 0
+    return labels.astype(np.int64) - first
 
 
-def _missing(folder: Path, name: str) -> Path:
-    raise DataError(f"{folder / name} is missing (and {name}.gz too); {HOW_TO_GET}")
+def _looks_like_emnist(labels: np.ndarray, emnist: bool) -> str:
+    """Return a hint if the labels are those of EMNIST under another name."""
+    fits = labels.dtype == np.uint8 and labels.ndim == 1 and 10 <= labels.max(initial=0) <= 61
+    if not fits or emnist:
+        return ""
+    return " (if these are EMNIST's files, renamed: --data emnist)"
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """The array in an IDX file, gzip or not (seen from its first bytes, not from its name).
-
-    Raises:
-        DataError: the file is not IDX, or holds fewer or more bytes than its header says.
-    """
-    raw = _read_bytes(path)
-    axes = raw[3] if len(raw) >= 4 else 0
-    if raw[:2] != b"\0\0" or axes == 0 or raw[2] not in IDX_TYPES or len(raw) < 4 + 4 * axes:
-        raise DataError(
-            f"{path} is not an IDX file: it starts with {raw[:4].hex(' ') or 'nothing'}; "
-            f"{HOW_TO_GET}"
-        )
-    dtype = np.dtype(IDX_TYPES[raw[2]])
-    shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", count=axes, offset=4))
-    body = len(raw) - 4 - 4 * axes
-    wanted = math.prod(shape) * dtype.itemsize
-    if body != wanted:
-        kind = "truncated" if body < wanted else "too long"
-        raise DataError(
-            f"{path} is {kind}: its header {shape} needs {wanted} bytes, got {body}; {HOW_TO_GET}"
-        )
-    return (
-        np.frombuffer(raw, dtype, offset=4 + 4 * axes)
-        .reshape(shape)
-        .astype(dtype.newbyteorder("="))
-    )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, zlib.error) as error:  # BadGzipFile is an OSError
-        raise DataError(f"{path} cannot be read ({error}); {HOW_TO_GET}") from error
+__all__ = [
+    "DEBIAN_FASHION_MNIST",
+    "IDX_TYPES",
+    "IMAGE_SETS",
+    "SPLITS",
+    "TABLES",
+    "Data",
+    "DataError",
+    "Split",
+    "check_name",
+    "digits",
+    "fashion_mnist",
+    "idx_set",
+    "load_data",
+    "read_idx",
+]

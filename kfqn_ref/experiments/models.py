@@ -9,28 +9,32 @@ from kfqn_ref.network import Network
 from kfqn_ref.pooling import MaxPool2d
 
 MODELS = ("cnn", "mlp", "autoencoder")
-CLASSES = 10
 
 
-def build_network(model: str, side: int) -> Network:
-    """The network ``model`` for one-channel images of ``side`` x ``side`` pixels, 10 classes.
+def build_network(model: str, shape: tuple[int, int], classes: int = 10) -> Network:
+    """The network ``model`` for one-channel images of ``shape`` (height, width).
 
     Raises:
-        ValueError: the model is not one of ``MODELS``.
+        ValueError: the model is not one of ``MODELS``, or the images are too small for it.
     """
+    if model == "cnn" and min(shape) < 4:
+        raise ValueError(
+            f"the model cnn needs images of at least 4x4 pixels, got {shape[0]}x{shape[1]}: use "
+            "the model mlp"
+        )
     if model == "cnn":
-        return cnn(side)
+        return cnn(shape, classes)
     if model == "mlp":
-        return mlp(side)
+        return mlp(shape, classes)
     if model == "autoencoder":
-        return autoencoder(side)
+        return autoencoder(shape)
     raise ValueError(f"the model must be one of {', '.join(MODELS)}, got {model!r}")
 
 
-def cnn(side: int) -> Network:
+def cnn(shape: tuple[int, int], classes: int) -> Network:
     """Two convolutions that keep the size, each halved by pooling, and two linear layers."""
-    channels, kernel, hidden = ((8, 16), 3, 32) if side < 16 else ((16, 32), 5, 64)
-    features = channels[1] * (side // 4) ** 2
+    channels, kernel, hidden = ((8, 16), 3, 32) if max(shape) < 16 else ((16, 32), 5, 64)
+    features = channels[1] * (shape[0] // 4) * (shape[1] // 4)
     layers: tuple[Layer, ...] = (
         Conv2d(1, channels[0], kernel, padding=kernel // 2),
         ReLU(),
@@ -41,29 +45,29 @@ def cnn(side: int) -> Network:
         Flatten(),
         Linear(features, hidden),
         ReLU(),
-        Linear(hidden, CLASSES),
+        Linear(hidden, classes),
     )
     return Network(layers, SoftmaxCrossEntropy())
 
 
-def mlp(side: int) -> Network:
+def mlp(shape: tuple[int, int], classes: int) -> Network:
     """Two hidden layers of ReLUs."""
-    hidden = 32 if side < 16 else 128
+    hidden = 32 if max(shape) < 16 else 128
     layers: tuple[Layer, ...] = (
         Flatten(),
-        Linear(side**2, hidden),
+        Linear(shape[0] * shape[1], hidden),
         ReLU(),
         Linear(hidden, hidden),
         ReLU(),
-        Linear(hidden, CLASSES),
+        Linear(hidden, classes),
     )
     return Network(layers, SoftmaxCrossEntropy())
 
 
-def autoencoder(side: int) -> Network:
+def autoencoder(shape: tuple[int, int]) -> Network:
     """Sigmoid layers down to a linear code and back to the logits of the pixels."""
-    pixels = side**2
-    hidden, code = (32, 8) if side < 16 else (256, 30)
+    pixels = shape[0] * shape[1]
+    hidden, code = (32, 8) if max(shape) < 16 else (256, 30)
     layers: tuple[Layer, ...] = (
         Flatten(),
         Linear(pixels, hidden),

@@ -32,12 +32,21 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``peers``           what the checks find in them
 ``convergence``     the lemmas and the theorem of the convergence variant
 ==================  ============================================================================
+
+The names below are imported when they are first used, and say so if the extra ``check`` is missing;
+``tolerances`` needs nothing but NumPy.
 """
 
-from kfqn_ref.testing.implementation import Implementation, UnusableImplementation
-from kfqn_ref.testing.law import Check, Violation
-from kfqn_ref.testing.report import CheckResult, Failure, Report
-from kfqn_ref.testing.runner import Effort, all_checks, run_check, run_checks
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kfqn_ref._extras import needs
+
+if TYPE_CHECKING:
+    from kfqn_ref.testing.implementation import Implementation, UnusableImplementation
+    from kfqn_ref.testing.law import Check, Violation
+    from kfqn_ref.testing.report import CheckResult, Failure, Report
+    from kfqn_ref.testing.runner import Effort, all_checks, run_check, run_checks
 
 __all__ = [
     "Check",
@@ -52,3 +61,25 @@ __all__ = [
     "run_check",
     "run_checks",
 ]
+
+_MODULES = {
+    "Implementation": "implementation",
+    "UnusableImplementation": "implementation",
+    "Check": "law",
+    "Violation": "law",
+    "CheckResult": "report",
+    "Failure": "report",
+    "Report": "report",
+    "Effort": "runner",
+    "all_checks": "runner",
+    "run_check": "runner",
+    "run_checks": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    needs("check", f"kfqn_ref.testing.{name}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -13,7 +13,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from kfqn_ref.experiments.data import (
     DEBIAN_FASHION_MNIST,
-    FOLDERS,
     SPLITS,
     DataError,
     digits,
@@ -24,6 +23,7 @@ from kfqn_ref.experiments.data import (
 
 from .idx_files import CODES, idx, small_files
 
+FOLDERS = (".", "FashionMNIST/raw", "raw")
 NAMES = [name for pair in SPLITS.values() for name in pair]
 
 
@@ -134,7 +134,7 @@ def test_a_directory_that_is_missing_or_empty_is_named(tmp_path):
 def test_layouts_are_not_mixed(tmp_path):
     small_files(tmp_path / "raw")
     (tmp_path / "raw" / f"{NAMES[0]}.gz").rename(tmp_path / f"{NAMES[0]}.gz")
-    with pytest.raises(DataError, match="is missing"):
+    with pytest.raises(DataError, match="not mixed, so one is missing"):
         fashion_mnist(tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_an_unreadable_path_is_named(tmp_path):
 
 
 def test_names_and_sizes_are_checked():
-    with pytest.raises(DataError, match="'digits' or 'fashion-mnist', got 'cifar'"):
+    with pytest.raises(DataError, match=r"'digits', 'fashion-mnist', .*, got 'cifar'"):
         load_data("cifar")
     with pytest.raises(DataError, match="need no folder, got somewhere"):
         load_data("digits", Path("somewhere"))

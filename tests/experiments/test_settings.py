@@ -48,7 +48,7 @@ def test_every_optimizer_takes_its_options_and_learns(engine, name):
     settings = Settings(engine=engine, optimizer=name, model="mlp", **options)
     assert settings.hyper == options
     train = digits().train
-    built = build_engine(settings, build_network("mlp", 8), train)
+    built = build_engine(settings, build_network("mlp", (8, 8)), train)
     before = built.evaluate(train).loss
     for start in range(0, 1500, 100):
         built.step(range(start, start + 100))  # type: ignore[arg-type]  # indexes like an array

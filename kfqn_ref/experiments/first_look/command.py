@@ -110,7 +110,7 @@ def measure(settings: Any, data: Any) -> Trial:
     from kfqn_ref.experiments.train.run import epoch_batches
 
     engine = build_engine(
-        settings, build_network(settings.model, data.train.x.shape[-1]), data.train
+        settings, build_network(settings.model, data.train.x.shape[2:], data.classes), data.train
     )
     losses = [engine.evaluate(data.train).loss]
     seconds = [0.0]

@@ -30,11 +30,18 @@ def command(
         typer.Option(help="torch, or the NumPy reference (slow, float64)."),
     ] = None,
     data: Annotated[
-        Literal["digits", "fashion-mnist"] | None, typer.Option(help="The images.")
+        str | None,
+        typer.Option(
+            help="digits; IDX files: fashion-mnist, mnist, kmnist, qmnist, emnist; iris, wine, "
+            "breast_cancer; or FILE.npz."
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Where the four IDX files are (default: where Debian puts them)."),
+        typer.Option(help="Folder of the IDX files (Fashion-MNIST: default Debian's)."),
+    ] = None,
+    transposed: Annotated[
+        bool | None, typer.Option("--transposed", help="The IDX files store images transposed.")
     ] = None,
     model: Annotated[
         Literal["cnn", "mlp", "autoencoder"] | None, typer.Option(help="The network.")
@@ -83,6 +90,8 @@ def command(
         if name not in own and value is not None
     }
     run = _start(given, data_dir, out, resume)
+    for text in run.data.describe():
+        typer.echo(text, err=True)  # standard output has one line an epoch
     _train(run)
 
 
@@ -100,7 +109,7 @@ def _start(given: dict[str, Any], data_dir: Path | None, out: Path, resume: bool
         settings = (
             resumed(load(out / CHECKPOINT)["settings"], given) if resume else Settings(**given)
         )
-        data = load_data(settings.data, data_dir)
+        data = load_data(settings.data, data_dir, transposed=settings.transposed)
         data = data if settings.train_size is None else data.first(settings.train_size)
         return Run(settings, data, out, resume=resume)
     except (DataError, ValueError) as error:

@@ -83,7 +83,7 @@ class Run:
         self.data = data
         self.out = out
         self.steps = len(epoch_batches(settings.seed, 0, len(data.train.y), settings.batch_size))
-        network = build_network(settings.model, data.train.x.shape[-1])
+        network = build_network(settings.model, data.train.x.shape[2:], data.classes)
         self.engine: Engine = build_engine(settings, network, data.train)
         self.position = Position()
         if resume:
@@ -144,7 +144,8 @@ class Run:
     def title(self) -> str:
         """What the curves show, in one line."""
         s = self.settings
-        return f"{s.optimizer} ({s.engine}), {s.model} on {s.data}, batch {s.batch_size}"
+        data = f"{s.data}, transposed" if s.transposed else s.data
+        return f"{s.optimizer} ({s.engine}), {s.model} on {data}, batch {s.batch_size}"
 
     def _finish_epoch(
         self, should_stop: Callable[[], bool], on_step: Callable[[int, float], None]

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from kfqn_ref.experiments.data import check_name
 from kfqn_ref.experiments.models import MODELS
 from kfqn_ref.method.presets import PRESETS
 
@@ -34,7 +35,6 @@ OPTIMIZERS: dict[str, dict[str, frozenset[str]]] = {
 }
 CHOICES = {
     "engine": tuple(OPTIMIZERS),
-    "data": ("digits", "fashion-mnist"),
     "model": MODELS,
     "dtype": ("float32", "float64"),
 }
@@ -52,6 +52,7 @@ class Settings:
     optimizer: str = "kfqn_cnn"
     engine: str = "torch"
     data: str = "digits"
+    transposed: bool = False
     model: str = "cnn"
     epochs: int = 10
     batch_size: int = 100
@@ -66,6 +67,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_name(self.data)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
