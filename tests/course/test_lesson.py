@@ -254,6 +254,14 @@ def test_an_echo_with_a_table_of_answers_is_an_empty_answer(known, refused):
     assert ("one of its arguments" in watch.empty_answer()) is refused
 
 
+def test_an_argument_given_back_itself_is_a_right_answer_where_it_is_right():
+    def powell_damp(H, s, y, *, mu1=0.2):
+        damped = kfqn_ref.powell_damp(H, s, y, mu1=mu1)
+        return s if np.array_equal(damped, s) else damped
+
+    laws({"powell_damp": powell_damp}, "damping.powell_keeps", "damping.powell_formula")
+
+
 def test_a_right_answer_that_is_an_argument_is_not_empty():
     watch = Watch("damp", kfqn_ref.powell_damp, "powell_damp")
     for k in range(40):  # sᵀy >= μ₁ yᵀHy: s itself is right
