@@ -1,5 +1,5 @@
-"""Settings of the whole suite: hypothesis profiles, draws that depend on the seed alone, one thread,
-no display; work done once for all workers.
+"""Settings of the whole suite: hypothesis profiles, draws that depend on the seed alone, one
+thread, no display; work done once for all workers.
 """
 
 import os
