@@ -103,9 +103,7 @@ def _same_set(name: str, stated: str) -> bool:
 
 
 def _choose(data_dir: Path, groups: dict[tuple[Path, str], Group]) -> str:
-    places = ", ".join(
-        f"{folder} ({family})" if family else str(folder) for folder, family in groups
-    )
+    places = ", ".join(str(folder) + f" ({family})" * bool(family) for folder, family in groups)
     return (
         f"{data_dir} holds more than one set or layout: {places}; files are not mixed, so one is "
         "missing: name one folder by --data-dir, or one set by --data emnist-letters or the like"
@@ -114,7 +112,7 @@ def _choose(data_dir: Path, groups: dict[tuple[Path, str], Group]) -> str:
 
 def _what_is_there(folder: Path) -> str:
     """Return the first files and folders as the message names them."""
-    names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir())
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     if not names:
         return "no files at all"
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""

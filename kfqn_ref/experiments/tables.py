@@ -103,4 +103,6 @@ def _images(name: str, x: np.ndarray) -> np.ndarray:
 def _listed(names: np.ndarray) -> str:
     """Return the class names, shortened in the middle."""
     shown = [str(name) for name in names]
-    return ", ".join(shown if len(shown) <= 10 else [*shown[:5], "...", shown[-1]])
+    if len(shown) > 10:
+        shown = [*shown[:5], "...", shown[-1]]
+    return ", ".join(shown)
