@@ -64,13 +64,13 @@ def largest_size(check: Check) -> int:
     """The longest vectors with which a law meets every pair of classes."""
     if check.cost > 1:
         return 8
-    return 64 if check.sizes else 17
+    return 33 if check.sizes else 17
 
 
 def rows(check: Check, precision: Precision) -> list[Row]:
     """Combinations of classes in which every pair of classes of the law's axes occurs.
 
-    A law that is compared at every length meets every pair of classes of vectors up to 64 entries;
+    A law that is compared at every length meets every pair of classes of vectors up to 33 entries;
     the others up to 17, and one case at each larger size; a law that costs more than a kernel's up
     to eight.
     """

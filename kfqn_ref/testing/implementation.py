@@ -99,9 +99,15 @@ class Implementation:
             result = self.functions[name](*handed, **kwargs)
         except ValueError as error:
             if "read-only" in str(error):  # NumPy's words for a write to an argument
-                raise Violation(name, "a write to an argument", "no write", "", size=np.inf, tolerance=0.0,
-                                # one violation a line reads best
-                                law=UNCHANGED) from error  # fmt: skip
+                raise Violation(
+                    name,
+                    "a write to an argument",
+                    "no write",
+                    "",
+                    size=np.inf,
+                    tolerance=0.0,
+                    law=UNCHANGED,
+                ) from error
             raise
         for index, (before, after) in enumerate(zip(args, handed, strict=True)):
             if isinstance(before, np.ndarray):

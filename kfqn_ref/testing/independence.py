@@ -36,7 +36,8 @@ def switch_off_constants() -> None:
     if not hasattr(HypothesisProvider, _METHOD):
         raise RuntimeError(
             f"draws must not depend on the modules that are loaded, but Hypothesis "
-            f"{hypothesis.__version__} has no {_METHOD} to replace; install hypothesis>=6.135,<6.171"
+            f"{hypothesis.__version__} has no {_METHOD} to replace; install "
+            "hypothesis>=6.135,<6.171"
         )
     setattr(HypothesisProvider, _METHOD, _no_constant)
 

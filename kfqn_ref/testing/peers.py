@@ -31,7 +31,8 @@ def table(reports: dict[str, Report], examples: int) -> str:
     lines = [
         "# What the checks say",
         "",
-        f"Computed by `python -m kfqn_ref.testing.peers --out DIR --examples {examples}`; one JSON report "
+        f"Computed by `python -m kfqn_ref.testing.peers --out DIR --examples {examples}`; one "
+        "JSON report "
         f"each beside this.",
         "",
         "| implementation | passed | failed | not provided |",
@@ -50,7 +51,8 @@ def table(reports: dict[str, Report], examples: int) -> str:
                 f"{key} = {text}" for key, text in result.failure.counterexample.items()
             )
             looks = "; ".join(result.failure.looks_like) or "nothing in the list of mutants"
-            got = f"{result.failure.left} = {result.failure.lhs}, {result.failure.right} = {result.failure.rhs}"
+            failure = result.failure
+            got = f"{failure.left} = {failure.lhs}, {failure.right} = {failure.rhs}"
             lines += ["", f"* **{result.check.name}** {result.check.words}", ""]
             lines += [
                 f"  `{' '.join(case.split())}`: `{' '.join(got.split())}`. Looks like: {looks}."

@@ -140,7 +140,7 @@ def _visit(
 
 
 def _planned(check: Check, precision: Precision, effort: Effort) -> Iterator[tuple[Row, Case]]:
-    """The cases of the coverage; for a law of a formula, which is cheap, random ones in bulk too."""
+    """The cases of the coverage; for a law of a formula, which is cheap, many random ones too."""
     for round_ in range(effort.rounds):
         seed = 1_000 * (effort.seed or 0) + round_
         yield from covering(check, precision, seed)

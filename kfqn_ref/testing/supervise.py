@@ -1,5 +1,5 @@
-"""Checks of a stranger's file in processes of their own: one that hangs, exits or prints without end
-does not take the report with it.
+"""Checks of a stranger's file in processes of their own: one that hangs, exits or prints without
+end does not take the report with it.
 
 Every law has a time limit. A law that does not end within it is a named failure; its process is
 ended, and the laws that use the same functions are not tried again. What the file prints is read,
@@ -70,8 +70,8 @@ class _Worker:
     """One process with its list of laws."""
 
     def __init__(self, target: str, names: Sequence[str], effort: Effort):
-        method = "fork" if "fork" in get_all_start_methods() else "spawn"
-        context = get_context(method)
+        fork = "fork" in get_all_start_methods()  # the child then has imported everything
+        context = get_context("fork") if fork else get_context("spawn")
         self.connection, theirs = context.Pipe(duplex=False)
         work = theirs, target, list(names), effort
         self.process = context.Process(target=_work, args=work, daemon=True)

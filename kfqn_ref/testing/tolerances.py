@@ -136,11 +136,11 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
         inner = inverse_update(u, H[np.ix_(part, part)], s[part], y[part])
         return inner + rounding(u, len(s) - len(part), norm(np.delete(H, part, axis=0)))
     n, kappa, sy = len(s), cosine(s, y), abs(float(s @ y))
-    terms = (1 + kappa) ** 2 * norm(H) + norm(s) ** 2 / sy
+    h, c = norm(H), cond(H)
+    terms = (1 + kappa) ** 2 * h + norm(s) ** 2 / sy
     through_H = (1 + kappa) * terms
     H_plus = norm(_updated(H, s, y))
-    B = cond(H) / norm(H)
-    through_B = H_plus**2 * (4 * cond(H) ** 2 * B + (1 + kappa) * norm(y) ** 2 / sy)
+    through_B = H_plus**2 * (4 * c**2 * c / h + (1 + kappa) * norm(y) ** 2 / sy)
     return rounding(u, n, through_H + through_B)
 
 

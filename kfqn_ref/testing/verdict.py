@@ -76,7 +76,8 @@ def _power_line(name: str, result: CheckResult) -> str:
     # rounded down: the sentence says "at least"
     percent = int(power(result.examples) * 10_000) / 100
     return (
-        f"power: a mistake of {name} that is active on 1 % of the cases is met with ≥ {percent:g} % "
+        f"power: a mistake of {name} that is active on 1 % of the cases is met with ≥ "
+        f"{percent:g} % "
         f"({result.examples} cases of {result.check.name})"
     )
 

@@ -301,10 +301,17 @@ def _flip(X: Any) -> Any:
     return np.asarray(X)[..., ::-1]
 
 
+def _only_numbers(kwargs: dict[str, Any]) -> None:
+    """Refuse arrays by keyword: these wrappers change the arrays that come by position."""
+    if any(np.ndim(value) for value in kwargs.values()):
+        raise TypeError("arrays are given by position here")
+
+
 def _flipped(f: Function, kernel: str) -> Function:
     both = {"H"} if kernel.startswith(("bfgs", "powell", "d")) else set()
 
     def wrapped(first: Any, *rest: Any, **kwargs: Any) -> Any:
+        _only_numbers(kwargs)
         flipped = _flip(first)[::-1] if both else _flip(first)
         result = f(flipped, *map(_flip, rest), **kwargs)
         square = kernel in (
@@ -330,6 +337,7 @@ def _scaled(f: Function, kernel: str) -> Function:
     )
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        _only_numbers(kwargs)
         first_is_H = kernel.startswith(("bfgs", "powell", "d"))
         stays = (
             {0} if first_is_H else {2} if kernel == "lbfgs_two_loop" else set()

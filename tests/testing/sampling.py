@@ -9,9 +9,14 @@ from hypothesis.strategies import SearchStrategy
 def sample(strategy: SearchStrategy[Any], size: int = 400) -> list[Any]:
     draws: list[Any] = []
 
-    @settings(max_examples=size, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-              # this is what measures the strategies
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=size,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),  # this is what measures the strategies
+    )
     @given(strategy)
     def collect(draw: Any) -> None:
         draws.append(draw)

@@ -100,8 +100,8 @@ def test_the_determinant_asks_nothing_of_an_update_that_rounds_to_a_singular_mat
 @pytest.mark.parametrize(
     ("law", "alternative", "case"),
     [
-        ("idempotence", "cholesky_updated", {"H": [[1e-8, -1e-8], [-1e-8, 1.1e-8]], "s": [1e6, 1.25e6],
-                                             "y": [0.00175, -0.00075]}),
+        ("idempotence", "cholesky_updated", {"H": [[1e-8, -1e-8], [-1e-8, 1.1e-8]],
+                                             "s": [1e6, 1.25e6], "y": [0.00175, -0.00075]}),
         ("scale", "through_B", {"H": [[1e-5, -5e-6, 5e-6], [-5e-6, 1.025e-4, -2.5e-6],
                                       [5e-6, -2.5e-6, 1.25e-5]],
                                 "s": [1.25e6, -1.75e6, -1.25e6], "y": [2.5e-7, 0, 0], "c": 1000}),

@@ -34,7 +34,8 @@ def _powell_scaled(precision: Precision) -> Any:
 
 
 @law(
-    "Powell's damping mixes the step s with H y, in the proportion that keeps the curvature along y.",
+    "Powell's damping mixes the step s with H y, in the proportion that keeps the curvature "
+    "along y.",
     "s̃ = θ s + (1 − θ) H y,  θ = 1 if sᵀy ≥ mu1 yᵀHy, else (1 − mu1) yᵀHy / (yᵀHy − sᵀy)   (2.1)",
     chapter="damping",
     requires="powell_damp",
@@ -54,7 +55,8 @@ def powell_formula(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: flo
 
 
 @law(
-    "Where damping acts, the damped step has exactly the curvature asked for; elsewhere it keeps at least "
+    "Where damping acts, the damped step has exactly the curvature asked for; elsewhere it "
+    "keeps at least "
     "as much.",
     "s̃ᵀy = max(sᵀy, mu1 yᵀHy)   (2.4)",
     chapter="damping",
@@ -149,7 +151,8 @@ def powell_default(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: flo
 
 
 @law(
-    "Damping against B = I mixes y with the step s̃, in the proportion that keeps the curvature along s̃.",
+    "Damping against B = I mixes y with the step s̃, in the proportion that keeps the "
+    "curvature along s̃.",
     "ỹ = θ y + (1 − θ) s̃,  θ = 1 if s̃ᵀy ≥ mu2 s̃ᵀs̃, else (1 − mu2) s̃ᵀs̃ / (s̃ᵀs̃ − s̃ᵀy)   (2.2)",
     chapter="damping",
     requires="identity_damp",
@@ -168,7 +171,8 @@ def identity_formula(f: Any, s: np.ndarray, y: np.ndarray, mu2: float) -> None:
 
 
 @law(
-    "Damped against I, the curvature along s̃ is exactly what was asked for, or more if it was more.",
+    "Damped against I, the curvature along s̃ is exactly what was asked for, or more if it "
+    "was more.",
     "s̃ᵀỹ = max(s̃ᵀy, mu2 s̃ᵀs̃)",
     chapter="damping",
     requires="identity_damp",

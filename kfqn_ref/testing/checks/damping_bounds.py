@@ -75,7 +75,8 @@ def double_composition(
 
 
 @law(
-    "After D_P D_LM the pair has at least the curvature λ along the step, so the updated H stays bounded.",
+    "After D_P D_LM the pair has at least the curvature λ along the step, so the updated H "
+    "stays bounded.",
     "s̃ᵀs̃ / s̃ᵀỹ ≤ 1/λ   (2.5)",
     chapter="damping",
     requires="dp_dlm_damp",
@@ -91,7 +92,8 @@ def dp_dlm_step_bound(
 
 
 @law(
-    "After D_P D_LM the pair has at most the curvature λ + ‖B‖/mu1, so the updated B stays bounded.",
+    "After D_P D_LM the pair has at most the curvature λ + ‖B‖/mu1, so the updated B stays "
+    "bounded.",
     "ỹᵀỹ / s̃ᵀỹ ≤ λ + ‖B‖/mu1   (2.6)",
     chapter="damping",
     requires="dp_dlm_damp",
@@ -130,7 +132,8 @@ def dp_dlm_metric_bound(
 
 
 @law(
-    "The bounds (2.6) and (2.7) are attained: by eigenvectors y of H, with a step that damping has to "
+    "The bounds (2.6) and (2.7) are attained: by eigenvectors y of H, with a step that "
+    "damping has to "
     "replace.",
     "y = eigenvector to λ_min(H) gives equality in (2.6), to λ_max(H) in (2.7)",
     chapter="damping",
@@ -155,7 +158,8 @@ def dp_dlm_attained(
 
 
 @law(
-    "A BFGS update with a pair from D_P D_LM keeps both H and its inverse B within bounds known beforehand.",
+    "A BFGS update with a pair from D_P D_LM keeps both H and its inverse B within bounds "
+    "known beforehand.",
     "‖B⁺‖ ≤ ‖B‖ + λ + ‖B‖/mu1,  ‖H⁺‖ ≤ (√‖H‖ + √((1/mu1 + λ‖H‖)/λ))² + 1/λ   (2.8)",
     chapter="damping",
     requires="dp_dlm_damp bfgs_inverse_update",
@@ -185,6 +189,8 @@ def double_step_bound(
     f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, mu2: float
 ) -> None:
     s_tilde, y_tilde = f.double_damp(H, s, y, mu1=mu1, mu2=mu2)
+    if not s_tilde.any():
+        return  # both sides are 0
     bound = tol.identity(f.u, s_tilde, y) * tol.norm(s_tilde)
     at_most("mu2 s̃ᵀs̃", mu2 * (s_tilde @ s_tilde), "s̃ᵀỹ", s_tilde @ y_tilde, bound)
 

@@ -77,7 +77,8 @@ def direct_curvature(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> Non
 
 
 @law(
-    "A change of gradient of zero, or an H that is not positive definite along it, has nothing to damp "
+    "A change of gradient of zero, or an H that is not positive definite along it, has "
+    "nothing to damp "
     "towards.",
     "yᵀHy ≤ 0  ⟹  LinAlgError",
     chapter="errors",

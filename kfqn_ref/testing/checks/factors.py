@@ -35,7 +35,8 @@ def _terms(a_bar: np.ndarray) -> int:
 
 
 @law(
-    "A sums the outer products of a layer's inputs over the locations and averages them over the batch.",
+    "A sums the outer products of a layer's inputs over the locations and averages them over "
+    "the batch.",
     "A = mean_n Σ_t ā_t ā_tᵀ   (4.5): not divided by |T|",
     chapter="factors",
     requires="input_factor",
@@ -92,7 +93,8 @@ def _convolutions(draw: DrawFn, precision: Precision) -> Case:
 
 
 @law(
-    "For a convolution the Hessian action is two convolutions with one output channel: A times v again.",
+    "For a convolution the Hessian action is two convolutions with one output channel: A "
+    "times v again.",
     "conv_hessian_action(conv, a, v) = (mean_n Σ_t ā_t ā_tᵀ) v,  ā_t the patches of a",
     chapter="factors",
     requires="conv_hessian_action",
@@ -139,7 +141,8 @@ def input_formula(f: Any, a_bar: np.ndarray, v: np.ndarray, H: np.ndarray, lam: 
 
 
 @law(
-    "The output pair averages the changes of outputs and of their gradients over samples and locations.",
+    "The output pair averages the changes of outputs and of their gradients over samples and "
+    "locations.",
     "s = mean_{n,t}(h⁺ − h),  y = mean_{n,t}(Dh⁺ − Dh)   (7.1)",
     chapter="pairs",
     requires="output_pair",
@@ -209,7 +212,8 @@ def output_factor_formula(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
 
 
 @law(
-    "The exact block of a layer adds, over all pairs of locations, inputs times second derivatives.",
+    "The exact block of a layer adds, over all pairs of locations, inputs times second "
+    "derivatives.",
     "∇²_vec(W) f = mean_n Σ_{t,t'} (ā_t ā_t'ᵀ) ⊗ ∂²f_n/∂h_t∂h_t'   (4.4)",
     chapter="hessian",
     requires="layer_blocks",
@@ -257,8 +261,10 @@ def _quadratic_per_location(precision: Precision) -> Any:
 
 
 @law(
-    "Where the loss is a sum over locations of one quadratic, the Kronecker product is the exact block.",
-    "∂²f_n/∂h_t∂h_t' = δ_tt' Q  ⟹  exact block = A ⊗ G (a linear layer on one sample is the case |T| = N = "
+    "Where the loss is a sum over locations of one quadratic, the Kronecker product is the "
+    "exact block.",
+    "∂²f_n/∂h_t∂h_t' = δ_tt' Q  ⟹  exact block = A ⊗ G (a linear layer on one sample is the "
+    "case |T| = N = "
     "1)",
     chapter="hessian",
     requires="layer_blocks",

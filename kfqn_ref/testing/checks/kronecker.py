@@ -125,7 +125,8 @@ def vec_identity(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
 
 
 @law(
-    "A patch is what the kernel covers at one location: channel by channel, row by row, zeros outside the "
+    "A patch is what the kernel covers at one location: channel by channel, row by row, "
+    "zeros outside the "
     "image.",
     "im2col(x)[n, t, (c, i, j)] = x[n, c, row(t) + i d, column(t) + j d]",
     chapter="patches",

@@ -140,7 +140,8 @@ def _pushed(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> tuple[np.ndarr
 
 
 @law(
-    "The memory never holds more pairs than it was given room for, and all of them while there is room.",
+    "The memory never holds more pairs than it was given room for, and all of them while "
+    "there is room.",
     "number of pairs kept = min(number pushed, memory)",
     chapter="lbfgs",
     requires="lbfgs_push",

@@ -28,7 +28,8 @@ def pass_error(u: float, params: Any, x: np.ndarray) -> float:
 
 
 @law(
-    "The gradient is the derivative of the mini-batch loss with respect to every weight, the bias column "
+    "The gradient is the derivative of the mini-batch loss with respect to every weight, the "
+    "bias column "
     "included.",
     "∇_W f = mean_n Σ_t Dh_t ā_tᵀ = ∂f/∂W",
     chapter="network",
@@ -53,7 +54,8 @@ def gradients(f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarr
 
 
 @law(
-    "Every block records its inputs with the 1 last, its outputs, and the derivative of the per-sample "
+    "Every block records its inputs with the 1 last, its outputs, and the derivative of the "
+    "per-sample "
     "loss: no 1/N.",
     "h_t = W ā_t,  Dh_t = ∂f_n/∂h_t",
     chapter="network",
@@ -73,7 +75,8 @@ def records(f: Any, network: Any, params: Any, x: np.ndarray, target: np.ndarray
 
 
 @law(
-    "The second derivatives of each sample's loss with respect to a block's outputs are those of its first "
+    "The second derivatives of each sample's loss with respect to a block's outputs are "
+    "those of its first "
     "derivatives.",
     "∂²f_n/∂h_t∂h_t' = ∂Dh_t/∂h_t'",
     chapter="hessian",

@@ -36,9 +36,11 @@ def _inverse_error(f: Any, H_a: np.ndarray, k: int) -> float:
 
 
 @law(
-    "A step goes along the averaged gradient, preconditioned from both sides by the matrices of the step "
+    "A step goes along the averaged gradient, preconditioned from both sides by the matrices "
+    "of the step "
     "before.",
-    "M ← β M + (1 − β)(∇_W f + τ W),  W ← W − lr · H_g M H_a;  at first M = 0, H_g = I, H_a = (A + λ_A I)⁻¹",
+    "M ← β M + (1 − β)(∇_W f + τ W),  W ← W − lr · H_g M H_a;  at first M = 0, H_g = I, H_a "
+    "= (A + λ_A I)⁻¹",
     chapter="optimizer",
     requires="optimizer_steps",
     given=runs,
@@ -111,7 +113,8 @@ def _output_pair(averages: Averages, seen: Seen, options: Any) -> DampedPair | N
 
 @law(
     "The output side learns from what the step changed, averaged and damped, by one BFGS update.",
-    "(s̃, ỹ) = damp(averages of (7.1)),  H_g ← BFGS(H_g, s̃, ỹ)   (7.1)-(7.2), (2.1)-(2.3); no weight decay "
+    "(s̃, ỹ) = damp(averages of (7.1)),  H_g ← BFGS(H_g, s̃, ỹ)   (7.1)-(7.2), (2.1)-(2.3); "
+    "no weight decay "
     "in y",
     chapter="optimizer",
     requires="optimizer_steps",
@@ -252,7 +255,8 @@ def rest(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
 
 @law(
     "Every curvature step is counted once on each side: as an update or as a skip.",
-    "updates + skipped = number of curvature steps · blocks; damped_g = number of accepted pairs with θ < 1",
+    "updates + skipped = number of curvature steps · blocks; damped_g = number of accepted "
+    "pairs with θ < 1",
     chapter="optimizer",
     requires="optimizer_steps",
     given=runs,

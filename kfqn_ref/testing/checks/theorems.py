@@ -57,7 +57,8 @@ def _with_direction(precision: Precision) -> Any:
 
 
 @law(
-    "Of all symmetric matrices with H⁺y = s the update is the one closest to H, in the norm weighted by W, "
+    "Of all symmetric matrices with H⁺y = s the update is the one closest to H, in the norm "
+    "weighted by W, "
     "W s = y.",
     "tr(W (H⁺ − H) W Z) = 0 for every symmetric Z with Z y = 0 (what being closest means)",
     chapter="bfgs",
@@ -76,7 +77,8 @@ def least_change(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, r: np.ndar
 
 
 @law(
-    "On a strictly convex quadratic in n variables, n updates along conjugate directions find the inverse "
+    "On a strictly convex quadratic in n variables, n updates along conjugate directions "
+    "find the inverse "
     "from any H.",
     "s_iᵀA s_j = 0 (i ≠ j), y_i = A s_i  ⟹  H_n A = I",
     chapter="bfgs",
@@ -101,7 +103,8 @@ def quadratic_termination(f: Any, H: np.ndarray, A: np.ndarray, lengths: np.ndar
 
 
 @law(
-    "With y = A s for a fixed A the eigenvalues of A^½ H A^½ move towards 1, each between its old value and "
+    "With y = A s for a fixed A the eigenvalues of A^½ H A^½ move towards 1, each between "
+    "its old value and "
     "1.",
     "min(ω_i, 1) ≤ ω_i⁺ ≤ max(ω_i, 1), both sorted",
     chapter="bfgs",

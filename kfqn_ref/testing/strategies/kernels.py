@@ -21,6 +21,7 @@ from kfqn_ref.testing.strategies.axes import choose, chosen
 from kfqn_ref.testing.tolerances import Precision
 
 MAX_N = 5
+REST = 3  # coordinates beside those of s and y, at most
 
 
 def frozen(X: Any) -> np.ndarray:
@@ -179,11 +180,13 @@ def with_rest(
     decades = int(np.log10(float(spread.split()[1])))
     limit = 12 if precision.u < 1e-10 else 4
     n = len(H)
-    wide = np.zeros((2 * n, 2 * n))
+    more = min(n, REST)
+    wide = np.zeros((n + more, n + more))
     wide[:n, :n] = H
     tail = np.linalg.norm(H, 2) * 10.0 ** np.clip(decades, -limit, limit)
-    wide[np.arange(n, 2 * n), np.arange(n, 2 * n)] = tail
-    return frozen(wide), *(frozen(np.concatenate([v, np.zeros(n)])) for v in vectors)
+    rest = np.arange(n, n + more)
+    wide[rest, rest] = tail
+    return frozen(wide), *(frozen(np.concatenate([v, np.zeros(more)])) for v in vectors)
 
 
 @cache
