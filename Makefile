@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test steady coverage lint format fuzz thorough notebooks course-test lab book chapter book-test book-times pdf clean
+.PHONY: help check verify test steady coverage lint format fuzz thorough notebooks course-test lab book chapter book-test book-times pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $@
+
+check: lint verify test  ## what most changes must pass: lint, verify and test
 
 verify: $(READY)  ## train the reference and the torch optimizer side by side and compare them
 	$(BIN)/kfqn verify --out out/verify

@@ -57,12 +57,14 @@ def _data(name: str, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: n
     for images, labels in ((x, y), (x_test, y_test)):
         _check(name, images, labels)
     names, numbered = np.unique(np.concatenate([y, y_test]), return_inverse=True)
-    train, test = _images(name, x), _images(name, x_test)
+    train = _images(name, x)
+    test = _images(name, x_test)
     if train.shape[1:] != test.shape[1:]:
         raise DataError(f"{name}: train and test differ in shape: {x.shape}, {x_test.shape}")
     # a table is scaled column by column, images by one range for all pixels
     axis = 0 if x.ndim == 2 else None
-    low, high = train.min(axis=axis), train.max(axis=axis)
+    low = train.min(axis=axis)
+    high = train.max(axis=axis)
     scale = np.where(high > low, high - low, 1.0)
     notes = (f"scaled from the training range to [0, 1] and cut there; classes: {_listed(names)}",)
     scaled = [np.clip((images - low) / scale, 0.0, 1.0) for images in (train, test)]
