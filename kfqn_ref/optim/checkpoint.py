@@ -69,7 +69,8 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
             raise ValueError(
                 f"{key} of the checkpoint must be {_first_difference(own[key], theirs[key])}"
             )
-    sizes, mine = [len(g["params"]) for g in saved["param_groups"]], own["groups"]
+    sizes = [len(g["params"]) for g in saved["param_groups"]]
+    mine = own["groups"]
     if sizes != mine:
         raise ValueError(f"the parameter groups must have {mine} parameters, got {sizes}")
 

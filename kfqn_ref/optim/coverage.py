@@ -46,7 +46,9 @@ def survey(model: nn.Module, exclude: Collection[str]) -> list[Owned]:
     unknown = sorted(set(exclude) - {name for name, _ in model.named_modules()})
     if unknown:
         raise ValueError(f"exclude must name modules of the model, got {unknown}")
-    found, seen, inside = [], set[nn.Parameter](), attention_parts(model)
+    found = []
+    seen = set[nn.Parameter]()
+    inside = attention_parts(model)
     for name, module in model.named_modules():
         own = [p for p in module._parameters.values() if p is not None]
         _refuse_unusable(name, own)
@@ -167,11 +169,14 @@ def table(
     """
     lines = [f"{'module':32} {'kind':18} {'weights':>10} {'factors':>10}  step"]
     for owned in found:
-        layer, size, step = owned.layer, "", f"{other}: {owned.reason}"
+        layer = owned.layer
+        size = ""
+        step = f"{other}: {owned.reason}"
         if layer in unseen:
             step = f"{other}: its output was not seen in the first iteration"
         elif layer is not None:
-            size, step = readable(sizes[layer]), "Kronecker factors"
+            size = readable(sizes[layer])
+            step = "Kronecker factors"
         name = owned.name or "(the model itself)"
         lines.append(f"{name:32} {owned.kind:18} {owned.weights:>10,} {size:>10}  {step}")
     total = readable(sum(sizes.values()))

@@ -31,7 +31,8 @@ class Reducer:
 
     def __init__(self, model: nn.Module) -> None:
         self.wrapper = model if isinstance(model, DistributedDataParallel) else None
-        self.bytes, self.looked = 0, False
+        self.bytes = 0
+        self.looked = False
 
     def find_wrapper(self, model: nn.Module) -> None:
         """Take part in the DistributedDataParallel that was put around the model later, if any.

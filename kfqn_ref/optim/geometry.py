@@ -104,9 +104,11 @@ class LinearGeometry(RowGeometry):
     """A linear layer: the axes between the first and the last are the locations."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.groups, self.bias = 1, module.bias is not None
+        self.groups = 1
+        self.bias = module.bias is not None
         weight: Any = module.weight
-        self.d_g, self.d_a = int(weight.shape[0]), int(weight.shape[1]) + self.bias
+        self.d_g = int(weight.shape[0])
+        self.d_a = int(weight.shape[1]) + self.bias
 
     def counts(self, h: Tensor) -> tuple[int, int]:
         return (h.shape[0], prod(h.shape[1:-1])) if h.ndim > 1 else (1, 1)
@@ -139,8 +141,11 @@ class ConvGeometry(RowGeometry):
     """A convolution over one, two or three axes."""
 
     def __init__(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
-        self.groups, self.bias = module.groups, module.bias is not None
-        self.kernel, self.stride, self.dilation = module.kernel_size, module.stride, module.dilation
+        self.groups = module.groups
+        self.bias = module.bias is not None
+        self.kernel = module.kernel_size
+        self.stride = module.stride
+        self.dilation = module.dilation
         self.channels = module.in_channels // module.groups
         self.d_a = self.channels * prod(self.kernel) + self.bias
         self.d_g = module.out_channels // module.groups
@@ -281,7 +286,8 @@ class ConvGeometry(RowGeometry):
             (0,) * len(self.kernel),
             self.groups,
         )
-        sizes, wanted = ([self.groups] if self.bias else None), [False, True, self.bias]
+        sizes = [self.groups] if self.bias else None
+        wanted = [False, True, self.bias]
         _, columns, ones = torch.ops.aten.convolution_backward(
             u, a, weight, sizes, *geometry, wanted
         )
@@ -301,7 +307,8 @@ class ConvGeometry(RowGeometry):
         ``weight.reshape(C_out, -1)``.
         """
         axes = len(self.kernel)
-        places, kernel = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)
+        places = range(3, 3 + axes)
+        kernel = range(3 + axes, 3 + 2 * axes)
         rows = self._windows(a).permute(1, 2, *kernel, 0, *places)
         patches = a.new_empty(self.groups, self.d_a, rows.shape[2 + axes :].numel())
         patches[:, : self.d_a - self.bias].view(rows.shape).copy_(rows)

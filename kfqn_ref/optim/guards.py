@@ -151,7 +151,8 @@ class Snapshot:
     def __init__(
         self, replay: Replay, parameters: Sequence[nn.Parameter], state: Any, updates: bool
     ) -> None:
-        self.replay, self.state = replay, state
+        self.replay = replay
+        self.state = state
         self.grads = [(p, p.grad, 0 if p.grad is None else p.grad._version) for p in parameters]
         names = IN_PLACE + IN_PLACE_UPDATES if updates else IN_PLACE
         self.kept = {p: _without_sharing(kept) for p, kept in state.items()}

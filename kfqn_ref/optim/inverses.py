@@ -77,8 +77,10 @@ class LBFGSInverse:
     @classmethod
     def start(cls, gamma: Tensor, d: int, memory: int) -> "LBFGSInverse":
         """Return the estimate ``gamma I``; ``gamma`` is ``(groups,)``."""
-        groups, new = len(gamma), gamma.new_zeros
-        S, Y = new(groups, memory, d), new(groups, memory, d)
+        groups = len(gamma)
+        new = gamma.new_zeros
+        S = new(groups, memory, d)
+        Y = new(groups, memory, d)
         tensors = {
             "S": S,
             "Y": Y,
@@ -143,7 +145,8 @@ class Stack:
     """
 
     def __init__(self, parts: Sequence[Tensors], like: Sequence[Tensor]) -> None:
-        self.parts, self.like = [inverse_of(tensors) for tensors in parts], like
+        self.parts = [inverse_of(tensors) for tensors in parts]
+        self.like = like
 
     @property
     def gamma(self) -> Tensor:

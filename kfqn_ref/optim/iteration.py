@@ -73,7 +73,9 @@ class Iteration:
     seen: dict[Layer, Seen]
 
     def __init__(self, core: Core, closure: Closure, k: int) -> None:
-        self.core, self.closure, self.k = core, closure, k
+        self.core = core
+        self.closure = closure
+        self.k = k
         eager = k < core.method.preset.eager_steps
         due = k % core.method.curvature_interval == 0
         self.updates = eager or due or not core.started  # a bad first batch has started nothing
@@ -87,7 +89,8 @@ class Iteration:
             ValueError: the closure did not call ``backward`` or did not return the loss, or left
                 gradients that the step cannot take.
         """
-        core, reduction = self.core, self.core.method.loss_reduction
+        core = self.core
+        reduction = self.core.method.loss_reduction
         layers = [layer for layer in core.layers if layer.weight.requires_grad]
         stale = Stale(layers)
         self.first = Capture(layers, keep_input=self.updates)
@@ -126,7 +129,8 @@ class Iteration:
 
     def second_pass(self) -> None:
         """Step 4.2: call the closure at the new weights; then steps 4.3 to 4.5, all updates."""
-        core, self.seen = self.core, {}
+        core = self.core
+        self.seen = {}
         if not self.means:  # the first mini-batch was not finite, and no layer has begun
             return
         second = Capture([*self.means], keep_input=False, frozen=True)
@@ -158,7 +162,8 @@ class Iteration:
             raise
 
     def _update_(self, outputs: Mapping[Layer, Any]) -> None:
-        core, preset = self.core, self.core.method.preset
+        core = self.core
+        preset = self.core.method.preset
         travelling = [to_reduce(pair, outputs.get(x), preset) for x, pair in self.inputs.items()]
         core.reducer.mean_([part for parts in travelling for part in parts])
         kept = [layer for layer in self.inputs if core.ownership.keeps(layer)]
@@ -224,7 +229,8 @@ class Iteration:
 
         The bias of a layer goes with its weight.
         """
-        core, layer = self.core, self.core.layer_of.get(p)
+        core = self.core
+        layer = self.core.layer_of.get(p)
         if p.grad is None:
             return {}
         if layer is None or layer.weight.grad is None or layer not in core.started:
@@ -260,7 +266,8 @@ def start(core: Core, record: Record, A: Tensor, ok: Tensor) -> None:
 
     The damping is that of its parameter group.
     """
-    layer, weight = record.layer, record.layer.weight
+    layer = record.layer
+    weight = record.layer.weight
     core.started.add(layer)
     for p in layer.parameters:
         core.state.get(p, {}).pop("other", None)  # from the iterations before

@@ -58,7 +58,8 @@ def joinable(vectors: Sequence[Tensor], kinds: Sequence[Hashable]) -> list[list[
 
 def _narrow_enough(positions: Sequence[int], vectors: Sequence[Tensor]) -> list[list[int]]:
     found: list[list[int]] = []
-    rows, first = 0, 0
+    rows = 0
+    first = 0
     for i in sorted(positions, key=lambda i: vectors[i].shape[-1]):
         groups, d = vectors[i].shape
         if found and (d == first or (rows + groups) * d <= MOST_NUMBERS):
@@ -66,5 +67,6 @@ def _narrow_enough(positions: Sequence[int], vectors: Sequence[Tensor]) -> list[
             rows += groups
         else:
             found.append([i])
-            rows, first = groups, d
+            rows = groups
+            first = d
     return found

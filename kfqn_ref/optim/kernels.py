@@ -30,7 +30,8 @@ def powell_damp_(s: Tensor, y: Tensor, Hy: Tensor, *, mu1: float) -> Tensor:
 
     Source: goldfarb2020kbfgs; (2.1).
     """
-    sy, yHy = dot(s, y), dot(y, Hy)
+    sy = dot(s, y)
+    yHy = dot(y, Hy)
     theta = torch.where(sy >= mu1 * yHy, 1.0, (1 - mu1) * yHy / (yHy - sy))
     s.mul_(theta[:, None]).addcmul_(Hy, (1 - theta)[:, None])  # lerp_ would round a tiny theta away
     return theta
@@ -42,7 +43,8 @@ def identity_damp_(s: Tensor, y: Tensor, *, mu2: Tensor | float) -> Tensor:
     Afterwards :math:`s^\top y \ge \mu_2 s^\top s`; ``mu2`` may be one a row, ``(groups,)``. Source:
     goldfarb2020kbfgs; (2.2).
     """
-    sy, ss = dot(s, y), dot(s, s)
+    sy = dot(s, y)
+    ss = dot(s, s)
     theta = torch.where(sy >= mu2 * ss, 1.0, (1 - mu2) * ss / (ss - sy))
     y.mul_(theta[:, None]).addcmul_(s, (1 - theta)[:, None])
     return theta
@@ -167,7 +169,8 @@ def scaled_(
     ``t`` counts the sound iterations. ``M``, ``V`` and ``U`` have one shape. Source:
     kingma2015adam, dozat2016nadam.
     """
-    U, weight = torch.where(ok, U, 0.0), ok.to(M.dtype)
+    U = torch.where(ok, U, 0.0)
+    weight = ok.to(M.dtype)
     M.lerp_(U, weight * (1 - beta))
     V.lerp_(U * U, weight * (1 - beta2))
     t.add_(ok)
@@ -195,7 +198,8 @@ def adamw_(
 
     ``t`` counts the sound iterations. Source: loshchilov2019adamw.
     """
-    g, weight = torch.where(ok, g, 0.0).to(M.dtype), ok.to(M.dtype)
+    g = torch.where(ok, g, 0.0).to(M.dtype)
+    weight = ok.to(M.dtype)
     beta1, beta2 = betas
     M.lerp_(g, weight * (1 - beta1))
     V.lerp_(g * g, weight * (1 - beta2))

@@ -62,13 +62,18 @@ class TransposedGeometry(ConvGeometry):
     """
 
     def __init__(self, module: Any) -> None:
-        self.groups, self.bias = 1, module.bias is not None
-        self.kernel, self.dilation = module.kernel_size, module.dilation
+        self.groups = 1
+        self.bias = module.bias is not None
+        self.kernel = module.kernel_size
+        self.dilation = module.dilation
         self.between = module.stride
         self.stride = (1,) * len(self.kernel)
-        self.channels, self.d_g = module.in_channels, module.out_channels
+        self.channels = module.in_channels
+        self.d_g = module.out_channels
         self.d_a = self.channels * torch.Size(self.kernel).numel() + self.bias
-        self.padding, self.pad, self.mode = (0,) * len(self.kernel), (), "constant"
+        self.padding = (0,) * len(self.kernel)
+        self.pad = ()
+        self.mode = "constant"
         axes = zip(self.kernel, self.dilation, module.padding, module.output_padding, strict=True)
         for k, d, p, more in reversed([*axes]):  # F.pad begins with the last axis
             self.pad += (d * (k - 1) - p, d * (k - 1) - p + more)

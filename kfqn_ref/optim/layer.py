@@ -25,8 +25,11 @@ class Layer:
     """
 
     def __init__(self, name: str, module: nn.Module, geometry: Geometry) -> None:
-        self.name, self.module, self.geometry = name, module, geometry
-        self.built_for, self.bias_for = self.weight, self.bias
+        self.name = name
+        self.module = module
+        self.geometry = geometry
+        self.built_for = self.weight
+        self.bias_for = self.bias
         self.built_dtype = self.weight.dtype
 
     @property
@@ -58,7 +61,8 @@ class Layer:
     @property
     def fingerprint(self) -> list[Any]:
         """What a checkpoint must agree on: name, kind of module, shape, bias, dtype."""
-        kind, dtype = type(self.module).__name__, str(self.dtype)
+        kind = type(self.module).__name__
+        dtype = str(self.dtype)
         return [self.name, kind, list(self.shape), self.geometry.bias, dtype]
 
     def parts(self, matrix: Tensor) -> list[Tensor]:

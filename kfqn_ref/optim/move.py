@@ -46,9 +46,13 @@ class Move:
     def __init__(
         self, group: dict[str, Any], alpha: float, scale: float, ok: Tensor, preset: Preset
     ) -> None:
-        self.square_decay, self.convergent = preset.square_decay, preset.convergent
+        self.square_decay = preset.square_decay
+        self.convergent = preset.convergent
         self.adamw = adamw_options(group, alpha)
-        self.beta, self.alpha, self.scale, self.ok = group["momentum"], alpha, scale, ok
+        self.beta = group["momentum"]
+        self.alpha = alpha
+        self.scale = scale
+        self.ok = ok
         decay = group["weight_decay"]
         self.tau, self.shrink = (0.0, decay) if group["decoupled"] else (decay, 0.0)
         self.alphas: dict[torch.dtype, Tensor] = {}  # the masked step size
@@ -64,7 +68,8 @@ class Move:
             return self._descend_([p], [M])
         assert p.grad is not None, "only parameters with a gradient move"
         zeros = partial(torch.zeros_like, p, dtype=whole(p.dtype))
-        M, V = begun(kept, "M", zeros), begun(kept, "V", zeros)
+        M = begun(kept, "M", zeros)
+        V = begun(kept, "V", zeros)
         t = begun(kept, "t", lambda: torch.zeros((), dtype=torch.int64, device=p.device))
         lr, betas, decay = self.adamw
         decay = decay if p.ndim > 1 else 0.0  # biases and scales of norms are not pulled to zero

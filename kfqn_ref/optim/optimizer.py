@@ -163,7 +163,8 @@ class KFQN(torch.optim.Optimizer):
             gamma,
             lean_above,
         )
-        self._reducer, self.model = Reducer(model), without_wrapper(model)
+        self._reducer = Reducer(model)
+        self.model = without_wrapper(model)
         refuse_sharded(self.model)
         self._found = survey(self.model, exclude)
         self.layers = covered_layers(self._found, self.model, chosen)
@@ -171,7 +172,8 @@ class KFQN(torch.optim.Optimizer):
         refuse_large_factors(self._factor_bytes, max_factor_bytes)
         self._ownership = Ownership(self._reducer, self.layers, factor_ownership, chosen)
         check_compile(compile, self.layers[0].weight.device)
-        self._compile, self._update_ = compile, updating(compile)
+        self._compile = compile
+        self._update_ = updating(compile)
         self.started: set[Layer] = set()
         defaults = {
             "lr": chosen.lr if lr is None else lr,
@@ -253,13 +255,15 @@ class KFQN(torch.optim.Optimizer):
         iteration = Iteration(self._core(), closure, self._k)
         parameters = [p for group in self.param_groups for p in group["params"]]
         before = Snapshot(iteration.replay, parameters, self.state, iteration.updates)
-        started, unseen = set(self.started), list(self._unseen)
+        started = set(self.started)
+        unseen = list(self._unseen)
         try:
             loss = self._iterate(iteration)
             claim(self.layers[0].weight, self._number)
         except BaseException:
             before.restore()
-            self.started, self._unseen = started, unseen
+            self.started = started
+            self._unseen = unseen
             raise
         self._skipped_steps += ~iteration.ok
         self._k += 1
@@ -417,7 +421,8 @@ class KFQN(torch.optim.Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         self.started = set()
         for index, state in state_dict["state"].items():
-            p, layer = parameters[index], self._layer_of.get(parameters[index])
+            p = parameters[index]
+            layer = self._layer_of.get(parameters[index])
             if layer is not None and "H_a" in state:
                 self.started.add(layer)
             if self._ownership.keeps(layer):

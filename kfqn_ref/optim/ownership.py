@@ -71,7 +71,8 @@ class Ownership:
             ValueError: it is.
         """
         if not self.keeps(layer):
-            owner, rank = self.owner[layer], self.reducer.rank
+            owner = self.owner[layer]
+            rank = self.reducer.rank
             raise ValueError(f"{layer.name!r} must be asked for on rank {owner}, got {rank}")
 
     def share(
@@ -84,7 +85,8 @@ class Ownership:
             shapes: the shapes of the tensors of all layers that have any, in the same order on all
                 ranks.
         """
-        shared, buckets = {}, {}
+        shared = {}
+        buckets = {}
         for rank in sorted({self.owner[layer] for layer in shapes}):
             layers = [layer for layer in shapes if self.owner[layer] == rank]
             sizes = [torch.Size(shape).numel() for layer in layers for shape in shapes[layer]]
@@ -116,7 +118,8 @@ def move_owned_(
     for _, layer in moves:
         mean = a_means.get(layer)
         shapes[layer] = [layer.shape] if mean is None else [layer.shape, mean.shape]
-    shared, s_a = ownership.share(owned, shapes), {}
+    shared = ownership.share(owned, shapes)
+    s_a = {}
     for move, layer in moves:
         P, *rest = shared.pop(layer)
         move.along_(layer, P.to(layer.dtype))
@@ -138,7 +141,8 @@ def balanced(costs: Sequence[int], ranks: int) -> list[int]:
 
     No rank has more than 4/3 of what the best assignment gives it. Source: graham1969.
     """
-    loads, owners = [0] * ranks, [0] * len(costs)
+    loads = [0] * ranks
+    owners = [0] * len(costs)
     for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
         owners[i] = min(range(ranks), key=loads.__getitem__)
         loads[owners[i]] += costs[i]

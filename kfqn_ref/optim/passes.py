@@ -39,16 +39,22 @@ class Record:
     """
 
     def __init__(self, layer: Layer, counting: set[int]) -> None:
-        self.layer, self.geometry, self.dtype = layer, layer.geometry, layer.dtype
+        self.layer = layer
+        self.geometry = layer.geometry
+        self.dtype = layer.dtype
         self.counting = counting
         self.a: list[Tensor] = []
         self.batch_sums: list[tuple[Tensor, int]] = []  # sum of the inputs, rows in it
         self.Dh_sums: list[Tensor] = []  # each divided by the locations T of its micro-batch
         self.pending: list[tuple[int, Tensor]] = []  # backward pass, sum
-        self.N, self.rows, self.T = 0, 0, 0
+        self.N = 0
+        self.rows = 0
+        self.T = 0
         self.fixed = True
         self.open = False  # calls were made whose gradients have not come yet
-        self.samples, self.locations = 0, 0  # of the latest micro-batch
+        # of the latest micro-batch
+        self.samples = 0
+        self.locations = 0
 
     def see(self, a: Tensor, h: Tensor, *, keep_input: bool) -> None:
         """Take note of one call.
@@ -66,7 +72,8 @@ class Record:
             )
         if not self.open:
             self.N += N
-            self.samples, self.locations = N, 0
+            self.samples = N
+            self.locations = 0
         self.open = True
         self.locations += T
         self.rows += N * T
@@ -163,7 +170,9 @@ class Capture:
     """
 
     def __init__(self, layers: Sequence[Layer], *, keep_input: bool, frozen: bool = False) -> None:
-        self.layers, self.keep_input, self.frozen = layers, keep_input, frozen
+        self.layers = layers
+        self.keep_input = keep_input
+        self.frozen = frozen
         self.records: dict[Layer, Record] = {}
         self.backwards: dict[Layer, int] = {}  # how many of them reached the weights
         self.anchored: set[int] = set()  # the backward passes that reached an anchor
@@ -274,7 +283,8 @@ def refuse_other_pass(first: Capture, second: Capture, expected: Sequence[Layer]
     if missing:
         raise ValueError(f"the second pass of the closure must reach all layers, not so {missing}")
     for layer in expected:
-        one, other = first.records[layer], second.records[layer]
+        one = first.records[layer]
+        other = second.records[layer]
         if one.fixed and layer.weight.device.type == "cpu" and not _same_inputs(one, other):
             raise ValueError(
                 f"both passes of the closure must have the same inputs, but {layer.name!r} saw "

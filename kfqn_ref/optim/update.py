@@ -108,7 +108,8 @@ def direction(state: State, X: Tensor, a_mean: Tensor | None) -> tuple[Tensor, T
 
     ``H_a`` is read once: ``s_a`` comes out of the same product; without ``a_mean`` it is None.
     """
-    H_a, rows = inverse_of(state["H_a"]), inverse_of(state["H_g"]).left(X)
+    H_a = inverse_of(state["H_a"])
+    rows = inverse_of(state["H_g"]).left(X)
     if a_mean is None:
         return H_a.right(rows), None
     product = H_a.right(torch.cat((rows, a_mean[:, None]), 1))  # (groups, d_g + 1, d_a)

@@ -28,7 +28,8 @@ def mean_factors(
         ValueError: there is no batch.
     """
     sums: dict[Layer, tuple[Record, Tensor]] = {}
-    count, replay = 0, Replay(model)
+    count = 0
+    replay = Replay(model)
     for batch in batches:
         count += 1
         capture = Capture(layers, keep_input=True)
