@@ -97,10 +97,8 @@ class Classroom:
         config = Config()
         config.CourseDirectory.root = str(self.root.resolve())
         config.CourseDirectory.course_id = "kfqn"
-        config.CourseDirectory.assignment_id, config.CourseDirectory.student_id = (
-            assignment,
-            student,
-        )
+        config.CourseDirectory.assignment_id = assignment
+        config.CourseDirectory.student_id = student
         config.OverwriteCells.add_missing_cells = True
         for name, path in directories.items():
             config.CourseDirectory[f"{name}_directory"] = str(path)
@@ -232,8 +230,10 @@ def run(converter: Any) -> None:
     Raises:
         CourseError: it failed; the message is the error that nbgrader logged first.
     """
-    collector, log = _Collector(), logging.getLogger(f"kfqn.nbgrader.{id(converter)}")
-    log.propagate, converter.log = False, log
+    collector = _Collector()
+    log = logging.getLogger(f"kfqn.nbgrader.{id(converter)}")
+    log.propagate = False
+    converter.log = log
     log.addHandler(collector)
     try:
         with warnings.catch_warnings():

@@ -99,7 +99,8 @@ def _output(raw: dict[str, Any]) -> list[Any]:
         case "stream":
             return [stream(text(raw.get("text", "")))]
         case "error":
-            name, value = line(raw.get("ename", "Error"), 100), line(raw.get("evalue", ""))
+            name = line(raw.get("ename", "Error"), 100)
+            value = line(raw.get("evalue", ""))
             return [error(name, value, text(raw.get("traceback", "")))]
         case "display_data" | "execute_result":
             data = raw.get("data")
@@ -108,7 +109,8 @@ def _output(raw: dict[str, Any]) -> list[Any]:
 
 
 def _displayed(data: dict[str, Any], dropped: Any) -> list[Any]:
-    kept, names = {}, list(dropped) if isinstance(dropped, list) else []
+    kept = {}
+    names = list(dropped) if isinstance(dropped, list) else []
     if "text/plain" in data:
         kept["text/plain"] = text(data["text/plain"])
     if "image/png" in data:

@@ -28,8 +28,11 @@ class Stopwatch:
     """
 
     def __init__(self, seconds: float, used: Callable[[], float], grace: float = 0.0):
-        self.seconds, self._used, self._grace = seconds, used, grace
-        self._begun, self._before = time.monotonic(), used()
+        self.seconds = seconds
+        self._used = used
+        self._grace = grace
+        self._begun = time.monotonic()
+        self._before = used()
 
     def over(self) -> bool:
         """Whether the allowed processor time was used."""
@@ -41,7 +44,8 @@ class Stopwatch:
 
     def report(self, what: str) -> str:
         """What a teacher does where the wall clock ran out."""
-        used, waited = self._used() - self._before, time.monotonic() - self._begun
+        used = self._used() - self._before
+        waited = time.monotonic() - self._begun
         return (
             f"the grader ran out of time: {what} had {used:.1f} s of the processor in "
             f"{waited:.0f} s. The machine is busy, or the code waits (sleep, input): grade it "

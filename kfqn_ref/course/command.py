@@ -91,7 +91,8 @@ def grade(
         limits = Limits(seconds=seconds, cell_seconds=cell_seconds, memory_mb=memory, unsafe=unsafe)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    console, classroom = Console(stderr=True), Classroom(course)
+    console = Console(stderr=True)
+    classroom = Classroom(course)
     if unsafe:
         console.print(
             "[bold red]--unsafe[/]: submissions run as you, with all that you can read and write"
@@ -176,7 +177,8 @@ def line(record: Record) -> str:
     colour = "green" if record.state == "graded" and record.score == record.max_score else "yellow"
     colour = colour if record.state == "graded" else "red"
     points = f"{'–' if record.state == OUT_OF_TIME else f'{record.score:g}'}/{record.max_score:g}"
-    name, notes = escape(clean.line(record.student)), escape(clean.line("; ".join(record.notes)))
+    name = escape(clean.line(record.student))
+    notes = escape(clean.line("; ".join(record.notes)))
     text = f"[{colour}]{record.state:<11}[/] {points:>9} {record.seconds:6.1f} s  {name}"
     return text + (f"  [dim]{notes}[/]" if notes else "")
 

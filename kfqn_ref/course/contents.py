@@ -24,7 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 def files(names: tuple[str, ...] = LIBRARIES) -> tuple[Path, ...]:
     """Files and folders of these libraries, and of all that they need."""
     found: dict[str, None] = {}
-    wanted, seen = list(names), set()
+    wanted = list(names)
+    seen = set()
     while wanted:
         name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
         if name in seen:

@@ -202,7 +202,8 @@ def _not_graded(
         submission = gradebook.update_or_create_submission(assignment, student)
         for notebook in submission.notebooks:
             for score in notebook.grades:
-                score.auto_score, score.needs_manual_grade = 0, False
+                score.auto_score = 0
+                score.needs_manual_grade = False
         gradebook.db.commit()
     most = sum(cell.metadata.nbgrader.points for cell in master.cells if is_test(cell))
     return Record(student, state, 0.0, most, notes=(clean.line(problem) or type(problem).__name__,))

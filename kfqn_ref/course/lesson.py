@@ -55,7 +55,9 @@ class Watch:
     """A function under watch: what it was asked and what it said."""
 
     def __init__(self, name: str, function: Callable[..., Any], known_as: str):
-        self.name, self.function, self.known_as = name, function, known_as
+        self.name = name
+        self.function = function
+        self.known_as = known_as
         self.calls: deque[tuple[tuple[Any, ...], dict[str, Any], Any]] = deque(maxlen=REMEMBERED)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -149,7 +151,8 @@ def _same(left: Any, right: Any) -> bool:
 
 def _close(left: Any, right: Any, rtol: float = 1e-6) -> bool:
     """Equal up to six digits: far above rounding, far below what a mistake changes."""
-    lefts, rights = _leaves(left), _leaves(right)
+    lefts = _leaves(left)
+    rights = _leaves(right)
     return len(lefts) == len(rights) and all(map(partial(_close_arrays, rtol), lefts, rights))
 
 
@@ -205,7 +208,8 @@ def laws(
         LawBroken: a law does not hold; the message is what a student reads.
     """
     assert all_checks(), "importing the runner registers the checks"
-    provided, watches = tasks.with_adapters(namespace), {}
+    provided = tasks.with_adapters(namespace)
+    watches = {}
     checks = [tasks.TASKS.get(name) or REGISTRY[name] for name in names]
     for needed in dict.fromkeys(name for check in checks for name in check.requires):
         if not callable(provided.get(needed)):
@@ -269,7 +273,8 @@ def _lesson(
         provided: the functions of the notebook.
         holds_in_sight: whether the law holds for the examples that a student can see.
     """
-    failure, functions = result.failure, ", ".join(watch.name for watch in watches)
+    failure = result.failure
+    functions = ", ".join(watch.name for watch in watches)
     assert failure is not None, "only a failure teaches"
     if failure.lhs.startswith("NotImplementedError"):
         return _STUB.format(functions)
@@ -280,7 +285,8 @@ def _lesson(
     hint = _likeliest(failure, watches, found)
     if holds_in_sight:
         hint = f"{SEEN} {hint[:1].upper()}{hint[1:]}"
-    head, last = f"✗ This law does not hold for your {functions}.", f"Likeliest mistake: {hint}"
+    head = f"✗ This law does not hold for your {functions}."
+    last = f"Likeliest mistake: {hint}"
     examples = [text for name, finding in found if (text := _example(name, finding))]
     return "\n".join([head, "", table, "", textwrap.fill(last, 100), *examples[:1]])
 
@@ -323,7 +329,8 @@ def _table(facts: Sequence[tuple[str, str]]) -> str:
     widths = [
         sum(not unicodedata.combining(sign) for sign in label) for label, _ in facts
     ]  # s̃ is one wide
-    column, lines = max(14, *widths) + 1, []
+    column = max(14, *widths) + 1
+    lines = []
     for (label, text), width in zip(facts, widths, strict=True):
         whole = textwrap.fill(text, 100 - column) if label in ("law", "formula") else text
         lines.append(label + " " * (column - width) + whole.replace("\n", "\n" + " " * column))

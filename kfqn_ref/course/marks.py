@@ -74,7 +74,8 @@ class Marks:
     def _find(self, name: str) -> bool:
         """Mark the cell that is the master's; False where there is none."""
         free = [cell for cell in self.cells if not grade_id(cell)]
-        cell, functions = self.master[name], defined(self.master[name].source)
+        cell = self.master[name]
+        functions = defined(self.master[name].source)
         if not cell.metadata.nbgrader.solution:
             alike = [own for own in free if self._unchanged(name, own)][:1]
         elif functions:
@@ -149,7 +150,8 @@ class Marks:
 
     def _as_in_master(self, name: str) -> None:
         """Kind, mark and, where a student does not write, text; new definitions get a cell."""
-        master, mark = self.master[name], self.master[name].metadata.nbgrader
+        master = self.master[name]
+        mark = self.master[name].metadata.nbgrader
         for place in self._places(name):
             own = self.cells[place]
             if own.cell_type != master.cell_type and not self._switched_off(name):
@@ -184,7 +186,8 @@ class Marks:
         for name in self.order:
             places = self._places(name)
             if not places:
-                cell, mark = self.master[name], self.master[name].metadata.nbgrader
+                cell = self.master[name]
+                mark = self.master[name].metadata.nbgrader
                 source = "# This cell was missing." if mark.solution else cell.source
                 after += 1
                 self.cells.insert(after, _new(cell.cell_type, source, mark))

@@ -67,6 +67,8 @@ def _put_tests_back(classroom: Classroom, assignment: str, student: str, work: P
         assignment, student, submitted=work / "submitted", autograded=work / "autograded"
     )
     converter = Autograde(coursedir=coursedir, config=coursedir.config)
-    converter.force, converter.create_student, converter.permissions = True, True, 644
+    converter.force = True
+    converter.create_student = True
+    converter.permissions = 644
     converter.autograde_preprocessors = []  # restore the tests, run nothing
     run(converter)

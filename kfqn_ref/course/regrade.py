@@ -75,11 +75,15 @@ class _Run:
     """One submission: its cells first, then the tests from the last to the first."""
 
     def __init__(self, master: Any, submitted: Any, limits: Limits):
-        self._limits, self._cells, self._tests = limits, submitted.cells, Tests(master)
-        self._allowed, self._all = Allowed(master), [c for c in master.cells if is_test(c)]
+        self._limits = limits
+        self._cells = submitted.cells
+        self._tests = Tests(master)
+        self._allowed = Allowed(master)
+        self._all = [c for c in master.cells if is_test(c)]
         self._ran: list[tuple[str, str]] = []  # cells with their errors
         self._kept: list[tuple[str, int]] = []  # tests with the number of cells above
-        self._found, self._ended = Graded(), ""
+        self._found = Graded()
+        self._ended = ""
 
     def graded(self) -> Graded:
         """Do it; whatever ends the box is the reason of the tests that are left."""

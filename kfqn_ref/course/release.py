@@ -39,7 +39,8 @@ def master_notebook(path: Path) -> Any:
     for number, cell in enumerate(notebook.cells):
         mark = cell.metadata.get("nbgrader")
         if mark is not None:
-            solution, grade = bool(mark.get("solution")), "points" in mark
+            solution = bool(mark.get("solution"))
+            grade = "points" in mark
             complete = {
                 "schema_version": 3,
                 "solution": solution,
@@ -102,7 +103,8 @@ def release(
     (classroom.root / "submitted").mkdir(exist_ok=True)
     coursedir = classroom.coursedir(assignment)
     converter = GenerateAssignment(coursedir=coursedir, config=coursedir.config)
-    converter.force, converter.create_assignment = True, True
+    converter.force = True
+    converter.create_assignment = True
     run(converter)
     released = classroom.root / "release" / assignment / f"{assignment}.ipynb"
     os.chmod(released, 0o644)

@@ -53,12 +53,15 @@ class Submission:
     """
 
     def __init__(self, allowed: Allowed, *, limits: Limits):
-        self._allowed, self._limits = allowed, limits
+        self._allowed = allowed
+        self._limits = limits
         self.laws: Callable[..., bool] = lambda *question: False
         self.names: dict[str, int] = {}  # callables of the notebook, with a number each
         self.borrowed: set[str] = set()  # why answers are not the student's own
         self.depth = 0  # states that are kept
-        self._gone, self.late = "", ""  # why there are no answers; whether for want of time
+        # why there are no answers; whether for want of time
+        self._gone = ""
+        self.late = ""
         self._slow: set[int | None] = set()  # functions that were stopped, by their numbers
         self._lent: list[Callable[..., Any]] = []
         self._helped = 0.0  # seconds that the grader worked for the box
@@ -182,7 +185,8 @@ class Submission:
 
     def _depth_is(self, depth: int, reply: dict[str, Any]) -> dict[str, Any]:
         """A state was kept (deeper), or woke (not deeper)."""
-        deeper, self.depth = depth > self.depth, depth
+        deeper = depth > self.depth
+        self.depth = depth
         if deeper:
             return reply
         self._know(reply)
@@ -192,7 +196,8 @@ class Submission:
         """Answer one question of the box; an error goes back as its class and text."""
         begun = time.process_time()
         try:
-            kind, asked = str(question["ask"]), self._allowed.reader().read(question["question"])
+            kind = str(question["ask"])
+            asked = self._allowed.reader().read(question["question"])
             if kind == "lent":
                 result = self._lent[int(asked[0])](*asked[1:])
             elif kind == "laws":
@@ -225,7 +230,8 @@ class Submission:
     def _bytes(self, count: int, seconds: float) -> bytes:
         """Read so many bytes; most come at once, and only what is slow is timed."""
         assert self._box.process.stdout is not None, "it is a pipe"
-        pipe, parts = self._box.process.stdout.fileno(), b""
+        pipe = self._box.process.stdout.fileno()
+        parts = b""
         watch: Stopwatch | None = None
         while len(parts) < count:
             if not select.select([pipe], [], [], 0.3)[0]:

@@ -71,7 +71,8 @@ def _notebook(classroom: Classroom, assignment: str, student: str) -> Any:
 
 
 def _part(test: Any, graded: list[Record], notebooks: dict[str, Any]) -> Part:
-    name, points = grade_id(test), float(test.metadata.nbgrader.points)
+    name = grade_id(test)
+    points = float(test.metadata.nbgrader.points)
     failed = [record.student for record in graded if record.cells.get(name, 0.0) < points]
     told = Counter(_mistake(notebooks[student], name) for student in failed)
     return Part(name, points, len(failed), told.most_common(3))
@@ -132,7 +133,8 @@ def override(
             raise CourseError(reason) from error
         if not 0 <= points <= grade.max_score:
             raise CourseError(f"points must lie in 0 … {grade.max_score:g}, got {points:g}")
-        grade.manual_score, grade.needs_manual_grade = points, False
+        grade.manual_score = points
+        grade.needs_manual_grade = False
         gradebook.db.commit()
     given = {"student": student, "part": part, "points": points, "reason": clean.line(why, 1000)}
     classroom.note_by_hand(assignment, given | {"when": datetime.now(UTC).isoformat()})

@@ -143,7 +143,8 @@ def _system(size: str) -> list[str]:
 def _python(size: str) -> list[str]:
     """Mounts of Python, of the libraries that an assignment may use, and of the stub."""
     box: list[str] = []
-    base, own = Path(sys.base_prefix), Path(sys.prefix)
+    base = Path(sys.base_prefix)
+    own = Path(sys.prefix)
     if not base.is_relative_to("/usr"):
         box += [*_way_to(base), "--ro-bind", str(base), str(base)]
     if own != base:
@@ -201,8 +202,12 @@ class Box:
     """
 
     def __init__(self, module: str, *arguments: str, limits: Limits):
-        self.limits, self.ended, self.late = limits, "", ""
-        self._home, stub, front = "/tmp", INSIDE, []
+        self.limits = limits
+        self.ended = ""
+        self.late = ""
+        self._home = "/tmp"
+        stub = INSIDE
+        front = []
         if limits.unsafe:
             self._home = tempfile.mkdtemp(prefix="kfqn-unsafe-")
             stub = f"{self._home}/box"

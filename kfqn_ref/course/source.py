@@ -42,7 +42,8 @@ def same(left: str, right: str) -> bool:
 
 def additions(source: str, old: str) -> str:
     """Definitions, imports and assignments of a cell that the old one does not have."""
-    body, known = statements(source), {ast.dump(node) for node in statements(old) or []}
+    body = statements(source)
+    known = {ast.dump(node) for node in statements(old) or []}
     new = [
         node for node in body or [] if isinstance(node, DEFINITIONS) and ast.dump(node) not in known
     ]

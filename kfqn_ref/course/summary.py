@@ -98,7 +98,8 @@ def overview(
         points: as :func:`points_of` returns them.
     """
     given = [(score, most) for score, most in points.values() if score is not None]
-    score, most = sum(score for score, _ in given), sum(most for _, most in given)
+    score = sum(score for score, _ in given)
+    most = sum(most for _, most in given)
     waits = sum(most for _, most in points.values()) - most
     failed = [cell for cell in notebook.cells if is_test(cell) and reason(cell)]
     first = (grade_id(failed[0]), _short(likeliest(reason(failed[0])))) if failed else None

@@ -36,10 +36,12 @@ def _rows(classroom: Classroom, assignments: list[str]) -> Lines:
         for assignment in assignments:
             most = gradebook.find_assignment(assignment).max_score
             for student, record in sorted(classroom.records(assignment).items()):
-                score, waits = record.score, False
+                score = record.score
+                waits = False
                 if record.state == "graded":
                     submission = gradebook.find_submission(assignment, student)
-                    score, waits = submission.score, submission.needs_manual_grade
+                    score = submission.score
+                    waits = submission.needs_manual_grade
                 rows.append(_row(assignment, record, score, most, waits))
     return rows
 

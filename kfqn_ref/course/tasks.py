@@ -82,10 +82,8 @@ def _runner(kfqn_step: Callable[..., Any]) -> Callable[..., Any]:
     def optimizer_steps(network: Any, params: Any, batches: Any, **options: Any) -> list[Snapshot]:
         chosen = {name: options[name] for name in ("lr", "damping", "momentum", "pair_decay")}
         records = forward_backward(network, params, *batches[0]).records
-        blocks, lam = (
-            start(tuple(r.a_bar for r in records), params, options["damping"]),
-            np.sqrt(options["damping"]),
-        )
+        blocks = start(tuple(r.a_bar for r in records), params, options["damping"])
+        lam = np.sqrt(options["damping"])
         snapshots = []
         for x, target in batches:
             params, blocks = kfqn_step(network, params, blocks, x, target, **chosen)
@@ -127,7 +125,8 @@ def _lambda_after_the_start(*args: Any, damping: float, **options: Any) -> list[
 def _sign_in_theta(H: np.ndarray, s: np.ndarray, y: np.ndarray, *, mu1: float = 0.2) -> np.ndarray:
     """Divides by zero where sᵀy = −yᵀHy."""
     Hy = H @ y
-    sy, yHy = s @ y, y @ Hy
+    sy = s @ y
+    yHy = y @ Hy
     theta = 1.0 if sy >= mu1 * yHy else (1 - mu1) * yHy / (yHy + sy)
     return theta * s + (1 - theta) * Hy
 
@@ -153,7 +152,8 @@ def _errors_case(precision: Precision) -> Any:
 def _error(name: str) -> Callable[..., None]:
     def statement(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
         blocks = layer_blocks(a_bar, Hh)
-        wanted, scale = blocks.errors()[name], tol.norm(blocks.exact)
+        wanted = blocks.errors()[name]
+        scale = tol.norm(blocks.exact)
         size = float(np.sum(a_bar**2) * np.sum(np.abs(Hh)))
         bound = tol.rounding(f.u, a_bar.shape[0] * a_bar.shape[1] ** 2, (1 + wanted) * size / scale)
         found = f.assumption_errors(a_bar, Hh)
@@ -190,7 +190,9 @@ class Products:
     """``A v`` for an A that is not shown, at most ``budget`` times."""
 
     def __init__(self, A: np.ndarray, budget: int):
-        self.__A, self.__left, self.__budget = A, budget, budget
+        self.__A = A
+        self.__left = budget
+        self.__budget = budget
 
     def __call__(self, v: np.ndarray) -> np.ndarray:
         if self.__left == 0:
@@ -209,7 +211,8 @@ def _inverse(f: Any, A: np.ndarray) -> None:
     """Each of n updates multiplies an earlier error by (1 + κ)² at most, κ ≤ (c + 1)/(2√c), c =
     cond A.
     """
-    n, c = len(A), tol.cond(A)
+    n = len(A)
+    c = tol.cond(A)
     history = [
         np.eye(n),
         *(np.asarray(H, dtype=float) for H in f.inverse_from_products(Products(A, n), n)),
@@ -271,12 +274,11 @@ def _assumption_tasks(name: str) -> tuple[Check, Check]:
 def _tasks() -> dict[str, Check]:
     steps = optimizer.direction, optimizer.input_update, optimizer.output_update, optimizer.definite
     words = "n updates along conjugate steps find the inverse, rank two at a time."
-    formula, wants = "s_iᵀA s_j = 0 (i ≠ j), y_i = A s_i  ⟹  H_n = A⁻¹", ("inverse_from_products",)
+    formula = "s_iᵀA s_j = 0 (i ≠ j), y_i = A s_i  ⟹  H_n = A⁻¹"
+    wants = ("inverse_from_products",)
     inverse = Check("secants.inverse", words, formula, "bfgs", wants, _hidden_matrix, _inverse)
-    words, formula = (
-        "The bound (2.6) of D_P D_LM is reached: no smaller one holds.",
-        "ỹᵀỹ / s̃ᵀỹ = λ + ‖B‖ / mu1",
-    )
+    words = "The bound (2.6) of D_P D_LM is reached: no smaller one holds."
+    formula = "ỹᵀỹ / s̃ᵀỹ = λ + ‖B‖ / mu1"
     attained = Check(
         "lemma.attained", words, formula, "damping", ("worst_pair",), _any_metric, _attained
     )

@@ -44,7 +44,8 @@ class Shown:
 
     def error(self, error: BaseException) -> None:
         """Keep an error, with the student's own lines of its traceback."""
-        name, text = type(error).__name__, str(error)[:LONGEST]
+        name = type(error).__name__
+        text = str(error)[:LONGEST]
         lines = own_traceback(error)[-LONGEST:]
         self._keep({"kind": "error", "ename": name, "evalue": text, "traceback": lines})
 

@@ -16,7 +16,9 @@ class Line:
     """One question at a time, from the main thread."""
 
     def __init__(self, source: BinaryIO, sink: BinaryIO):
-        self._source, self._sink, self._owner = source, sink, threading.get_ident()
+        self._source = source
+        self._sink = sink
+        self._owner = threading.get_ident()
         self.serve: Callable[[dict[str, Any]], None] = lambda message: None
         self.thing: Callable[[str, dict[str, Any]], Any] = wire.refuse_thing
         self.record: Callable[[str, list[str]], Any] = wire.any_record

@@ -106,12 +106,14 @@ _box = _Box()
 
 def allow(line: Line, allowance: dict[str, Any]) -> None:
     """Take what an assignment allows: functions, classes, and named tuples with their fields."""
-    _box.line, _box.functions = line, set(allowance["functions"])
+    _box.line = line
+    _box.functions = set(allowance["functions"])
     _box.classes = {name: type(name, (Thing,), {}) for name in allowance["classes"]}
     records = allowance["records"].items()
     _box.records = {name: wire.any_record(name, fields) for name, fields in records}
     _box.refused = tuple(allowance["refused"])
-    line.thing, line.record = _thing, _record
+    line.thing = _thing
+    line.record = _record
 
 
 def lookup(name: str) -> Any:

@@ -30,8 +30,11 @@ class Worker:
     """The student's namespace, and what the grader asks of it."""
 
     def __init__(self, line: Line):
-        self._line, self._cells = line, Cells()
-        self._seconds, self._told, self._depth = 30.0, 0, 0
+        self._line = line
+        self._cells = Cells()
+        self._seconds = 30.0
+        self._told = 0
+        self._depth = 0
         self._refused_in: tuple[int, int] = (0, 0)
         line.serve = self.serve
         signal.signal(signal.SIGPROF, self._stop)
@@ -54,7 +57,8 @@ class Worker:
                 os._exit(0)
 
     def _run(self, source: str) -> None:
-        seconds, problem = self._seconds, ""
+        seconds = self._seconds
+        problem = ""
         try:
             with self._limited():
                 problem = self._cells.run(source)
@@ -135,7 +139,8 @@ class Worker:
 
 def main() -> None:
     """Serve until the grader has gone."""
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)  # a print of the student's goes nowhere

@@ -71,7 +71,8 @@ def close(left: Any, right: Any) -> bool:
     """Whether two answers are the same; two exceptions of one class are, whatever they say."""
     if isinstance(left, Exception) or isinstance(right, Exception):
         return type(left) is type(right)
-    lefts, rights = parts(left), parts(right)
+    lefts = parts(left)
+    rights = parts(right)
     if lefts is None or rights is None or len(lefts) != len(rights):
         return False
     return all(map(close_arrays, lefts, rights))

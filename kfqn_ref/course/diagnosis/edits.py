@@ -119,12 +119,14 @@ class Variants:
 
     def _stands(self, label: str, node: ast.AST, wrong: ast.AST) -> str:
         """The widest expression around the mistake that is short enough to read."""
-        shown, whole = wrong, node
+        shown = wrong
+        whole = node
         for outside in self._above(node)[1:]:
             named = isinstance(outside, ast.Call) and math(outside) == ast.unparse(outside)
             if named or isinstance(outside, ast.Dict) or len(math(outside)) > LONGEST:
                 break
-            shown, whole = _replaced(outside, {node: wrong}), outside
+            shown = _replaced(outside, {node: wrong})
+            whole = outside
         target = self._target(node)
         where = f" in {target}" if target else ""
         if math(shown) == math(whole):

@@ -113,7 +113,8 @@ def diagnose(name: str, namespace: Mapping[str, Any]) -> Finding:
     also = ""
     if bad := valid.wrong():  # what it refuses is another question
         also = f"; besides, {MISSED}" if any(refused[k] for k in wrong) else ""
-        trial, wrong = valid, bad
+        trial = valid
+        wrong = bad
     reason = _reason(trial, wrong, namespace)
     region = "" if reason else _region(trial, wrong)
     return Finding(reason and reason + also, region and region + also, example)
@@ -175,7 +176,8 @@ def _tells(trial: Trial, wrong: list[int]) -> bool:
 
 
 def _reason(trial: Trial, wrong: list[int], namespace: Mapping[str, Any]) -> str:
-    order, end = _order(trial, wrong), time.process_time() + SECONDS
+    order = _order(trial, wrong)
+    end = time.process_time() + SECONDS
     if not _tells(trial, wrong):
         return ""
     for told, compute in _whole_formulas(trial.name, namespace):

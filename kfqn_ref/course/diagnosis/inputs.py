@@ -55,7 +55,8 @@ class Draw:
     def pair(self, n: int) -> tuple[Any, Any]:
         """s and y with sᵀy > 0."""
         while True:
-            s, y = self.array(n), self.array(n)
+            s = self.array(n)
+            y = self.array(n)
             if s @ y > 0.5:
                 return s, y
 
@@ -73,7 +74,9 @@ def _update(draw: Draw, k: int) -> Call:
     n = _sizes(draw, k, 1, 4)
     s, y = draw.pair(n)
     if k % 7 == 6:
-        s, y = s * 1e-3, y * 1e-3  # sᵀy is small, and no reason to refuse
+        # sᵀy is small, and no reason to refuse
+        s = s * 1e-3
+        y = y * 1e-3
     return (draw.positive(n), s, y), {}
 
 
@@ -84,7 +87,8 @@ def _products(draw: Draw, k: int) -> Call:
 
 def _damped(draw: Draw, k: int) -> Call:
     n = _sizes(draw, k, 1, 4)
-    H, y = draw.positive(n), draw.array(n)
+    H = draw.positive(n)
+    y = draw.array(n)
     y[0] = y[0] or 1.0
     # sᵀy / yᵀH y: above every threshold, between, and negative
     ratio = (1.5, -0.5, 0.02, 0.3, -2.0, 0.15)[k % 6]
@@ -158,7 +162,8 @@ def _patches(draw: Draw, k: int) -> Call:
 
 
 def _convolved(draw: Draw, k: int) -> Call:
-    options, a = _window(draw, k), _image(draw, k)
+    options = _window(draw, k)
+    a = _image(draw, k)
     kernel = options.pop("kernel_size")
     bias = k % 3 != 2
     made: Any = Conv2d
@@ -191,9 +196,11 @@ def _acted(draw: Draw, k: int) -> Call:
 
 
 def _matvec(draw: Draw, k: int) -> Call:
-    n, m = _sizes(draw, k, 1, 3), 1 + k % 3
+    n = _sizes(draw, k, 1, 3)
+    m = 1 + k % 3
     rows = n if k % 2 else draw.size(1, 3)  # sizes that fit the other way round, too
-    A, G = draw.array(m, m), draw.array(rows, n)
+    A = draw.array(m, m)
+    G = draw.array(rows, n)
     return (A, G, draw.array(n, m)), {}
 
 
@@ -225,7 +232,8 @@ def _step(draw: Draw, k: int) -> Call:
     network, shape = ((conv, (2, 1, 3, 3)), (linear, (3, 2)))[k % 2]
     shapes = [W.shape for W in network.init(np.random.default_rng(0))]
     params = tuple(0.5 * draw.array(*each) for each in shapes)
-    x, target = draw.array(*shape), draw.array(shape[0], 1)
+    x = draw.array(*shape)
+    target = draw.array(shape[0], 1)
     options = {
         "lr": draw.number(0.25, 0.5),
         "damping": draw.number(0.25, 4.0),

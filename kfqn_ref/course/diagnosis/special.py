@@ -20,7 +20,8 @@ def worst_pair(function: Callable[..., Any]) -> str:
     s, y = (np.asarray(part, dtype=float) for part in found)
     if not y.any():
         return "y is zero: are s and y swapped?" if s.any() else "s and y are both zero"
-    ratio, most = y @ y / (y @ H @ y), 1 / np.linalg.eigvalsh(H)[0]
+    ratio = y @ y / (y @ H @ y)
+    most = 1 / np.linalg.eigvalsh(H)[0]
     if not np.allclose(H @ y, (y @ H @ y) / (y @ y) * y):
         return f"y is no eigenvector of H: for {H.tolist()} it is {y.tolist()}"
     if not np.isclose(ratio, most):
