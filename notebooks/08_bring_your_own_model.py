@@ -102,9 +102,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     losses, model, opt = train_with(lambda model: KFQN(model, lr=0.1, damping=0.1))
 print("warning:", caught[0].message)
-warnings.filterwarnings(
-    "ignore", message="covered: "
-)  # read once, known now
+warnings.filterwarnings("ignore", message="covered: ")  # read once, known now
 covered = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
 print("covered:", covered)
 print("loss from", round(losses[0], 2), "to", round(float(np.mean(losses[-5:])), 2))
