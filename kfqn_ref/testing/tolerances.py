@@ -51,7 +51,8 @@ def cond(H: np.ndarray) -> float:
     if not _symmetric(H):
         return float(np.linalg.cond(H, 2))
     sizes = np.abs(np.linalg.eigvalsh(H))
-    return float(np.divide(sizes.max(), sizes.min()))
+    smallest = float(sizes.min())
+    return float(sizes.max()) / smallest if smallest > 0 else np.inf
 
 
 def _symmetric(X: np.ndarray) -> bool:

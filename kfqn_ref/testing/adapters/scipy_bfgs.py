@@ -46,7 +46,7 @@ class ScipyBFGS:
         """From gamma I, which scipy fixes at 1: H(gamma; S, Y) = gamma H(1; S/√gamma, √gamma Y)."""
         if not len(S):
             return gamma * np.eye(S.shape[1])
-        root = np.sqrt(gamma)
+        root = np.sqrt(float(gamma))  # of a float32 number the root would be rounded to float32
         return gamma * LbfgsInvHessProduct(S / root, Y * root).todense()
 
     def lbfgs_two_loop(
@@ -55,5 +55,5 @@ class ScipyBFGS:
         """The same, applied."""
         if not len(S):
             return gamma * q
-        root = np.sqrt(gamma)
+        root = np.sqrt(float(gamma))  # of a float32 number the root would be rounded to float32
         return gamma * LbfgsInvHessProduct(S / root, Y * root).matvec(np.array(q))

@@ -39,12 +39,12 @@ AXES = {
     "angle": Axis(
         "angle between s and y",
         ("any", "parallel", "close", "cosine 1e-2", "cosine 1e-4"),
-        ("any",) * 6 + ("parallel", "close", "cosine 1e-2", "cosine 1e-4"),
+        ("any", "any", "any", "close", "parallel") * 4 + ("cosine 1e-2", "cosine 1e-4"),
     ),
     "units": Axis("units of s, with H", _SCALES, _SCALES[:1] * 16 + _SCALES),
     "scale": Axis("size of s and y", _SCALES, _SCALES[:1] * 16 + _SCALES),
     "ratio": Axis(
-        "size of s alone", ("1", "1e-2", "1e+2", "1e-6", "1e+6"), ("1",) * 10 + ("1e-2", "1e+2")
+        "size of s alone", ("1", "1e-2", "1e+2", "1e-6", "1e+6"), ("1",) * 30 + ("1e-2", "1e+2")
     ),
     "curvature": Axis(
         "curvature against the threshold of damping",
