@@ -2,6 +2,9 @@
 true and complete.
 """
 
+import json
+from pathlib import Path
+
 import pytest
 
 from kfqn_ref.testing import Effort, all_checks, run_check
@@ -78,3 +81,14 @@ def test_the_stored_row_is_what_is_computed(mutant: str) -> None:
 
 def test_the_matrix_reads_back() -> None:
     assert KillMatrix.from_json(_stored().to_json()) == _stored()
+
+
+def test_no_kill_lives_from_luck() -> None:
+    """The table that `python -m kfqn_ref.testing.power --out book/data/power` made: many seeds, and
+    every kill test rejects its mutant with each of them.
+    """
+    path = Path(__file__).parents[1] / "book/data/power/power.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["kills"]
+    assert {(row["check"], row["mutant"]) for row in rows} == set(kill_tests(_stored()))
+    assert min(row["seeds"] for row in rows) >= 25
+    assert [row for row in rows if row["survived"]] == []

@@ -16,7 +16,7 @@ from kfqn_ref.testing.report import CheckResult, Report, readable
 from kfqn_ref.testing.runner import Effort, all_checks, run_check
 
 STORED = "kill_matrix.json"
-SEEDS = (None, 1)
+SEEDS = (None, *range(1, 12))
 
 
 @dataclass(frozen=True)

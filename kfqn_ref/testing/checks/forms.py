@@ -156,8 +156,12 @@ def three_cases(draw: DrawFn, name: str, precision: Precision) -> Case:
 
 
 def _uneven(form: Form, case: Case) -> Case:
-    """The case with arrays that have no short binary form: float32 would round them."""
-    return dict(case) | {name: frozen(np.asarray(case[name]) * (4 / 3)) for name in form.arrays}
+    """The case with arrays that have no short binary form, which float32 would round, and that are
+    not zero, of which every multiple is the same.
+    """
+    arrays = {name: np.asarray(case[name]) for name in form.arrays}
+    filled = {name: X if X.any() else np.ones_like(X) for name, X in arrays.items()}
+    return dict(case) | {name: frozen(X * (4 / 3)) for name, X in filled.items()}
 
 
 def arguments(form: Form, case: Case) -> tuple[list[Any], dict[str, Any]]:
