@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help check verify test steady coverage lint format fuzz thorough notebooks course-test lab book chapter book-test book-times pdf clean
+.PHONY: help check verify test steady coverage lint format fuzz thorough notebooks course-test lab book claims chapter book-test book-times pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ book/_build/.package: $(shell find kfqn_ref -name '*.py')
 
 book: $(BOOK_READY) book/_build/.package  ## the book as pages, in book/_build/html; warnings are errors
 	$(BIN)/jupyter-book build book $(BOOK_FLAGS)
+
+claims: $(READY)  ## list the sentences of the book that a cell asserts
+	@$(BIN)/python -m kfqn_ref.experiments.book.claims book
 
 chapter: $(BOOK_READY)  ## one chapter, quickly: make chapter NAME=damping
 	$(BIN)/python book/build_chapter.py $(NAME)

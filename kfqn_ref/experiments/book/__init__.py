@@ -3,5 +3,6 @@
 ============  ==================================================================================
 ``figures``   one style for all figures
 ``break_it``  a mutant, and the law that rejects it
+``claims``    sentences with numbers from data, asserted where they are shown
 ============  ==================================================================================
 """
