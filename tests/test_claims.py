@@ -7,6 +7,7 @@ import pytest
 from kfqn_ref.experiments.book.claims import claim, sentences
 
 BOOK = Path(__file__).parents[1] / "book"
+CHAPTERS = sorted(path for path in BOOK.glob("*.md") if path.name != "README.md")
 
 
 def less(ours: float, theirs: float) -> bool:
@@ -48,7 +49,7 @@ def test_every_datum_needs_a_value_that_refutes_the_sentence() -> None:
         claim("{ours}, {theirs}", less, data={"ours": 1, "theirs": 2}, broken={"ours": 3})
 
 
-@pytest.mark.parametrize("path", sorted(BOOK.glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_a_claim_stands_in_a_cell_tagged_so(path: Path) -> None:
     tagged = path.read_text(encoding="utf-8").count(":tags: [claim]")
     assert len(sentences(path)) == tagged

@@ -3,6 +3,7 @@
 ============  ==================================================================================
 ``figures``   one style for all figures
 ``break_it``  a mutant, and the law that rejects it
+``sides``     which side of the method helps on digits, stored for the chapter on races
 ``claims``    sentences with numbers from data, asserted where they are shown
 ============  ==================================================================================
 """
