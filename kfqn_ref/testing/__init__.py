@@ -33,8 +33,8 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``convergence``     the lemmas and the theorem of the convergence variant
 ==================  ============================================================================
 
-The names below are imported when they are first used, and say so if the extra ``check`` is missing;
-``tolerances`` needs nothing but NumPy.
+The names below are imported when they are first used, and say so if the extra ``check`` is
+missing; ``tolerances`` needs nothing but NumPy.
 """
 
 from importlib import import_module
