@@ -29,7 +29,7 @@ ROOMS = {
     "testing": {"reference", "method", "theory", "optim", "bridge", "files"},
     "experiments": {"reference", "method", "theory", "optim", "bridge", "files", "testing"},
     "course": {"reference", "method", "files", "testing"},
-    "cli": {"experiments", "course", "testing"},
+    "cli": {"reference", "experiments", "course", "testing"},  # _extras is the reference's
 }
 """What a room may import besides itself; the front page ``kfqn_ref`` belongs to the reference."""
 

@@ -1,7 +1,11 @@
 """Runs on real data, one folder a command: each ``command`` module is what ``kfqn`` calls.
 
 ==============  ================================================================================
-``data``        images: scikit-learn's digits, and IDX files such as Fashion-MNIST
+``sets``        what a data set is
+``idx``         one IDX file
+``idx_folder``  the IDX files of a set, as they lie in a folder
+``tables``      ``.npz`` files, and scikit-learn's bundled tables
+``data``        a data set by its name: digits, IDX files such as Fashion-MNIST, tables
 ``models``      networks, for the reference and for torch
 ``plots``       figures of a run
 ``versions``    what was run with what

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kfqn_ref.experiments.data import Data, Split
 from kfqn_ref.experiments.idx import DataError
+from kfqn_ref.experiments.sets import Data, Split
 
 ARRAYS = "x and y, or x_train, y_train, x_test and y_test"
 
