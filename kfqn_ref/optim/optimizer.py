@@ -292,7 +292,7 @@ class KFQN(torch.optim.Optimizer):
                 "the closure's backward() would leave scaled pairs; train in bfloat16 without a "
                 "scaler, or make it with GradScaler(enabled=False)"
             )
-        if self.method.preset.convergent:  # a scheduler may have changed a momentum
+        if self.method.preset.name == "convergent":  # a scheduler may have changed a momentum
             for group in self.param_groups:
                 check_group(group, self.method.preset)
         if self._k:

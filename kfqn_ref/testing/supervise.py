@@ -21,7 +21,7 @@ import numpy as np
 from kfqn_ref.testing.implementation import UnusableImplementation, load
 from kfqn_ref.testing.law import REGISTRY, Check
 from kfqn_ref.testing.report import CheckResult, Failure, Report
-from kfqn_ref.testing.runner import Effort, run_check
+from kfqn_ref.testing.runner import Effort, all_checks, run_check
 
 Progress = Callable[[CheckResult], None]
 
@@ -45,6 +45,7 @@ class _Printed:
 def _work(connection: Connection, target: str, names: Sequence[str], effort: Effort) -> None:
     """Check one law after the other, and tell the parent of each."""
     printed = _Printed()
+    all_checks()  # a process that is no fork has to fill the list of laws
     try:
         implementation = load(target)
     except UnusableImplementation as error:
@@ -66,12 +67,27 @@ def _send(connection: Connection, result: CheckResult, printed: int) -> None:
         connection.send(("result", (*outcome, failure, result.visited, printed)))
 
 
+def _context() -> Any:
+    """Return how processes are made.
+
+    A fork has everything imported at once, but threads of torch do not survive one; then the forks
+    are those of a process that has imported the checks and nothing of torch.
+    """
+    methods = get_all_start_methods()
+    if "fork" in methods and "torch" not in sys.modules:
+        return get_context("fork")
+    if "forkserver" in methods:
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        return context
+    return get_context("spawn")
+
+
 class _Worker:
     """One process with its list of laws."""
 
     def __init__(self, target: str, names: Sequence[str], effort: Effort):
-        fork = "fork" in get_all_start_methods()  # the child then has imported everything
-        context = get_context("fork") if fork else get_context("spawn")
+        context = _context()
         self.connection, theirs = context.Pipe(duplex=False)
         work = theirs, target, list(names), effort
         self.process = context.Process(target=_work, args=work, daemon=True)

@@ -70,7 +70,7 @@ def test_too_many_positions_are_refused(positions: int) -> None:
 
 def test_break_it_shows_what_a_law_sees_and_what_it_does_not() -> None:
     said = break_it("bfgs_inverse_update:rebinds", "bfgs.symmetry", "bfgs.secant", examples=30)
-    assert "bfgs.symmetry: passed in all 30 cases" in said
+    assert re.search(r"bfgs\.symmetry: passed in all \d+ cases", said)
     assert "bfgs.secant: FAILED" in said
     assert re.search(r"H = +\[1\]", said)
     assert max(map(len, said.splitlines())) <= 80
