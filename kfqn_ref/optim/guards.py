@@ -1,6 +1,6 @@
 """What a step refuses before anything moves, and how a step that failed is undone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -82,18 +82,36 @@ def refuse_changed_damping(
                 )
 
 
-def refuse_reduction(loss: Any, reduction: str) -> None:
+def refuse_reduction(loss: Any, reduction: str, samples: Collection[int]) -> None:
     """Refuse a loss that is visibly reduced in another way than the option says.
+
+    Visible is the last operation that made the loss: a loss function of torch, or ``sum()`` or
+    ``mean()`` over an array whose first axis is the samples.
+
+    Args:
+        loss: what the closure returned.   reduction: the option.
+        samples: the numbers of samples, and of rows, that the layers saw.
 
     Raises:
         ValueError: it is.
     """
-    how = {1: "mean", 2: "sum"}.get(getattr(_node(loss), "_saved_reduction", 0))
+    how = _reduction(_node(loss), samples)
     if how is not None and how != reduction:
         raise ValueError(
             f"the closure's loss must be a {reduction} over the samples (loss_reduction="
-            f"{reduction!r}), got a {how}: return the {reduction}, or pass loss_reduction={how!r}"
+            f"{reduction!r}), got a {how}: return the {reduction} (what is weighted is divided "
+            f"after the sum), or pass loss_reduction={how!r}"
         )
+
+
+def _reduction(node: Any, samples: Collection[int]) -> str | None:
+    """Return ``"mean"``, ``"sum"``, or nothing where the last operation does not show it."""
+    if hasattr(node, "_saved_reduction"):
+        return {1: "mean", 2: "sum"}.get(node._saved_reduction)
+    sizes = getattr(node, "_saved_self_sym_sizes", ())
+    if not sizes or sizes[0] < 2 or sizes[0] not in samples:  # of one sample they are the same
+        return None
+    return {"MeanBackward0": "mean", "SumBackward0": "sum"}.get(type(node).__name__)
 
 
 def _node(loss: Any) -> Any:

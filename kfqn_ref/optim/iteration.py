@@ -103,7 +103,7 @@ class Iteration:
             raise ValueError("the closure must call backward, but no gradient was left by it")
         core.reducer.find_wrapper(core.model)
         stale.refuse(self.first.backwards)
-        refuse_reduction(loss, reduction)
+        refuse_reduction(loss, reduction, self.first.sizes())
         refuse_gradients(core.model.named_parameters())
         self.scale = 1 / max(self.first.samples(), 1) if reduction == "sum" else 1.0
         with plain_arithmetic(core.layers):
@@ -187,6 +187,8 @@ class Iteration:
         loss = self._own_copy(loss)
         core.reducer.mean_([loss, *a_means])
         self.ok = all_finite([loss, *(grad for _, grad in self._moving())])
+        if self._is_empty_start(records):
+            self.ok = torch.zeros_like(self.ok)
         past = not core.method.preset.convergent  # there no batch has a say in its own step: A = 0
         new = [record for record in records if record.layer not in core.started]
         if new and is_sound(self.ok):  # a bad batch starts nothing
@@ -200,6 +202,14 @@ class Iteration:
             for record, a_mean in zip(records, a_means, strict=True)
             if record.layer in core.started
         }
+
+    def _is_empty_start(self, records: Sequence[Record]) -> bool:
+        """Return whether no layer has begun and the mini-batch has no rows to begin from.
+
+        Ranks have equally many samples each, so none of them asks.
+        """
+        waiting = not self.core.started and not self.core.reducer.active
+        return waiting and not any(record.rows for record in records)
 
     def _note_unseen(self) -> None:
         """Warn once of layers that got a gradient, but whose outputs the first pass of a run has

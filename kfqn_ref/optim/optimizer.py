@@ -34,6 +34,7 @@ from kfqn_ref.optim.options import (
     check_compile,
     check_group,
     check_groups,
+    check_values,
     complete_groups,
     factor_bytes,
     other_group,
@@ -238,7 +239,8 @@ class KFQN(torch.optim.Optimizer):
     def step(self, closure: Closure | None = None) -> Any:
         """Do one iteration on the mini-batch of ``closure``; return its loss.
 
-        An iteration whose loss or gradient is not finite changes nothing, and is counted in
+        An iteration whose loss or gradient is not finite, or that is to begin from an empty
+        mini-batch, changes nothing, and is counted in
         ``skipped_steps``.
 
         Raises:
@@ -292,9 +294,11 @@ class KFQN(torch.optim.Optimizer):
                 "the closure's backward() would leave scaled pairs; train in bfloat16 without a "
                 "scaler, or make it with GradScaler(enabled=False)"
             )
-        if self.method.preset.name == "convergent":  # a scheduler may have changed a momentum
-            for group in self.param_groups:
-                check_group(group, self.method.preset)
+        preset = self.method.preset
+        for group in self.param_groups:  # a scheduler or a user may have changed a value
+            check_values(group, preset)
+            if preset.name == "convergent":
+                check_group(group, preset)
         if self._k:
             refuse_second_owner(self.layers[0].weight, self._number)
         refuse_changed_layers(self.model, self.layers)

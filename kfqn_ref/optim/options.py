@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,32 @@ from kfqn_ref.optim.presets import INPUT_INVERSES, Preset, lbfgs_output
 
 
 def check_group(group: dict[str, Any], preset: Preset) -> None:
-    """Refuse a parameter group with a value outside its range.
+    """Refuse a parameter group with a value outside its range, or outside the preset's theorem.
 
     Raises:
+        TypeError: a value is not a number.
         ValueError: there is one; for ``convergent`` the message names the assumption that it
             breaks.
     """
+    _refuse_kinds(group)
+    for holds, rule, key in preset.convergent * _assumptions(group):
+        if not holds:
+            raise ValueError(f"{rule}, got {group[key]}")
+    check_values(group, preset)
+
+
+def check_values(group: dict[str, Any], preset: Preset) -> None:
+    """Refuse a parameter group with a value outside its range.
+
+    Raises:
+        TypeError: a value is not a number.
+        ValueError: there is one.
+    """
+    _refuse_kinds(group)
     below = preset.damping_below
     rules = (
         (group["lr"] >= 0, "lr must not be negative", "lr"),
+        (group["lr"] < float("inf"), "lr must be finite", "lr"),
         (0 < group["damping"] < below, f"damping must be in (0, {below})", "damping"),
         (0 <= group["momentum"] < 1, "momentum must be in [0, 1)", "momentum"),
         (group["weight_decay"] >= 0, "weight_decay must not be negative", "weight_decay"),
@@ -38,9 +56,21 @@ def check_group(group: dict[str, Any], preset: Preset) -> None:
             "other_weight_decay",
         ),
     )
-    for holds, rule, key in (*(preset.convergent * _assumptions(group)), *rules):
+    for holds, rule, key in rules:
         if not holds:
             raise ValueError(f"{rule}, got {group[key]}")
+
+
+NUMBERS = ("lr", "damping", "momentum", "weight_decay", "step_decay", "other_lr")
+"""The options of a group that are one number each."""
+
+
+def _refuse_kinds(group: dict[str, Any]) -> None:
+    for key in NUMBERS:
+        value = group[key]
+        one = value.numel() == 1 if isinstance(value, torch.Tensor) else isinstance(value, Real)
+        if not one:
+            raise TypeError(f"{key} must be a number or a tensor of one number, got {value!r}")
 
 
 def _are_decays(betas: Any) -> bool:
@@ -180,6 +210,7 @@ class Method:
     changes.
 
     Raises:
+        TypeError: ``memory``, ``curvature_interval`` or ``lean_above`` is not an integer.
         ValueError: a value is outside its range.
     """
 
@@ -194,6 +225,9 @@ class Method:
     lean_above: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("memory", "curvature_interval", "lean_above"):
+            if not isinstance(getattr(self, name), Integral):
+                raise TypeError(f"{name} must be an integer, got {getattr(self, name)!r}")
         named = " (AS.5 of the convergence theorem)" if self.preset.convergent else ""
         rules = (
             (0 <= self.pair_decay < 1, "pair_decay must be in [0, 1)", self.pair_decay),

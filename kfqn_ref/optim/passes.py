@@ -184,6 +184,11 @@ class Capture:
             record.settle()
         return [record for record in self.records.values() if record.Dh_sums]
 
+    def sizes(self) -> set[int]:
+        """Return the numbers of samples, and of rows (samples times locations), of all layers."""
+        records = self.records.values()
+        return {size for record in records for size in (record.samples, record.rows)}
+
     def samples(self) -> int:
         """Return the number of samples of the pass.
 

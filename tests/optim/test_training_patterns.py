@@ -100,7 +100,9 @@ def test_a_pre_hook_of_loading_is_honoured() -> None:
 @pytest.mark.filterwarnings("ignore")  # of torch, that one process saves
 def test_a_distributed_checkpoint_goes_on_as_the_run(tmp_path: Path) -> None:
     model, opt = started()
-    dcp.save({"model": model.state_dict(), "opt": opt.state_dict()}, checkpoint_id=tmp_path)
+    # the usual writer asks the device for streams, which that of another test has not
+    writer = dcp.FileSystemWriter(tmp_path, per_thread_copy_ahead=0)
+    dcp.save({"model": model.state_dict(), "opt": opt.state_dict()}, storage_writer=writer)
     other, twin = started(cnn(seed=2))
     place = {"model": other.state_dict(), "opt": twin.state_dict()}
     dcp.load(place, checkpoint_id=tmp_path)
@@ -670,9 +672,10 @@ def test_an_error_anywhere_leaves_everything_as_it_was(options: dict[str, Any]) 
 
 
 def test_the_committed_table_is_what_the_tests_declare() -> None:
-    from . import test_distributed  # its row, too
+    from . import test_distributed, test_training_values  # their rows, too
 
     assert test_distributed
+    assert test_training_values
     rows = sorted(patterns.TABLE, key=lambda row: row["test"])
     if os.environ.get("KFQN_WRITE_PATTERNS"):
         patterns.write(rows)

@@ -1,0 +1,179 @@
+"""Values and losses that change or mislead a step, and errors of one rank: refused, or without
+effect.
+"""
+
+import datetime
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kfqn_ref.optim import KFQN
+
+from .. import warm
+from . import ranks
+from .models import closure_of, cnn, data, equal, weights
+from .patterns import pattern
+from .test_training_patterns import EXACT, REFUSED, everything, refused, started
+
+X, Y = data()
+NAN = float("nan")
+
+# ---------------------------------------------------------------------------------------- values
+
+
+@pattern("values of a group that leave their range in mid-training", REFUSED)
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("lr", NAN, "lr must not be negative, got nan"),
+        ("lr", -0.1, "lr must not be negative"),
+        ("lr", float("inf"), "lr must be finite"),
+        ("momentum", NAN, "momentum must be in"),
+        ("momentum", 1.0, "momentum must be in"),
+        ("weight_decay", NAN, "weight_decay must not be negative"),
+        ("step_decay", NAN, "step_decay must not be negative"),
+    ],
+)
+def test_a_value_that_leaves_its_range_is_refused(key: str, value: float, words: str) -> None:
+    model, opt = started()
+    opt.param_groups[0][key] = value
+    refused(opt, closure_of(model, X, Y), ValueError, words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr": "0.1"}, "lr must be a number"),
+        ({"lr": torch.tensor([0.1, 0.2])}, "lr must be a number"),
+        ({"memory": 2.5}, "memory must be an integer"),
+        ({"curvature_interval": 1.5}, "curvature_interval must be an integer"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        KFQN(cnn(), **options)
+
+
+@pattern("a step size that is a tensor", EXACT)
+def test_a_tensor_as_step_size_is_the_number() -> None:
+    one, other = cnn(), cnn()
+    for model, lr in ((one, 0.25), (other, torch.tensor(0.25, dtype=torch.float64))):
+        opt = KFQN(model, lr=lr)
+        for _ in range(3):
+            opt.step(closure_of(model, X, Y))
+    assert equal(weights(one), weights(other))
+
+
+# ---------------------------------------------------------------------------------------- losses
+
+
+def reduced(model: nn.Module, how: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
+    """A closure whose loss is made by hand from one number a sample."""
+
+    def closure() -> Tensor:
+        model.zero_grad()
+        each = nn.functional.cross_entropy(model(X), Y, reduction="none")
+        loss = how(each)
+        loss.backward()
+        return loss
+
+    return closure
+
+
+@pattern("a sum over the samples by sum() where the option says mean, or mean() by sum", REFUSED)
+@pytest.mark.parametrize(("option", "how"), [("mean", torch.sum), ("sum", torch.mean)])
+def test_a_reduction_by_hand_is_seen(option: str, how: Callable[[Tensor], Tensor]) -> None:
+    model = cnn()
+    opt = KFQN(model, loss_reduction=option)
+    words = f"must be a {option} over the samples"
+    refused(opt, reduced(model, how), ValueError, words)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda each: each.sum() / len(each),
+        lambda each: torch.stack([each.mean(), each.mean()]).sum(),  # two losses, each a mean
+    ],
+)
+def test_a_sum_that_is_none_over_samples_is_taken(how: Callable[[Tensor], Tensor]) -> None:
+    model = cnn()
+    before = weights(model)
+    KFQN(model).step(reduced(model, how))
+    assert not equal(weights(model), before)
+
+
+@pattern("an empty first mini-batch", EXACT)
+def test_an_empty_first_batch_changes_nothing() -> None:
+    one, other = cnn(), cnn()
+    plain = KFQN(one, lr=0.1)
+    opt = KFQN(other, lr=0.1)
+    before = weights(other)
+
+    def nothing() -> Tensor:
+        opt.zero_grad()
+        loss = other(X[:0]).sum()  # finite, as a mean over no samples is not
+        loss.backward()
+        return loss
+
+    opt.step(nothing)
+    assert equal(weights(other), before)
+    for k in range(3):
+        plain.step(closure_of(one, *data(seed=k)))
+        opt.step(closure_of(other, *data(seed=k)))
+    assert equal(weights(other), weights(one))
+
+
+# ----------------------------------------------------------------------------------------- ranks
+
+
+def rank_with_an_error(rank: int, folder: Path, call: int) -> None:
+    """Take steps until a call of the closure of rank 0 fails, and write what happened."""
+    torch.set_num_threads(1)
+    meeting = dist.FileStore(str(folder / f"meeting-{call}"), 2)
+    limit = datetime.timedelta(seconds=60)
+    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=2, timeout=limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = DistributedDataParallel(ranks.model_for("kfqn_cnn"))
+        opt = KFQN(model, lr=0.1, curvature_interval=1)
+    calls = 0
+
+    def closure() -> Tensor:
+        nonlocal calls
+        calls += 1
+        if rank == 0 and calls == call:
+            raise RuntimeError("injected")
+        return closure_of(model, *ranks.batch(rank))()
+
+    found = {"error": "", "same": False}
+    for _ in range(3):
+        before = [x.clone() for x in everything(opt)]
+        try:
+            opt.step(closure)
+        except RuntimeError as error:
+            found = {"error": str(error), "same": equal(everything(opt), before)}
+            break
+    torch.save(found, folder / f"{call}-{rank}.pt")
+    os._exit(0)
+
+
+@pattern("a closure that fails on one of two ranks: both end with an error, unmoved", EXACT)
+@pytest.mark.parametrize("call", [3, 4], ids=["first pass", "second pass"])
+def test_an_error_of_one_rank_ends_the_others(tmp_path: Path, call: int) -> None:
+    processes = [warm.Process(rank_with_an_error, rank, tmp_path, call) for rank in range(2)]
+    for process in processes:
+        code, told = process.end()
+        assert code == 0, told
+    first, second = (torch.load(tmp_path / f"{call}-{rank}.pt") for rank in range(2))
+    assert first == {"error": "injected", "same": True}
+    assert second["error"]
+    assert second["same"]
