@@ -136,7 +136,8 @@ def _diagnosed(
             scores[name] = len(kills & concerned) / len(kills | concerned)
     best = max(scores.values(), default=0.0)
     tied = [name for name, score in scores.items() if score == best]
-    same = [name for name in tied if _same_answer(result, name)]
+    ranked = sorted(scores, key=lambda name: -scores[name])
+    same = [name for name in ranked if _same_answer(result, name)]  # says more than the checks do
     likeliest = tuple(matrix.mistakes[name] for name in (same or tied))[:3]
     return replace(result, failure=replace(result.failure, looks_like=likeliest))
 

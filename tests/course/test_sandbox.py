@@ -34,6 +34,7 @@ def look(mounted):
         for folder, folders, files in os.walk(top):
             folders[:] = [name for name in folders if os.path.join(folder, name) not in mounted]
             paths += [os.path.join(folder, name) for name in folders + files]
+        paths = [path for path in paths if path not in mounted]
         beside += [path for path in paths if not any(m.startswith(path + "/") for m in mounted)]
     processes = sum(name.isdigit() for name in os.listdir("/proc"))
     return {"environment": " ".join(sorted(os.environ)), "beside": beside, "uid": os.getuid(),
