@@ -231,6 +231,11 @@ class Capture:
         """
         if not torch.is_grad_enabled():
             return None
+        if len(args) > 1 or kwargs.get("output_size") is not None:
+            raise ValueError(
+                f"a covered layer must be called with its input alone, but {layer.name!r} got more "
+                f"(output_size): set output_padding in the layer, or exclude=[{layer.name!r}]"
+            )
         h = self._rooted(h)
         if torch._C._current_graph_task_id() == -1:  # not inside a backward pass
             if layer not in self.records:

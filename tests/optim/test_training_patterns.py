@@ -367,6 +367,24 @@ def test_a_sparse_gradient_is_refused() -> None:
     assert equal(weights(model), before)
 
 
+@pattern("a transposed convolution called with output_size", REFUSED)
+def test_an_output_size_of_a_call_is_refused() -> None:
+    class Up(nn.Module):
+        """Asks for its output's size in the call."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose2d(2, 1, 3, stride=2, dtype=F64)
+            self.last = nn.Linear(196, 5, dtype=F64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.up(x, output_size=[14, 14]).flatten(1))
+
+    model = Up()
+    opt = KFQN(model)
+    refused(opt, closure_of(model, X, Y), ValueError, "'up' got more .output_size.")
+
+
 @pattern("a parameter without elements", EXACT)
 def test_a_parameter_without_elements_does_no_harm() -> None:
     one, other = cnn(), cnn()
