@@ -68,7 +68,7 @@ def test_the_reference_and_the_optimizer_need_no_extra():
     opt = KFQN(model, lr=0.1)
     def closure():
         opt.zero_grad()
-        loss = model(torch.ones(4, 3)).square().sum()
+        loss = model(torch.ones(4, 3)).square().mean()
         loss.backward()
         return loss
     opt.step(closure)
