@@ -228,7 +228,7 @@ class Submission:
         return self._box.processor_seconds() + self._helped
 
     def _bytes(self, count: int, seconds: float) -> bytes:
-        """Read so many bytes; most come at once, and only what is slow is timed."""
+        """Read ``count`` bytes; most come at once, and only what is slow is timed."""
         assert self._box.process.stdout is not None, "it is a pipe"
         pipe = self._box.process.stdout.fileno()
         parts = b""

@@ -17,9 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEWEST_CHANNELS = 4
-"""From so many input channels a group on, a CPU multiplies all channels at once before it
-shifts.
-"""
+"""On a CPU, groups with at least this many input channels use one matrix product."""
 
 PATCH_FLOATS = 1 << 24
 """Patches are formed in slices of at most this many numbers."""
@@ -295,9 +293,7 @@ class ConvGeometry(RowGeometry):
         return torch.cat((columns, ones[:, None]), 1) if self.bias else columns
 
     def _slices(self, a: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Yield the patches of a padded input, of so many samples at a time as ``PATCH_FLOATS``
-        allows.
-        """
+        """Yield the patches of a padded input, in slices of at most ``PATCH_FLOATS`` numbers."""
         step = max(1, PATCH_FLOATS // (self.groups * self.d_a * prod(self._locations(a.shape[2:]))))
         for part in a.split(step):
             yield self._patches(part.to(dtype))

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_NUMBERS = 1 << 16
-"""Layers of unlike widths are joined while their vectors, padded, are at most so many numbers (256
-KiB).
+"""Layers of unlike widths are joined while their padded vectors have at most this many numbers
+(256 KiB).
 """
 
 

@@ -40,8 +40,7 @@ class Layer:
     @property
     def bias(self) -> nn.Parameter | None:
         """The bias parameter, if there is one."""
-        # every covered module has the attribute
-        return self.module.bias  # type: ignore[return-value]
+        return self.module.bias  # type: ignore[return-value]  # every covered module has the attribute
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -80,8 +80,8 @@ class KFQN(torch.optim.Optimizer):
         loss_reduction: ``"mean"`` or ``"sum"``: how the closure's loss reduces its samples.
         input_inverse: ``"dense"``, or ``"lbfgs"``, the lean form: ``H_a`` as the last ``memory``
             pairs.
-        lean_above: the lean form is for layers with more than so many inputs ``d_a``; the rest stay
-            dense.
+        lean_above: layers with more than this many inputs ``d_a`` take the lean form; the others
+            stay dense.
         decoupled: take weight decay out of the gradient: ``W ← (1 − lr · weight_decay) W − lr P``.
         exclude: names of modules whose parameters are to be among those others.
         groups: dictionaries with ``params`` and any of lr, damping, momentum, weight_decay,

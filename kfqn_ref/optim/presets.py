@@ -96,7 +96,7 @@ class Preset:
         skip_below: a pair is skipped when ``sᵀy <= skip_below ‖s‖² ‖ḡ‖``.
         linear_only: convolutions are refused.
         curvature_interval: iterations from one curvature update to the next, unless the user says.
-        eager_steps: so many iterations at the start update the curvature whatever the interval.
+        eager_steps: number of initial iterations in which the curvature is always updated.
         square_decay: β₂, in [0, 1): the step is ``U = H_g (∇_W f + τ W) H_a`` in place of the
             gradient in Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: it is
             ``P = H_g M H_a``.

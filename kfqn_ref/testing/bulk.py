@@ -37,8 +37,7 @@ class Draws:
 
     def draw(self, strategy: SearchStrategy[Any], *_: Any, **__: Any) -> Any:
         """A value of ``strategy``."""
-        # it stands in for ConjectureData
-        return strategy.do_draw(self)  # type: ignore[reportArgumentType]
+        return strategy.do_draw(self)  # type: ignore[reportArgumentType]  # it stands in for ConjectureData
 
     def draw_integer(
         self, min_value: int, max_value: int, *, weights: dict[int, float] | None = None, **_: Any
@@ -78,8 +77,7 @@ def draw_case(strategy: SearchStrategy[Any], rng: np.random.Generator) -> Any:
         Rejected: its filters refused what was drawn.
     """
     draws = Draws(rng)
-    # it stands in for ConjectureData, as in draw
-    with BuildContext(draws, wrapped_test=None):  # type: ignore[reportArgumentType]
+    with BuildContext(draws, wrapped_test=None):  # type: ignore[reportArgumentType]  # it stands in for ConjectureData
         return draws.draw(strategy)
 
 

@@ -37,7 +37,7 @@ def survivals(check: str, mutant: str, seeds: range) -> list[int]:
 
 
 def run_row(old: Row | None, check: str, mutant: str, seeds: int) -> Row:
-    """The row of a kill test for so many seeds, continued from an older row of the same test."""
+    """Return the row of a kill test for this many seeds; it continues an older row of the test."""
     row = old or {"check": check, "mutant": mutant, "seeds": 0, "survived": []}
     if row["seeds"] < seeds:
         more = survivals(check, mutant, range(row["seeds"], seeds))

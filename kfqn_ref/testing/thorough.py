@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 
 def tally(check: Check, implementation: Implementation, examples: int, seed: int) -> CheckResult:
-    """State one law for so many cases, or up to the first that breaks it, which hypothesis then
+    """State one law for this many cases, or up to the first that breaks it, which Hypothesis then
     makes small.
 
     Where hypothesis finds no counterexample of its own, the case is given as it was drawn.

@@ -10,8 +10,8 @@ SHARE = 0.01  # of the domain: the width of a mistake for which the power is sta
 
 
 def power(cases: int, share: float = SHARE) -> float:
-    """The probability that at least one of so many independent cases falls into a part of the
-    domain that is met with this probability.
+    """Return the probability that at least one of ``cases`` independent cases falls into a part of
+    the domain that one case meets with probability ``share``.
     """
     return 1 - (1 - share) ** cases
 

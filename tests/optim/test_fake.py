@@ -21,8 +21,7 @@ from kfqn_ref.optim import KFQN, PRESETS, iteration
 from .models import tensors
 
 _setup_privateuseone_for_python_backend("fakegpu")
-# made by the line above
-torch.fakegpu.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]
+torch.fakegpu.get_amp_supported_dtype = lambda: [torch.bfloat16]  # type: ignore[attr-defined]  # made by the line above
 
 VARIANTS = [
     *((preset, "dense") for preset in PRESETS),

@@ -31,7 +31,7 @@ class Kernels(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count, and do as told."""
+        """Count the operation, then run it."""
         self.count += not (func.is_view or func._opname in NO_KERNELS)
         return func(*args, **(kwargs or {}))
 

@@ -51,8 +51,7 @@ def reference_cnn(*, deeper: int = 0) -> nn.Sequential:
 
 def channels_last(model: nn.Module) -> nn.Module:
     """Return the model with its kernels laid out channel by channel; outputs then follow."""
-    # its documented call
-    return model.to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]
+    return model.to(memory_format=torch.channels_last)  # type: ignore[reportCallIssue]  # its documented call
 
 
 LEAN: dict[str, Any] = {"input_inverse": "lbfgs", "lean_above": 512, "memory": 20}
@@ -109,8 +108,7 @@ class Runner:
         """Return the time of one step."""
         self.k += 1
         start = clock()
-        # torch declares a float, and takes a tensor
-        self.opt.step(self.closure)  # type: ignore[arg-type]
+        self.opt.step(self.closure)  # type: ignore[arg-type]  # torch declares a float, and takes a tensor
         return clock() - start
 
     @torch.enable_grad()

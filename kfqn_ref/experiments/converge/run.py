@@ -26,7 +26,7 @@ from kfqn_ref.theory.loss_constants import Smoothness, smoothness
 from kfqn_ref.theory.theorem import Rate, largest_step, sampling_variance
 
 STRETCH = 10.0
-"""The second run of (iv) takes steps so many times longer than the theorem allows."""
+"""The second run of (iv) takes steps longer than the theorem allows, by this factor."""
 
 SPECTRUM_EVERY = 50
 CONFIDENCE = 0.95

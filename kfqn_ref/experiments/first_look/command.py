@@ -43,7 +43,7 @@ def command(
         typer.Option(help="Where the four IDX files are (default: where Debian puts them)."),
     ] = None,
     train_size: Annotated[
-        int, typer.Option(help="Use the first so many training images.")
+        int, typer.Option(help="Use this many training images, from the first.")
     ] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 200,
     epochs: Annotated[int, typer.Option(help="Epochs of every trial.")] = 3,

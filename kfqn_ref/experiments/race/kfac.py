@@ -130,8 +130,7 @@ class KFAC(torch.optim.Optimizer):
         values = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(model.parameters(), values)
 
-    # the closure takes draw
-    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Closure | None = None) -> Any:  # type: ignore[override]  # the closure takes draw
         """Do one iteration on the mini-batch of ``closure``; return its loss.
 
         Raises:

@@ -64,8 +64,7 @@ def run_point(task: Task, images: Images, entrant: Entrant, point: Point) -> dic
                 break
             if len(losses) in marks:
                 evaluations.append({"step": len(losses), **evaluate(task, images, model)})
-    # its documented name
-    except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]
+    except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]  # its documented name
         pass  # a factor of non-finite numbers: the run has diverged
     finished = bool(evaluations) and evaluations[-1]["step"] == point.steps
     score = evaluations[-1]["train_loss"] if finished else None

@@ -37,8 +37,7 @@ def step_times(
             before = time.perf_counter()
             try:
                 steppers[name](x, y)
-            # its documented name
-            except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]
+            except torch.linalg.LinAlgError:  # type: ignore[reportPrivateImportUsage]  # its documented name
                 steppers[name] = _fresh(task, images, name, hyper)  # diverged: not counted
                 continue
             if k >= WARM_UP:

@@ -29,7 +29,7 @@ class Machine:
         memory: bytes read or written.   link: bytes sent.   latency: seconds of a message.
         launch: seconds of one operation's overhead.
         overlaps: whether launches hide behind computing.
-        cores: so many ranks compute at once; more of them take turns.
+        cores: the number of ranks that compute at once; more of them take turns.
     """
 
     passes: float
@@ -261,7 +261,7 @@ Counts = dict[str, tuple[float, float]]
 
 
 def dispatched(counts: Counts, method: str, layers: int) -> float:
-    """Return the operations of a step of a network of so many layers."""
+    """Return the number of operations in a step of a network with this many layers."""
     once, each = counts[method]
     return once + layers * each
 

@@ -51,7 +51,7 @@ def command(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     train_size: Annotated[
-        int | None, typer.Option(help="Use only the first so many training images.")
+        int | None, typer.Option(help="Use only this many training images, from the first.")
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Step size (default: the optimizer's own).")
