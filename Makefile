@@ -42,10 +42,11 @@ steady: $(READY)  ## the suite in random orders, other folders, under load, from
 coverage: $(READY)  ## the suite with branch coverage
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
-lint: $(READY)  ## ruff (rules and format) and pyright
+lint: $(READY)  ## ruff (rules and format), pyright, and how complete the public types are
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python tests/complete_types.py 0.95
 
 format: $(READY)  ## let ruff repair and format
 	$(BIN)/ruff check --fix .

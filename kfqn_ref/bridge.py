@@ -142,8 +142,8 @@ class TorchRun:
         **options: Any,
     ) -> None:
         self.network = network
-        self.model = build(network, params, dtype=dtype)
-        self.optimizer = KFQN(self.model, preset, **options)
+        self.model: torch.nn.Sequential = build(network, params, dtype=dtype)
+        self.optimizer: KFQN = KFQN(self.model, preset, **options)
 
     def step(self, x: np.ndarray, target: np.ndarray) -> float:
         """Make one step on the mini-batch (x, target), and return the loss before it."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,52 @@ def test_statements_are_simple(folder):
     parallel = {name: count for name, (count, _) in found.items() if count}
     assert sum(parallel.values()) <= 5 * lines / 1000, parallel
     assert not {name: count for name, (_, count) in found.items() if count}
+
+
+PUBLIC = ("kfqn_ref", "kfqn_ref.optim", "kfqn_ref.theory", "kfqn_ref.testing")
+"""The packages whose ``__all__`` is the public API."""
+
+
+def documented() -> dict[str, set[str]]:
+    """The modules of the API page, each with the names that it shows."""
+    page = re.findall(
+        r"^\.\. automodule:: (\S+)\n((?:   :.*\n)*)", read("book/api.md"), re.MULTILINE
+    )
+    shown = {}
+    for module, options in page:
+        names = re.search(r":members:(.*)", options)
+        listed = {name.strip() for name in names[1].split(",")} if names else set()
+        shown[module] = names_of(module) if listed == {""} else listed
+    return shown
+
+
+def names_of(module: str) -> set[str]:
+    """The public names of a module: its ``__all__``, or what it defines itself."""
+    found = import_module(module)
+    own = {
+        name
+        for name, value in vars(found).items()
+        if not name.startswith("_") and getattr(value, "__module__", module) == module
+    }
+    return set(getattr(found, "__all__", own))
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_the_api_page_shows_every_public_name(package):
+    shown = set().union(*documented().values())
+    names = set(import_module(package).__all__)
+    assert len(names) > 1
+    assert names - shown == set()
+
+
+def test_the_api_page_shows_no_name_that_is_not_there():
+    for module, names in documented().items():
+        missing = [name for name in names if not hasattr(import_module(module), name)]
+        assert not missing, module
+
+
+def test_every_public_name_has_a_docstring():
+    values = {
+        (p, n): getattr(import_module(p), n) for p in PUBLIC for n in import_module(p).__all__
+    }
+    assert [key for key, value in values.items() if callable(value) and not value.__doc__] == []

@@ -20,16 +20,26 @@ import kfqn_ref
 PACKAGE = Path(kfqn_ref.__file__).parent
 ROOMS = {
     "reference": set(),
-    "optim": set(),
+    "_extras": set(),
+    "optim": {"_extras"},
     "files": set(),
     "method": {"reference"},
     "algorithm": {"reference"},
     "theory": {"reference", "method"},
     "bridge": {"reference", "method", "optim"},
-    "testing": {"reference", "method", "theory", "optim", "bridge", "files"},
-    "experiments": {"reference", "method", "theory", "optim", "bridge", "files", "testing"},
+    "testing": {"_extras", "reference", "method", "theory", "optim", "bridge", "files"},
+    "experiments": {
+        "_extras",
+        "reference",
+        "method",
+        "theory",
+        "optim",
+        "bridge",
+        "files",
+        "testing",
+    },  # fmt: skip
     "course": {"reference", "method", "files", "testing"},
-    "cli": {"reference", "experiments", "course", "testing"},  # _extras is the reference's
+    "cli": {"_extras", "reference", "experiments", "course", "testing"},
 }
 """What a room may import besides itself; the front page ``kfqn_ref`` belongs to the reference."""
 
@@ -226,7 +236,7 @@ def test_a_step_of_the_torch_optimizer_loads_nothing_of_the_reference() -> None:
     closure = "o.step(lambda: (f := m(torch.ones(4, 3)).square().mean(), f.backward())[0])"
     loaded = loaded_by(f"{step}\n{closure}")
     assert "kfqn_ref.optim.optimizer" in loaded
-    assert {room_of(name) for name in ours(loaded)} == {"optim"}
+    assert {room_of(name) for name in ours(loaded)} == {"optim", "_extras"}
 
 
 def test_importing_a_kernel_builds_no_checker_before_its_first_call() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfqn_ref._extras import needs
 from kfqn_ref.experiments.idx import HOW_TO_GET, IDX_TYPES, DataError, read_idx
 from kfqn_ref.experiments.idx_folder import IMAGE_SETS, SPLITS, find_files
 from kfqn_ref.experiments.sets import Data, Split
@@ -53,6 +54,7 @@ def load_data(name: str, data_dir: Path | None = None, *, transposed: bool = Fal
 
 def digits(test_size: int = 297) -> Data:
     """The 1,797 digits of scikit-learn, 8x8, split once by a fixed permutation."""
+    needs("cli", "the data set 'digits'", "sklearn")
     from sklearn.datasets import load_digits  # 1 s to import, needed here only
 
     pixels, classes = load_digits(return_X_y=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfqn_ref._extras import needs
 from kfqn_ref.experiments.idx import DataError
 from kfqn_ref.experiments.sets import Data, Split
 
@@ -13,6 +14,7 @@ ARRAYS = "x and y, or x_train, y_train, x_test and y_test"
 
 def bundled(name: str) -> Data:
     """Return one of scikit-learn's bundled sets with classes, each column scaled to [0, 1]."""
+    needs("cli", f"the data set {name!r}", "sklearn")
     from sklearn import datasets
 
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)

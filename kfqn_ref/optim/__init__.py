@@ -26,6 +26,12 @@ In reading order:
 ================  ==================================================================================
 """
 
+import torch
+
+from kfqn_ref._extras import needs_torch
+
+needs_torch(torch.__version__)
+
 from kfqn_ref.optim.diagnostics import Counts, Curvature
 from kfqn_ref.optim.kinds import register_layer
 from kfqn_ref.optim.optimizer import KFQN

@@ -31,8 +31,8 @@ class Reducer:
 
     def __init__(self, model: nn.Module) -> None:
         self.wrapper = model if isinstance(model, DistributedDataParallel) else None
-        self.bytes = 0
-        self.looked = False
+        self.bytes: int = 0
+        self.looked: bool = False
 
     def find_wrapper(self, model: nn.Module) -> None:
         """Take part in the DistributedDataParallel that was put around the model later, if any.

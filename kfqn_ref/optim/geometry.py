@@ -89,6 +89,8 @@ class RowGeometry:
     """What layers have in common whose weight has one row an output."""
 
     groups: int
+    bias: bool
+    d_a: int
     d_g: int
 
     def as_weight(self, W: Tensor, shape: torch.Size) -> Tensor:
@@ -137,6 +139,13 @@ class LinearGeometry(RowGeometry):
 
 class ConvGeometry(RowGeometry):
     """A convolution over one, two or three axes."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    channels: int
+    padding: tuple[int, ...]
+    pad: tuple[int, ...]
 
     def __init__(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
         self.groups = module.groups

@@ -171,13 +171,15 @@ class Snapshot:
     ) -> None:
         self.replay = replay
         self.state = state
-        self.grads = [(p, p.grad, 0 if p.grad is None else p.grad._version) for p in parameters]
+        self.grads: list[tuple[nn.Parameter, Tensor | None, int]] = [
+            (p, p.grad, 0 if p.grad is None else p.grad._version) for p in parameters
+        ]
         names = IN_PLACE + IN_PLACE_UPDATES if updates else IN_PLACE
-        self.kept = {p: _without_sharing(kept) for p, kept in state.items()}
+        self.kept: dict[Any, Any] = {p: _without_sharing(kept) for p, kept in state.items()}
         changing = [kept[name] for kept in state.values() for name in names if name in kept]
-        self.live = [p.detach() for p in parameters]
+        self.live: list[Tensor] = [p.detach() for p in parameters]
         self.live += [*replay.model.buffers(), *leaves(changing)]
-        self.copies = [torch.empty_like(x) for x in self.live]
+        self.copies: list[Tensor] = [torch.empty_like(x) for x in self.live]
         copy_(self.copies, self.live)
 
     @torch.no_grad()

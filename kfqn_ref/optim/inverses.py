@@ -145,7 +145,7 @@ class Stack:
     """
 
     def __init__(self, parts: Sequence[Tensors], like: Sequence[Tensor]) -> None:
-        self.parts = [inverse_of(tensors) for tensors in parts]
+        self.parts: list[Inverse] = [inverse_of(tensors) for tensors in parts]
         self.like = like
 
     @property

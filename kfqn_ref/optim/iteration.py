@@ -78,9 +78,11 @@ class Iteration:
         self.k = k
         eager = k < core.method.preset.eager_steps
         due = k % core.method.curvature_interval == 0
-        self.updates = eager or due or not core.started  # a bad first batch has started nothing
+        self.updates: bool = (
+            eager or due or not core.started
+        )  # a bad first batch has started nothing
         self.begun: set[Layer] = set()  # the layers that start in this iteration
-        self.replay = Replay(core.model)
+        self.replay: Replay = Replay(core.model)
 
     def first_pass(self) -> Any:
         """Step 1: call the closure, agree with the other ranks, start new layers; return the loss.
@@ -93,7 +95,7 @@ class Iteration:
         reduction = self.core.method.loss_reduction
         layers = [layer for layer in core.layers if layer.weight.requires_grad]
         stale = Stale(layers)
-        self.first = Capture(layers, keep_input=self.updates)
+        self.first: Capture = Capture(layers, keep_input=self.updates)
         watched = self.updates or reduction == "sum"
         with torch.enable_grad(), self.first.watching(watched):
             loss = self.closure()
@@ -105,7 +107,7 @@ class Iteration:
         stale.refuse(self.first.backwards)
         refuse_reduction(loss, reduction, self.first.sizes())
         refuse_gradients(core.model.named_parameters())
-        self.scale = 1 / max(self.first.samples(), 1) if reduction == "sum" else 1.0
+        self.scale: float = 1 / max(self.first.samples(), 1) if reduction == "sum" else 1.0
         with plain_arithmetic(core.layers):
             self._begin(loss)
         return loss

@@ -28,9 +28,9 @@ class Layer:
         self.name = name
         self.module = module
         self.geometry = geometry
-        self.built_for = self.weight
-        self.bias_for = self.bias
-        self.built_dtype = self.weight.dtype
+        self.built_for: nn.Parameter = self.weight
+        self.bias_for: nn.Parameter | None = self.bias
+        self.built_dtype: torch.dtype = self.weight.dtype
 
     @property
     def weight(self) -> nn.Parameter:

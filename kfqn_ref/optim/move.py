@@ -46,10 +46,10 @@ class Move:
     def __init__(
         self, group: dict[str, Any], alpha: float, scale: float, ok: Tensor, preset: Preset
     ) -> None:
-        self.square_decay = preset.square_decay
-        self.convergent = preset.convergent
+        self.square_decay: float = preset.square_decay
+        self.convergent: bool = preset.convergent
         self.adamw = adamw_options(group, alpha)
-        self.beta = group["momentum"]
+        self.beta: float = group["momentum"]
         self.alpha = alpha
         self.scale = scale
         self.ok = ok

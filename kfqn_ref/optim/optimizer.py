@@ -4,7 +4,7 @@ formula.
 
 import itertools
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from kfqn_ref.optim.guards import (
     refuse_changed_layers,
     refuse_second_owner,
 )
-from kfqn_ref.optim.iteration import Closure, Core, Iteration, start
+from kfqn_ref.optim.iteration import Core, Iteration, start
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import (
     Method,
@@ -44,6 +44,7 @@ from kfqn_ref.optim.presets import PRESETS
 from kfqn_ref.optim.update import Seen, update_
 from kfqn_ref.optim.warm_start import mean_factors
 
+Loss = TypeVar("Loss")  # what the closure returns; torch's own signature says float
 _numbers = itertools.count()
 
 
@@ -153,7 +154,7 @@ class KFQN(torch.optim.Optimizer):
             raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
         chosen = PRESETS[preset]
         interval = chosen.curvature_interval if curvature_interval is None else curvature_interval
-        self.method = Method(
+        self.method: Method = Method(
             chosen,
             pair_decay,
             mu1,
@@ -165,10 +166,10 @@ class KFQN(torch.optim.Optimizer):
             lean_above,
         )
         self._reducer = Reducer(model)
-        self.model = without_wrapper(model)
+        self.model: nn.Module = without_wrapper(model)
         refuse_sharded(self.model)
         self._found = survey(self.model, exclude)
-        self.layers = covered_layers(self._found, self.model, chosen)
+        self.layers: list[Layer] = covered_layers(self._found, self.model, chosen)
         self._factor_bytes = {layer: factor_bytes(layer, self.method) for layer in self.layers}
         refuse_large_factors(self._factor_bytes, max_factor_bytes)
         self._ownership = Ownership(self._reducer, self.layers, factor_ownership, chosen)
@@ -202,7 +203,7 @@ class KFQN(torch.optim.Optimizer):
         self._latest: dict[Layer, Seen] = {}
         self._k = 0
         self._number = next(_numbers)
-        self.in_second_pass = False
+        self.in_second_pass: bool = False
         self._skipped_steps = torch.zeros(
             (), dtype=torch.int64, device=self.layers[0].weight.device
         )
@@ -236,7 +237,13 @@ class KFQN(torch.optim.Optimizer):
         check_group({**self.defaults, **param_group}, self.method.preset)
         super().add_param_group(param_group)
 
-    def step(self, closure: Closure | None = None) -> Any:
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
+
+    def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Do one iteration on the mini-batch of ``closure``; return its loss.
 
         An iteration whose loss or gradient is not finite, or that is to begin from an empty

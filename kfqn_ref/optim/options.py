@@ -106,7 +106,7 @@ def complete_groups(
     model: nn.Module,
     groups: Iterable[dict[str, Any]],
     defaults: dict[str, Any],
-    covered: Collection,
+    covered: Collection[nn.Parameter],
 ) -> list[dict[str, Any]]:
     """Return the groups, with all parameters of the model that are in none of them as a last one.
 

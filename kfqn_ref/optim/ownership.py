@@ -77,7 +77,7 @@ class Ownership:
 
     def share(
         self, owned: Mapping[Layer, list[Tensor]], shapes: Mapping[Layer, list[Sequence[int]]]
-    ) -> dict:
+    ) -> dict[Layer, list[Tensor]]:
         """Return every layer's tensors, as its owner has them.
 
         Args:

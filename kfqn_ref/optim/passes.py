@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim.geometry import total
+from kfqn_ref.optim.geometry import Geometry, total
 from kfqn_ref.optim.layer import Layer
 
 
@@ -40,21 +40,21 @@ class Record:
 
     def __init__(self, layer: Layer, counting: set[int]) -> None:
         self.layer = layer
-        self.geometry = layer.geometry
-        self.dtype = layer.dtype
+        self.geometry: Geometry = layer.geometry
+        self.dtype: torch.dtype = layer.dtype
         self.counting = counting
         self.a: list[Tensor] = []
         self.batch_sums: list[tuple[Tensor, int]] = []  # sum of the inputs, rows in it
         self.Dh_sums: list[Tensor] = []  # each divided by the locations T of its micro-batch
         self.pending: list[tuple[int, Tensor]] = []  # backward pass, sum
         self.N = 0
-        self.rows = 0
+        self.rows: int = 0
         self.T = 0
-        self.fixed = True
-        self.open = False  # calls were made whose gradients have not come yet
+        self.fixed: bool = True
+        self.open: bool = False  # calls were made whose gradients have not come yet
         # of the latest micro-batch
-        self.samples = 0
-        self.locations = 0
+        self.samples: int = 0
+        self.locations: int = 0
 
     def see(self, a: Tensor, h: Tensor, *, keep_input: bool) -> None:
         """Take note of one call.
@@ -324,11 +324,13 @@ class Replay:
             if torch.cuda.is_available()
             else set()
         )
-        self.random = torch.get_rng_state()
-        self.python_random = random.getstate()
-        self.numpy = sys.modules.get("numpy")
-        self.numpy_random = None if self.numpy is None else self.numpy.random.get_state()
-        self.cuda_random = {device: torch.cuda.get_rng_state(device) for device in devices}
+        self.random: Tensor = torch.get_rng_state()
+        self.python_random: tuple[Any, ...] = random.getstate()
+        self.numpy: Any = sys.modules.get("numpy")
+        self.numpy_random: Any = None if self.numpy is None else self.numpy.random.get_state()
+        self.cuda_random: dict[torch.device, Tensor] = {
+            device: torch.cuda.get_rng_state(device) for device in devices
+        }
 
     def rewind(self) -> None:
         """Put the random state back."""

@@ -80,9 +80,12 @@ class Implementation:
         precision: Precision = FLOAT64,
         label: str = "implementation",
     ):
-        self.functions = {name: names[name] for name in NAMES if callable(names.get(name))}
-        self.to_native, self.precision, self.label = to_native, precision, label
-        self.u = precision.u
+        known = {name: names[name] for name in NAMES if callable(names.get(name))}
+        self.functions: dict[str, Any] = known
+        self.to_native: Callable[[np.ndarray], Any] | None = to_native
+        self.precision: Precision = precision
+        self.label: str = label
+        self.u: float = precision.u
 
     def provides(self, names: Iterable[str]) -> bool:
         """Whether all these names are there."""

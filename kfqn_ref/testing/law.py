@@ -35,8 +35,13 @@ class Violation(AssertionError):
         law: str = "",
     ):
         super().__init__(f"{left} against {right}: off by {size:.3g}, allowed {tolerance:.3g}")
-        self.left, self.lhs, self.right, self.rhs = left, lhs, right, rhs
-        self.size, self.tolerance, self.law = size, tolerance, law
+        self.left: str = left
+        self.lhs: Any = lhs
+        self.right: str = right
+        self.rhs: Any = rhs
+        self.size: float = size
+        self.tolerance: float = tolerance
+        self.law: str = law
 
 
 @dataclass(frozen=True)

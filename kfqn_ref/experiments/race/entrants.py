@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kfqn_ref._extras import needs
 from kfqn_ref.experiments.race.kfac import KFAC
 from kfqn_ref.experiments.race.tasks import Task
 from kfqn_ref.optim import KFQN
@@ -159,6 +160,7 @@ def muon(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
 
 def shampoo(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
     """Return the step of the library's blocked Shampoo."""
+    needs("peers", "the library's Shampoo", "pytorch_optimizer")
     opt = import_module("pytorch_optimizer").ScalableShampoo(
         model.parameters(), start_preconditioning_step=10, preconditioning_compute_steps=10,
         block_size=256, **hyper,
@@ -168,6 +170,7 @@ def shampoo(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
 
 def soap(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
     """Return the step of the library's SOAP, eigenvectors every 10 steps (its default)."""
+    needs("peers", "SOAP", "pytorch_optimizer")
     SOAP = import_module("pytorch_optimizer").SOAP
     return stepper(task, model, SOAP(model.parameters(), weight_decay=0.0, **hyper))
 
@@ -176,6 +179,7 @@ def asdl(maker: str, **options: Any) -> Start:
     """Return the start of one of ASDL's gradient makers with SGD, momentum 0.9, behind it."""
 
     def start(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
+        needs("peers", f"ASDL's {maker}", "asdl")
         precondition = import_module("asdl.precondition")
         if not torch.cuda.is_available():  # its marks for CUDA's profiler fail without CUDA
             torch.cuda.nvtx.range_push = torch.cuda.nvtx.range_pop = lambda *_: 0

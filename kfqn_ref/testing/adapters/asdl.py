@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kfqn_ref._extras import needs
+
 
 class ASDL:
     """``powell_lm_damping_`` and ``bfgs_inv_update_``, each on copies that are then returned."""
@@ -17,6 +19,7 @@ class ASDL:
     precision = "float64"
 
     def __init__(self) -> None:
+        needs("peers", "the adapter of ASDL", "asdl")
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", DeprecationWarning
