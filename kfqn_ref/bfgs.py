@@ -30,7 +30,8 @@ def bfgs_inverse_update(
     .. math:: H^+ = (I - \rho\, s y^\top)\, H\, (I - \rho\, y s^\top) + \rho\, s s^\top,
         \qquad \rho = 1 / s^\top y
 
-    :math:`H^+` is symmetric positive definite when ``H`` is, and :math:`H^+ y = s`.
+    :math:`H^+` is symmetric positive definite when ``H`` is, and :math:`H^+ y = s`, the secant
+    equation (1.2).
 
     Args:
         H: inverse-Hessian estimate, (n, n), symmetric positive definite.
@@ -52,7 +53,7 @@ def bfgs_inverse_update(
 def bfgs_direct_update(
     B: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]
 ) -> Float[Array, "n n"]:
-    r"""Return the BFGS update of the Hessian estimate ``B``, the inverse of
+    r"""Return the BFGS update of the Hessian estimate ``B`` (1.4), the inverse of
     :func:`bfgs_inverse_update`.
 
     .. math:: B^+ = B - \frac{B s\, s^\top B}{s^\top B s} + \frac{y y^\top}{s^\top y}

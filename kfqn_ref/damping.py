@@ -153,8 +153,8 @@ def double_damp(
     mu1: float = 0.2,
     mu2: float,
 ) -> Pair:
-    r"""Return the doubly damped pair of DD: Powell's damping on ``H``, then damping with the
-    identity.
+    r"""Return the doubly damped pair of DD: Powell's damping (2.1) on ``H``, then damping with the
+    identity (2.2).
 
     .. math:: \tilde s = \text{powell}(H, s, y; \mu_1), \qquad
         \tilde y = \text{identity}(\tilde s, y; \mu_2)
@@ -181,7 +181,8 @@ def dp_dlm_damp(
 
     .. math:: \tilde s = \text{powell}(H, s, y; \mu_1), \qquad \tilde y = y + \lambda \tilde s
 
-    The bounds (2.4)-(2.8) that the damped pair satisfies are derived in the book.
+    The bounds that the damped pair satisfies, (2.4), (2.5), (2.6), (2.7) and (2.8), are derived in
+    the book.
 
     Args, raises: as :func:`powell_damp` and :func:`lm_damp`.
 

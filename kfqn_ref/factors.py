@@ -26,13 +26,13 @@ def input_factor(a_bar: Float[Array, "N T d_a"]) -> Float[Array, "d_a d_a"]:
 
 @checked
 def input_mean(a_bar: Float[Array, "N T d_a"]) -> Float[Array, " d_a"]:
-    """Return ``ā̄``, the mean of the inputs over samples and locations."""
+    """Return ``ā̄`` of (6.2), the mean of the inputs over samples and locations."""
     return a_bar.mean(axis=(0, 1))
 
 
 @checked
 def hessian_action(a_bar: Float[Array, "N T d_a"], v: Float[Array, " d_a"]) -> Float[Array, " d_a"]:
-    r"""Return ``A v`` without forming ``A``: 2·N·T·d_a multiply-adds instead of N·T·d_a².
+    r"""Return ``A v`` (6.1) without forming ``A``: 2·N·T·d_a multiply-adds instead of N·T·d_a².
 
     .. math:: A v = \tfrac1N \sum_{n,t} u_{n,t}\, \bar a_{n,t}, \qquad u_{n,t} = \bar a_{n,t}^\top v
 
@@ -43,7 +43,7 @@ def hessian_action(a_bar: Float[Array, "N T d_a"], v: Float[Array, " d_a"]) -> F
 
 
 def conv_hessian_action(conv: Conv2d, a: Array, v: Array) -> Array:
-    """Return ``A v`` of a convolution by convolutions with one output channel.
+    """Return ``A v`` (6.1) of a convolution by convolutions with one output channel.
 
     ``u`` is the convolution of the input with ``v`` as its kernel, and ``Σ u ā`` is the weight
     gradient of that convolution for the output gradient ``u``. With fast convolutions no patches

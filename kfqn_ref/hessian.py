@@ -68,7 +68,7 @@ def _suffix_gradient(
 
 
 def output_hessian(network: Network, params: Blocks, x: Array, target: Array, block: int) -> Array:
-    """Return ``∂²f_n / ∂h_t ∂h_t'`` of every sample, (N, T, d_g, T, d_g), by complex steps.
+    """Return ``∂²f_n / ∂h_t ∂h_t'`` of (4.4), (N, T, d_g, T, d_g), by complex steps.
 
     Args:
         network, params, x, target: as :func:`~kfqn_ref.network.forward_backward`; small ones, the

@@ -33,7 +33,7 @@ def lbfgs_push(
     *,
     memory: int,
 ) -> tuple[Float[Array, "k n"], Float[Array, "k n"]]:
-    """Return the pairs with (s, y) appended; when more than ``memory``, without the oldest.
+    """Return the pairs of (3.1) and (s, y); when more than ``memory``, without the oldest.
 
     Args:
         S, Y: stored pairs, (m, n), oldest first.
@@ -57,7 +57,7 @@ def lbfgs_push(
 def lbfgs_two_loop(
     S: Float[Array, "m n"], Y: Float[Array, "m n"], q: Float[Array, "n ..."], *, gamma: float = 1.0
 ) -> Float[Array, "n ..."]:
-    """Return ``H q`` by the two-loop recursion, never forming ``H``.
+    """Return ``H q`` by the two-loop recursion (3.2), never forming ``H``.
 
     Args:
         S, Y: pairs, (m, n), oldest first.
@@ -87,7 +87,7 @@ def lbfgs_two_loop(
 def lbfgs_compact(
     S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0
 ) -> Float[Array, "n n"]:
-    r"""Return ``H`` in compact form: ``gamma I`` plus one product of rank 2m.
+    r"""Return ``H`` in compact form (3.3): ``gamma I`` plus one product of rank 2m.
 
     .. math::
         H = \gamma I + \Psi^\top
@@ -114,7 +114,7 @@ def lbfgs_compact(
 def lbfgs_dense(
     S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0
 ) -> Float[Array, "n n"]:
-    """Return ``H`` by applying (1.3) to ``gamma I``, pair after pair, the oldest first.
+    """Return ``H`` of (3.1): apply (1.3) to ``gamma I``, pair after pair, the oldest first.
 
     Args, raises: as :func:`lbfgs_two_loop`.
 

@@ -104,12 +104,12 @@ def backward(
 
 
 def gradient(record: Record) -> Array:
-    """Return ``∇_W f = mean_n Σ_t Dh_t ā_tᵀ``, (d_g, d_a)."""
+    """Return ``∇_W f = mean_n Σ_t Dh_t ā_tᵀ``, (d_g, d_a); (4.2), for a convolution (5.1)."""
     return np.tensordot(record.Dh, record.a_bar, axes=([0, 1], [0, 1])) / len(record.Dh)
 
 
 def forward_backward(network: Network, params: Blocks, x: Array, target: Array) -> Pass:
-    """Return loss, gradients and records of one mini-batch.
+    """Return loss, gradients (4.2) and (5.1), and records of one mini-batch.
 
     Args:
         network: layers and loss.

@@ -61,7 +61,7 @@ def im2col(
     padding: Size = 0,
     dilation: Size = 1,
 ) -> Inexact[Array, "N T CK"]:
-    """Return the input patches of all output locations, zero padded.
+    """Return the input patches ``ā_t`` of (5.1) at all output locations, zero padded.
 
     Args:
         x: images, (N, C, H, W).
@@ -97,7 +97,7 @@ def col2im(
     padding: Size = 0,
     dilation: Size = 1,
 ) -> Inexact[Array, "N C H W"]:
-    """Return the images in which every patch entry is added where :func:`im2col` read it.
+    """Return the images in which every patch entry of (5.1) is added where :func:`im2col` read it.
 
     Args:
         cols: (N, T, C·kh·kw), laid out as by :func:`im2col`.
@@ -130,7 +130,6 @@ def col2im(
 
 @checked
 def append_one(a: Inexact[Array, "N T d"]) -> Inexact[Array, "N T d1"]:
-    """Return ``ā``: the inputs with a 1 appended **last**, so that the bias is the last column of
-    W.
+    """Return ``ā`` (4.1): the inputs with a 1 appended **last**: the bias is the last column of W.
     """
     return np.concatenate([a, np.ones((*a.shape[:2], 1), a.dtype)], axis=2)

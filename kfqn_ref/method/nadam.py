@@ -35,7 +35,7 @@ def direction(
 
 
 def scaled(M: Array, V: Array, U: Array, t: int, *, beta: float, beta2: float) -> Array:
-    r"""Return the t-th step, all arrays being of one shape.
+    r"""Return the t-th step (12.2), all arrays being of one shape.
 
     .. math:: P = \hat M / (\sqrt{\hat V} + \epsilon), \qquad
         \hat M = \frac{\beta M}{1 - \beta^{t+1}} + \frac{(1 - \beta) U}{1 - \beta^t}, \qquad

@@ -59,7 +59,7 @@ class Reducer:
         return 1 if self.wrapper is None else dist.get_world_size(self.wrapper.process_group)
 
     def mean_(self, tensors: Sequence[Tensor], *, to: int | None = None) -> None:
-        """Replace every tensor by its mean over the ranks, in place, in one collective.
+        """Replace every tensor by its mean over the ranks (13.1), in place, in one collective.
 
         With ``to`` the mean is left on that rank alone; what the others hold afterwards means
         nothing.

@@ -59,8 +59,8 @@ def lm_damp_(s: Tensor, y: Tensor, *, lam: Tensor | float) -> None:
 
 
 def bfgs_rank_two(s: Tensor, y: Tensor, Hy: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return :math:`s^\top y`, and ``v`` with :math:`H^+ = H + s v^\top + v s^\top`: (1.3) in
-    rank-two form.
+    r"""Return :math:`s^\top y`, and ``v`` with :math:`H^+ = H + s v^\top + v s^\top` (10.1):
+    (1.3) in rank-two form.
 
     .. math:: v = \tfrac{\rho}{2} (1 + \rho\, y^\top H y)\, s - \rho H y, \qquad \rho = 1 / s^\top y
 
@@ -115,7 +115,7 @@ def lbfgs_push_(S: Tensor, Y: Tensor, R: Tensor, s: Tensor, y: Tensor, accept: T
 
 
 def lbfgs_apply(S: Tensor, Y: Tensor, R: Tensor, q: Tensor, *, gamma: Tensor | float) -> Tensor:
-    r"""Return ``H q`` for ``q`` ``(groups, d, columns)``: the two-loop recursion as two solves.
+    r"""Return ``H q`` for ``q`` ``(groups, d, columns)``: two loops as two solves (10.2).
 
     The first loop solves :math:`R \alpha = S q`; with :math:`r = \gamma (q - Y^\top \alpha)` the
     second solves :math:`R^\top \delta = D \alpha - Y r`, where ``D`` is the diagonal of ``R``;

@@ -5,5 +5,6 @@
 ``break_it``  a mutant, and the law that rejects it
 ``sides``     which side of the method helps on digits, stored for the chapter on races
 ``claims``    sentences with numbers from data, asserted where they are shown
+``trace``     from a formula to its function, its laws and their mutants, and back
 ============  ==================================================================================
 """

@@ -223,7 +223,7 @@ def _kfqn(
 
 
 def all_reduce(size: float, ranks: int, machine: Machine) -> float:
-    """Return the seconds of an all-reduce: a ring for long messages, doubling for short ones.
+    """Return the seconds of an all-reduce (13.2): a ring, or doubling for short messages.
 
     Source: patarasuk2009 (the ring), thakur2005 (both).
     """

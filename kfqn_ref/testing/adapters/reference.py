@@ -33,7 +33,7 @@ def view(block: Any) -> BlockView:
 def optimizer_steps(
     network: Any, params: Any, batches: Batches, *, preset: str, **options: Any
 ) -> list[Snapshot]:
-    """One snapshot a step of the reference's optimizer."""
+    """One snapshot a step of the reference's optimizer, with the direction (4.7)."""
     method = preset_of(preset, **options)
     state, snapshots = method.init(params), []
     for x, target in batches:
