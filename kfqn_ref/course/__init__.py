@@ -14,6 +14,7 @@ outside the box; and what it shows is made inert before a person looks at it.
 ``clock``       time of foreign code, told apart from time that the machine was slow
 ``allowed``     what an assignment allows of the package, and the answers to what the stub asks
 ``remote``      outside: a student's cells run inside, and functions as stand-ins that ask there
+``known``       cases on which the laws hold for the solution, tried on every submission
 ``regrade``     outside: the test cells of the master notebook, against the stand-ins
 ``clean``       text, pictures and Markdown of a submission, made inert
 ``classroom``   the folders and the gradebook of a course
@@ -23,6 +24,7 @@ outside the box; and what it shows is made inert before a person looks at it.
 ``source``      what the source of a cell defines, and whether two are the same
 ``marks``       every marked cell once, where it can be graded
 ``prepare``     a submission read, completed and with its tests back, before anything runs
+``desk``        processes that are ready to regrade
 ``grade``       a class of submissions in one call
 ``summary``     what a graded notebook says at a glance
 ``feedback``    the page that a student gets

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kfqn_ref import layers, losses, network
+from kfqn_ref import layers, losses, network, pooling, transposed
 from kfqn_ref.course import tasks
 from kfqn_ref.course.box import wire
 
@@ -124,7 +124,7 @@ def _named(module: str, name: str) -> Any:
 @cache
 def _classes() -> dict[str, type]:
     """Classes of what tests and allowed functions hand over: values, such as layers and records."""
-    places = (layers, losses, network, tasks)
+    places = (layers, pooling, transposed, losses, network, tasks)
     found = [inspect.getmembers(place, inspect.isclass) for place in places]
     values = [pair for members in found for pair in members if _is_value(pair[1])]
     return dict(values)

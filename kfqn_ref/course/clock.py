@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 10.0  # wall time, as a multiple of the seconds of processor time that are allowed
+OUT_OF_TIME = "out of time"  # the state of a submission that the machine was too slow for
 
 
 class OutOfTime(Exception):

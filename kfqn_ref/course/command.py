@@ -21,10 +21,10 @@ from rich.progress import (
 from kfqn_ref.course import clean
 from kfqn_ref.course import demo as demonstration
 from kfqn_ref.course.classroom import Classroom, CourseError, Record
+from kfqn_ref.course.clock import OUT_OF_TIME
 from kfqn_ref.course.feedback import feedback as write_page
 from kfqn_ref.course.grade import grade as grade_class
 from kfqn_ref.course.handed_in import strays
-from kfqn_ref.course.prepare import OUT_OF_TIME
 from kfqn_ref.course.release import HERE, available
 from kfqn_ref.course.release import release as release_one
 from kfqn_ref.course.review import Statistics, statistics

@@ -18,7 +18,7 @@ from nbgrader.api import MissingEntry
 
 from kfqn_ref.course import clean
 from kfqn_ref.course.classroom import Classroom, CourseError, write_whole
-from kfqn_ref.course.prepare import OUT_OF_TIME
+from kfqn_ref.course.clock import OUT_OF_TIME
 from kfqn_ref.course.regrade import grade_id
 from kfqn_ref.course.summary import ADVICE, overview, points_of
 

@@ -2,19 +2,18 @@
 points.
 
 Per submission: (1) nbgrader, without running anything, puts the master's test cells back; (2) in a
-fresh process, the student's cells run in the box, and the master's tests run outside it against the
-functions in the box; (3) what the box showed is made inert; (4) nbgrader takes the points. A
-submission that cannot be graded is reported, and the rest goes on.
+process of its own, the student's cells run in the box, and the master's tests run outside it
+against the functions in the box; (3) what the box showed is made inert; (4) nbgrader takes the
+points. Step 2 is done once for submissions whose code is the same. A submission that cannot be
+graded is reported, and the rest goes on.
 """
 
-import json
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -23,10 +22,11 @@ from nbgrader.preprocessors import SaveAutoGrades
 
 from kfqn_ref.course import clean, summary
 from kfqn_ref.course.classroom import Classroom, Record, put_in_place
-from kfqn_ref.course.clock import PATIENCE
-from kfqn_ref.course.prepare import OUT_OF_TIME, prepare
+from kfqn_ref.course.clock import OUT_OF_TIME
+from kfqn_ref.course.desk import Desks
+from kfqn_ref.course.prepare import prepare
 from kfqn_ref.course.reading import NotGraded
-from kfqn_ref.course.regrade import Graded, arguments, grade_id, is_test
+from kfqn_ref.course.regrade import Graded, grade_id, is_test
 from kfqn_ref.course.sandbox import Limits, require_box, require_package
 
 NOT_RUN = clean.error("NotRun", "this cell did not run", "This cell did not run.")
@@ -35,11 +35,9 @@ NO_RESULT = {"passed": False, "text": "✗ This test did not run."}
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run gave: cells with outputs, test results by id, notes, seconds."""
+    """What a run gave: the outcome of cells and tests, and the seconds that it took."""
 
-    cells: list[Any]
-    results: dict[str, dict[str, Any]]
-    notes: list[str]
+    found: Graded
     seconds: float
 
 
@@ -107,87 +105,74 @@ def _as_they_come(
     workers: int,
 ) -> Iterator[Record]:
     """One record a student: first of those that cannot run, then of each that has run."""
-    with classroom.workspace() as work, ThreadPoolExecutor(workers) as pool:
-        running = {}
+    path = classroom.master(assignment)
+    desks = Desks(path, limits, workers, solved=len(students) > 2 * workers)
+    with classroom.workspace() as work, desks, ThreadPoolExecutor(workers) as pool:
+        same: dict[Any, Future[Ran]] = {}
+        waiting: dict[Future[Ran], list[tuple[str, Path]]] = {}
         for student in students:
             try:
                 prepared = prepare(classroom, assignment, student, master, work)
-                running[pool.submit(_run, classroom.master(assignment), prepared, limits)] = (
-                    student,
-                    prepared,
-                )
+                code = _code(prepared)
+                if code not in same:
+                    same[code] = pool.submit(_run, desks, prepared)
+                waiting.setdefault(same[code], []).append((student, prepared))
             except Exception as problem:
                 yield _not_graded(classroom, assignment, student, master, problem)
         try:
-            for future in as_completed(running):
-                student, prepared = running[future]
-                try:
-                    record = _settle(classroom, assignment, student, prepared, future.result())
-                except Exception as problem:
-                    record = _not_graded(classroom, assignment, student, master, problem)
-                yield record
-        finally:
-            pool.shutdown(
-                wait=False, cancel_futures=True
-            )  # after Ctrl-C, those in a box end within its limits
+            for future in as_completed(waiting):
+                for student, prepared in waiting[future]:
+                    try:
+                        yield _settle(classroom, assignment, student, prepared, future.result())
+                    except Exception as problem:
+                        yield _not_graded(classroom, assignment, student, master, problem)
+        finally:  # after Ctrl-C, those in a box end with their desks
+            pool.shutdown(wait=False, cancel_futures=True)
+            desks.close()
 
 
-def _run(master: Path, prepared: Path, limits: Limits) -> Ran:
-    """Steps 2 and 3, in a thread: no gradebook here."""
+def _notebook(prepared: Path) -> Any:
+    return nbformat.read(prepared / f"{prepared.name}.ipynb", as_version=4)
+
+
+def _code(prepared: Path) -> Any:
+    """All of a submission that can change its outcome: its cells, without the text of words."""
+    cells = _notebook(prepared).cells
+    return tuple((grade_id(c), c.cell_type == "code" and c.source) for c in cells)
+
+
+def _run(desks: Desks, prepared: Path) -> Ran:
+    """Step 2, in a thread: no gradebook here."""
     begun = time.monotonic()
-    path = prepared / f"{prepared.name}.ipynb"
-    found = _in_fresh_process(master, path, limits)
+    found = desks.regrade(prepared / f"{prepared.name}.ipynb")
     if found.late:
         raise NotGraded(OUT_OF_TIME, found.late)
-    cells = nbformat.read(path, as_version=4).cells
-    for index, cell in enumerate(cells):
-        if cell.cell_type == "code":
-            raw = found.outputs.get(index)
-            cell.outputs = [NOT_RUN] if raw is None else clean.outputs(raw)
-            cell.execution_count = index
-    notes = [clean.line(note) for note in found.notes]
-    return Ran(cells, found.results, notes, time.monotonic() - begun)
-
-
-def _in_fresh_process(master: Path, path: Path, limits: Limits) -> Graded:
-    """Step 2: the submission run, and the master's tests, by a fresh process."""
-    patience = PATIENCE * limits.seconds + 60  # its box ends before
-    command = arguments(master, path, limits)
-    try:
-        with TemporaryDirectory() as folder:  # hypothesis leaves its notes where it runs
-            fresh = subprocess.run(
-                command, capture_output=True, text=True, timeout=patience, cwd=folder
-            )
-    except subprocess.TimeoutExpired as error:
-        reason = f"the grader ran out of time: the tests took more than {patience:g} s"
-        raise NotGraded(OUT_OF_TIME, reason) from error
-    try:
-        found = Graded(**json.loads(fresh.stdout))
-    except (ValueError, TypeError) as error:
-        reason = f"the tests could not be run: {clean.line(fresh.stderr[-500:], 500)}"
-        raise NotGraded("not graded", reason) from error
-    found.outputs = {int(index): raw for index, raw in found.outputs.items()}
-    return found
+    return Ran(found, time.monotonic() - begun)
 
 
 def _settle(
     classroom: Classroom, assignment: str, student: str, prepared: Path, ran: Ran
 ) -> Record:
-    """Step 4: the graded notebook and the gradebook get the points."""
-    path = prepared / f"{assignment}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells = ran.cells
+    """Steps 3 and 4: the graded notebook and the gradebook get the points."""
+    notebook = _notebook(prepared)
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            raw = ran.found.outputs.get(index)
+            cell.outputs = [NOT_RUN] if raw is None else clean.outputs(deepcopy(raw))
+            cell.execution_count = index
     for cell in filter(is_test, notebook.cells):
-        result = ran.results.get(grade_id(cell), NO_RESULT)
+        result = ran.found.results.get(grade_id(cell), NO_RESULT)
         words = clean.text(result["text"])
         told = clean.error("TestFailed", clean.line(words, 200), words)
         cell.outputs = [clean.stream("✓ passed\n") if result["passed"] else told]
     about: Any = {"notebook": assignment, "assignment": assignment, "student": student}
     about["db_url"] = classroom.coursedir(assignment).db_url
     notebook, _ = SaveAutoGrades().preprocess(notebook, ResourcesDict(nbgrader=about))
-    record = summary.record(classroom, assignment, student, notebook, ran)
+    notes = [clean.line(note) for note in ran.found.notes]
+    record = summary.record(classroom, assignment, student, notebook, notes, ran.seconds)
     master = nbformat.read(classroom.master(assignment), as_version=4)
-    path.write_text(nbformat.writes(clean.notebook(notebook, master)), encoding="utf-8")
+    text = nbformat.writes(clean.notebook(notebook, master))
+    (prepared / f"{assignment}.ipynb").write_text(text, encoding="utf-8")
     put_in_place(prepared, classroom.root / "autograded" / student / assignment)
     return record
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from kfqn_ref.course import tasks
+from kfqn_ref.course import known, tasks
 from kfqn_ref.course.diagnosis import Finding, diagnose, missed_refusal
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.implementation import outward
 from kfqn_ref.testing.law import REGISTRY
 from kfqn_ref.testing.mutants import MUTANTS
 from kfqn_ref.testing.report import CheckResult, Failure, explain, readable
-from kfqn_ref.testing.runner import Effort, all_checks, run_check
+from kfqn_ref.testing.runner import Effort, all_checks
 from kfqn_ref.testing.strategies.networks import BlockView
 
 SAME = "(It gives the same numbers as yours.)"
@@ -217,15 +217,14 @@ def laws(
                 f"✗ {SHOWN.get(needed, needed)} is not defined yet: write it, and run its cell."
             )
         watches[needed] = Watch(SHOWN.get(needed, needed), provided[needed], needed)
+    student = tasks.Student(watches)
     for check in checks:
-        result = run_check(check, tasks.Student(watches), Effort(examples, seed))
+        result = known.hold(check, student, Effort(examples, seed))
         if result.failure is not None:
-            known = (
-                seed is not None
-                and run_check(check, tasks.Student(watches), Effort(examples)).failure is None
-            )
+            visible = Effort(examples)
+            in_sight = seed is not None and not known.hold(check, student, visible).failure
             watched = [watches[name] for name in check.requires]
-            raise LawBroken(_lesson(result, watched, provided, holds_in_sight=known))
+            raise LawBroken(_lesson(result, watched, provided, holds_in_sight=in_sight))
     for watch in watches.values():
         if reason := watch.empty_answer():
             raise LawBroken(f"✗ {reason}. No law is checked by that.")

@@ -17,8 +17,6 @@ from kfqn_ref.course.handed_in import find
 from kfqn_ref.course.marks import Marks
 from kfqn_ref.course.reading import read
 
-OUT_OF_TIME = "out of time"  # the state of a submission that the machine was too slow for
-
 
 def prepare(classroom: Classroom, assignment: str, student: str, master: Any, work: Path) -> Path:
     """Step 1: a copy of the notebook alone, with the master's tests. Returns its place in the

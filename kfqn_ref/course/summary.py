@@ -20,8 +20,19 @@ ADVICE = (
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def record(classroom: Classroom, assignment: str, student: str, notebook: Any, ran: Any) -> Record:
-    """The record of a notebook whose points nbgrader has taken."""
+def record(
+    classroom: Classroom,
+    assignment: str,
+    student: str,
+    notebook: Any,
+    told: list[str],
+    seconds: float,
+) -> Record:
+    """The record of a notebook whose points nbgrader has taken.
+
+    Args:
+        told: notes of the run.   seconds: how long it took.
+    """
     tests = [cell for cell in notebook.cells if is_test(cell)]
     points = {
         cell.metadata.nbgrader.grade_id: float(determine_grade(cell)[0] or 0) for cell in tests
@@ -30,12 +41,9 @@ def record(classroom: Classroom, assignment: str, student: str, notebook: Any, r
     with classroom.gradebook() as gradebook:
         grades = gradebook.find_submission(assignment, student).notebooks[0].grades
         by_hand = sum(float(grade.max_score) for grade in grades if grade.needs_manual_grade)
-    notes = list(notebook.metadata.get("kfqn", {}).get("notes", []))
-    notes += ran.notes
+    notes = [*notebook.metadata.get("kfqn", {}).get("notes", []), *told]
     score = sum(points.values())
-    return Record(
-        student, "graded", score, most, by_hand, round(ran.seconds, 2), points, tuple(notes)
-    )
+    return Record(student, "graded", score, most, by_hand, round(seconds, 2), points, tuple(notes))
 
 
 def reason(cell: Any) -> str:

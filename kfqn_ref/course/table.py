@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kfqn_ref.course.classroom import Classroom, Record, write_whole
-from kfqn_ref.course.prepare import OUT_OF_TIME
+from kfqn_ref.course.clock import OUT_OF_TIME
 
 Lines = list[dict[str, Any]]
 

@@ -2,16 +2,9 @@
 rest.
 """
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-
 import pytest
 
 from kfqn_ref.course import clock
-from kfqn_ref.course import grade as grading
-from kfqn_ref.course.reading import NotGraded
-from kfqn_ref.course.regrade import Graded
 from kfqn_ref.course.remote import SubmissionError
 from kfqn_ref.course.sandbox import Limits
 
@@ -54,24 +47,3 @@ def test_a_cell_that_waits_too_long_is_late_and_not_guilty(monkeypatch):
     monkeypatch.setattr(clock, "PATIENCE", 2.0)
     with pytest.raises(SubmissionError, match="grader ran out of time"):
         errors(WAITS.format(600), "1")
-
-
-@pytest.mark.parametrize("slow", [True, False], ids=["killed", "told"])
-def test_what_ran_out_of_time_has_no_score(monkeypatch, tmp_path, slow):
-    late = Graded(late="the grader ran out of time")
-    expired = grading.subprocess.TimeoutExpired([], 1)
-    done = grading.subprocess.CompletedProcess([], 0, json.dumps(asdict(late)), "")
-
-    def fresh(*args, cwd, **options):
-        assert Path(cwd) not in (
-            Path.cwd(),
-            tmp_path,
-        )  # what it leaves behind is in nobody's folder
-        if slow:
-            raise expired
-        return done
-
-    monkeypatch.setattr(grading.subprocess, "run", fresh)
-    with pytest.raises(NotGraded, match="ran out of time") as refused:
-        grading._run(tmp_path, tmp_path, Limits())
-    assert refused.value.state == "out of time"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kfqn_ref.course import grade as grading
 from kfqn_ref.course import sandbox
 from kfqn_ref.course.classroom import Classroom, CourseError, put_in_place, write_whole
+from kfqn_ref.course.desk import Desks
 from kfqn_ref.course.feedback import feedback
 from kfqn_ref.course.grade import grade
 from kfqn_ref.course.reading import NotGraded
@@ -116,20 +116,15 @@ def test_nothing_temporary_stays_and_nothing_is_half_written(graded):
 
 @needs_box
 def test_an_error_of_the_grader_for_one_submission_does_not_stop_the_rest(graded, monkeypatch):
-    real = grading._run
+    def run(desks, path):
+        raise RuntimeError("the disk is full") if "ada" in str(path) else StopIteration
 
-    def run(master, prepared, limits):
-        if "ada" in str(prepared):
-            raise RuntimeError("the disk is full")
-        raise NotGraded("not graded", "another reason") if prepared is None else StopIteration
-
-    monkeypatch.setattr(grading, "_run", run)
+    monkeypatch.setattr(Desks, "regrade", run)
     classroom = graded.classroom
     keep = classroom.records("a1_bfgs")
     records = grade(classroom, "a1_bfgs", students=["ada", "=bob"], limits=LIMITS)
     assert records["ada"].notes == ("the disk is full",)
     assert {record.state for record in records.values()} == {"not graded"}
-    assert real is not run
     classroom.keep("a1_bfgs", keep)
 
 
@@ -163,10 +158,10 @@ def test_a_page_asks_the_network_for_nothing_and_can_be_read_without(graded):
 
 
 def test_a_submission_that_ran_out_of_time_has_no_score_anywhere(tmp_path, monkeypatch):
-    def late(master, prepared, limits):
+    def late(desks, path):
         raise NotGraded("out of time", "the grader ran out of time: the machine is busy")
 
-    monkeypatch.setattr(grading, "_run", late)
+    monkeypatch.setattr(Desks, "regrade", late)
     classroom = Classroom(tmp_path)
     release(classroom, "a1_bfgs")
     hand_in(Sample("ada", "a1_bfgs", 20.0), tmp_path)

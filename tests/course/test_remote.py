@@ -1,6 +1,9 @@
 """What crosses the wall of the box, what an assignment lends, and what a dead worker means."""
 
+import importlib
 import json
+import pkgutil
+from dataclasses import MISSING, fields, is_dataclass
 
 import nbformat
 import numpy as np
@@ -25,6 +28,10 @@ def allowed(*sources: str, **header) -> Allowed:
 
 def crossed(value):
     return allowed().reader().read(json.loads(json.dumps(wire.encode(value))))
+
+
+# Options of layers that have no default.
+EXAMPLES = {"d_in": 2, "d_out": 3, "in_channels": 2, "out_channels": 2, "kernel_size": (1, 2)}
 
 
 @pytest.mark.parametrize(
@@ -243,3 +250,20 @@ def test_a_function_that_never_ends_is_stopped_once_and_the_others_still_answer(
         with pytest.raises(SubmissionError, match="more than 3 s"):
             submission.function("loop")()
     assert submission.function("double")(1.0) == 2.0
+
+
+def test_every_layer_and_loss_of_the_reference_crosses_as_what_it_is():
+    """A law draws networks of any of them, and the student's step hands them back."""
+    names = [module.name for module in pkgutil.iter_modules(kfqn_ref.__path__, "kfqn_ref.")]
+    others = "kfqn_ref.__main__", "kfqn_ref.cli", "kfqn_ref.bridge"  # commands, and torch
+    modules = [importlib.import_module(name) for name in names if name not in others]
+    own = [value for module in modules for value in vars(module).values()]
+    parts = [v for v in own if isinstance(v, type) and "forward" in vars(v) and is_dataclass(v)]
+    losses = [v for v in own if isinstance(v, type) and "value" in vars(v) and is_dataclass(v)]
+    assert {"MaxPool2d", "Conv2d", "ConvTranspose2d", "Tanh"} <= {part.__name__ for part in parts}
+    assert "MeanSquaredError" in {loss.__name__ for loss in losses}
+    for kind in {*parts, *losses} - {kfqn_ref.Network}:
+        options = {f.name: EXAMPLES[f.name] for f in fields(kind) if f.default is MISSING}
+        thing = kind(**options)
+        crossed = Allowed(nbformat.v4.new_notebook()).reader().read(wire.encode(thing))
+        assert crossed == thing, kind
