@@ -80,7 +80,9 @@ def fuzz(
     Returns:
         How many cases were tried, and the files of those that failed, at most one a law and target.
     """
-    end, tried, failed = time.monotonic() + seconds, 0, {}
+    end = time.monotonic() + seconds
+    tried = 0
+    failed = {}
     checks = [check for check in all_checks() if check.chapter in ("network", "optimizer")]
     loaded = {target: load(target) for target in targets}
     for seed in itertools.count(first_seed):

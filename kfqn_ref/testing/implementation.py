@@ -173,7 +173,8 @@ def _unchanged(name: str, before: np.ndarray, after: np.ndarray) -> None:
 
 def _real(name: str, result: Any) -> None:
     """State that a result consists of real numbers."""
-    for part in result if isinstance(result, tuple | list) else (result,):
+    parts = result if isinstance(result, tuple | list) else (result,)
+    for part in parts:
         kind = getattr(getattr(part, "dtype", None), "kind", "f")
         if isinstance(part, str | bytes | complex) or part is None or kind not in "fiub":
             got = part if kind in "fiub" else f"an array of {getattr(part, 'dtype', None)}"
@@ -259,13 +260,10 @@ def _import(target: str) -> Any:
             return _import_file(Path(target))
         module, _, name = target.partition(":")
         found = importlib.import_module(module)
-        return (
-            getattr(found, name)()
-            if _is_class(found, name)
-            else getattr(found, name)
-            if name
-            else found
-        )
+        if not name:
+            return found
+        named = getattr(found, name)
+        return named() if _is_class(found, name) else named
     except (Exception, SystemExit) as error:  # whatever the foreign code raises, it cannot be used
         raise UnusableImplementation(
             f"{target} cannot be loaded: {type(error).__name__}: {error}"

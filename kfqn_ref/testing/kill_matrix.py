@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from kfqn_ref.testing.implementation import Implementation
 from kfqn_ref.testing.law import Check, Violation
@@ -80,7 +79,8 @@ def compute(
     """Put every mutant through every check that uses the function it replaces."""
     from kfqn_ref.testing.mutants import MUTANTS
 
-    chosen = [MUTANTS[name] for name in (MUTANTS if names is None else names)]
+    wanted = MUTANTS if names is None else names
+    chosen = [MUTANTS[name] for name in wanted]
     checks = all_checks(errors=True)
     kills: dict[str, tuple[str, ...]] = {}
     for mutant in chosen:
@@ -182,19 +182,6 @@ def kill_tests(matrix: KillMatrix) -> list[tuple[str, str]]:
     return sorted(chosen)
 
 
-def as_rows(matrix: KillMatrix) -> list[dict[str, Any]]:
-    """One row a mutant, for tables."""
-    return [
-        {
-            "mutant": name,
-            "mistake": matrix.mistakes[name],
-            "killed by": len(killers),
-            "first": killers[:1],
-        }
-        for name, killers in matrix.kills.items()
-    ]
-
-
 def write(names: Sequence[str] = (), *, examples: int = 20) -> KillMatrix:
     """Compute the rows of these mutants, of all by default, and write the matrix to where
     :func:`stored` reads it.
@@ -213,10 +200,11 @@ def write(names: Sequence[str] = (), *, examples: int = 20) -> KillMatrix:
     kept = {
         name: old.kills[name] for name in MUTANTS if old and name in old.kills and name not in rows
     }
+    kills = kept | {name: row.kills[name] for name, row in rows.items()}
     matrix = KillMatrix(
         {name: mutant.mistake for name, mutant in MUTANTS.items()},
         {name: mutant.replaces for name, mutant in MUTANTS.items()},
-        {name: rows[name].kills[name] if name in rows else kept[name] for name in MUTANTS},
+        {name: kills[name] for name in MUTANTS},
         tuple(check.name for check in all_checks(errors=True)),
     )
     target = files("kfqn_ref.testing") / STORED

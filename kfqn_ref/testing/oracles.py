@@ -130,7 +130,8 @@ def run(
     """Outputs, and ā and h of every block; ``shift[block]`` (N, T, d_g) is added to that block's
     h.
     """
-    found_bars, found_h = [], []
+    found_bars = []
+    found_h = []
     for layer in layers:
         if not layer.block_shapes:
             x = _plain(layer, x)

@@ -46,16 +46,13 @@ def parametrize_with_checks(
         raise ValueError(
             f"expected failures must name checks that apply, got {', '.join(sorted(unknown))}"
         )
-    parameters = [
-        pytest.param(
-            _test_of(check, loaded, effort or Effort()),
-            id=check.name,
-            marks=[pytest.mark.xfail(reason=expected[check.name], strict=True)]
-            if check.name in expected
-            else [],
-        )
-        for check in checks
-    ]
+    parameters = []
+    for check in checks:
+        marks = []
+        if check.name in expected:
+            marks.append(pytest.mark.xfail(reason=expected[check.name], strict=True))
+        test = _test_of(check, loaded, effort or Effort())
+        parameters.append(pytest.param(test, id=check.name, marks=marks))
     return pytest.mark.parametrize("check", parameters)
 
 

@@ -44,7 +44,8 @@ def table(reports: dict[str, Report], examples: int) -> str:
             f"| {name} | {counts['passed']} | {counts['failed']} | {counts['not provided']} |"
         )
     for name, report in reports.items():
-        lines += ["", f"## {name}: broken laws"] if report.failed else []
+        if report.failed:
+            lines += ["", f"## {name}: broken laws"]
         for result in report.failed:
             assert result.failure is not None, "a failed check has a failure"
             case = ", ".join(
@@ -65,7 +66,8 @@ def command(
     examples: Annotated[int, typer.Option(min=1, help="Examples a law.")] = 200,
 ) -> None:
     """Put all adapters through the checks and write what they said."""
-    console, reports = Console(highlight=False), {}
+    console = Console(highlight=False)
+    reports = {}
     out.mkdir(parents=True, exist_ok=True)
     for name, target in PEERS.items():
         try:

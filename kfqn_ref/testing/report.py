@@ -163,10 +163,9 @@ def print_result(console: Console, result: CheckResult) -> None:
     """Print one line for a check, and what a failure teaches below it."""
     colour = _COLOURS[result.outcome]
     line = f"[{colour}]{result.outcome:<13}[/] {result.check.name}"
-    console.print(
-        line + (f" [dim]({result.examples} examples)[/]" if result.examples else ""),
-        highlight=False,
-    )
+    if result.examples:
+        line += f" [dim]({result.examples} examples)[/]"
+    console.print(line, highlight=False)
     if result.failure is not None:
         for label, text in explain(result):
             body = text.replace("\n", "\n" + " " * 19)

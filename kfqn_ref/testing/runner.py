@@ -69,7 +69,8 @@ def run_checks(
     """
     loaded = load(implementation)
     results = []
-    for check in all_checks(errors=errors) if checks is None else checks:
+    wanted = all_checks(errors=errors) if checks is None else checks
+    for check in wanted:
         results.append(run_check(check, loaded, effort or Effort()))
         if progress is not None:
             progress(results[-1])

@@ -65,7 +65,8 @@ def table(data: dict[str, Any], title: str = "Every law on many cases") -> str:
     names).
     """
     rows: dict[str, Row] = data["laws"]
-    what, total = data.get("of", "law"), sum(row["examples"] for row in rows.values())
+    what = data.get("of", "law")
+    total = sum(row["examples"] for row in rows.values())
     minutes = sum(row["seconds"] for row in rows.values()) / 60
     broken = [name for name, row in rows.items() if row["outcome"] == "failed"]
     counts = f"{len(rows)} {what}s, {total:,} cases, {minutes:.0f} minutes of one core"
@@ -107,7 +108,9 @@ def timed(
     result = tally(check, implementation, examples, seed)
     row = {"outcome": result.outcome, "examples": result.examples}
     row |= {"seconds": round(time.process_time() - start, 2)}
-    return result, row | ({"failure": result.to_json()["failure"]} if result.failure else {})
+    if result.failure:
+        row["failure"] = result.to_json()["failure"]
+    return result, row
 
 
 def _in_worker(name: str, examples: int, seed: int) -> tuple[Failure | None, Row]:
@@ -137,8 +140,11 @@ def command(
     rows = old["laws"] if old.get("versions") == versions() and old.get("seed") == seed else {}
     ask = "python -m kfqn_ref.testing.thorough --out DIR"
     ask += f" --examples {examples} --networks {networks} --seed {seed}"
-    head, broken = {"command": ask, "versions": versions(), "seed": seed}, 0
-    wanted = {c.name: networks if _on_networks(c) else examples for c in all_checks(errors=True)}
+    head = {"command": ask, "versions": versions(), "seed": seed}
+    broken = 0
+    checks = all_checks(errors=True)
+    wanted = {check.name: examples for check in checks}
+    wanted |= {check.name: networks for check in checks if _on_networks(check)}
     missing = {
         name for name, many in wanted.items() if rows.get(name, {}).get("examples", 0) < many
     }
@@ -146,7 +152,8 @@ def command(
         names = [name for name in wanted if name in missing and name.startswith(only)]
         jobs = {pool.submit(_in_worker, name, wanted[name], seed): REGISTRY[name] for name in names}
         for job in as_completed(jobs):
-            check, (failure, row) = jobs[job], job.result()
+            check = jobs[job]
+            (failure, row) = job.result()
             rows[check.name] = row
             print_result(console, CheckResult(check, row["outcome"], row["examples"], failure))
             broken += row["outcome"] == "failed"

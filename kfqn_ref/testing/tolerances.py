@@ -109,9 +109,13 @@ def powell(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> float:
     denominator is at least (1 − mu1) q, and mu1 ≤ 0.95 in every case of the suite.
     """
     part = coupled(H, s, y)
-    H, s, y = H[np.ix_(part, part)], s[part], y[part]
-    Hy, n = H @ y, len(part)
-    q, sy = float(y @ Hy), float(s @ y)
+    H = H[np.ix_(part, part)]
+    s = s[part]
+    y = y[part]
+    Hy = H @ y
+    n = len(part)
+    q = float(y @ Hy)
+    sy = float(s @ y)
     errors = 2 * norm(H) * norm(y) ** 2 + norm(s) * norm(y)
     if sy - q > rounding(u, n, errors):
         return rounding(u, 1, norm(s))
@@ -136,8 +140,11 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
     if len(part) < len(s):  # the rest is not changed, or inverted twice on its own
         inner = inverse_update(u, H[np.ix_(part, part)], s[part], y[part])
         return inner + rounding(u, len(s) - len(part), norm(np.delete(H, part, axis=0)))
-    n, kappa, sy = len(s), cosine(s, y), abs(float(s @ y))
-    h, c = norm(H), cond(H)
+    n = len(s)
+    kappa = cosine(s, y)
+    sy = abs(float(s @ y))
+    h = norm(H)
+    c = cond(H)
     terms = (1 + kappa) ** 2 * h + norm(s) ** 2 / sy
     through_H = (1 + kappa) * terms
     H_plus = norm(_updated(H, s, y))
@@ -167,7 +174,9 @@ def powell_change(
     q).
     """
     Hy = H @ y
-    q, dq, dsy = float(y @ Hy), 2 * norm(Hy) * dy, norm(y) * ds + norm(s) * dy
+    q = float(y @ Hy)
+    dq = 2 * norm(Hy) * dy
+    dsy = norm(y) * ds + norm(s) * dy
     dtheta = dq / q + (dq + dsy) / ((1 - mu1) * q)
     return ds + norm(H) * dy + dtheta * (norm(s) + norm(Hy))
 
@@ -193,10 +202,12 @@ def lbfgs(u: float, S: np.ndarray, Y: np.ndarray, gamma: float) -> float:
     Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u
     cond(R), in terms of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
     """
-    error, size = 0.0, gamma
+    error = 0.0
+    size = gamma
     for s, y in zip(S, Y, strict=True):
         growth = (1 + cosine(s, y)) ** 2
-        error, size = growth * error, growth * size + norm(s) ** 2 / abs(float(s @ y))
+        error = growth * error
+        size = growth * size + norm(s) ** 2 / abs(float(s @ y))
         error += (1 + cosine(s, y)) * size
     return rounding(u, S.shape[1] * max(len(S), 1), error + size + _compact_error(S, Y, gamma))
 

@@ -58,7 +58,11 @@ def _classes(values: list[object]) -> str:
     numbers = sorted(value for value in values if isinstance(value, int))
     if numbers and len(numbers) == len(values):
         return _ranges(numbers)
-    return ", ".join("×".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
+    return ", ".join(map(_class, values))
+
+
+def _class(value: object) -> str:
+    return "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _ranges(numbers: list[int]) -> str:
@@ -69,7 +73,11 @@ def _ranges(numbers: list[int]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return ", ".join(map(_range, runs))
+
+
+def _range(run: list[int]) -> str:
+    return f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0])
 
 
 def _power_line(name: str, result: CheckResult) -> str:

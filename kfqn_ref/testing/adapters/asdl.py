@@ -36,7 +36,8 @@ class ASDL:
         self, H: Tensor, s: Tensor, y: Tensor, *, mu1: float = 0.2, lam: float
     ) -> tuple[Tensor, Tensor]:
         """D_P D_LM damping."""
-        s, y = s.clone(), y.clone()
+        s = s.clone()
+        y = y.clone()
         self._kbfgs.powell_lm_damping_(H, s, y, mu1=mu1, mu2=lam)
         return s, y
 

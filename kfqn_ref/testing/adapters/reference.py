@@ -35,7 +35,8 @@ def optimizer_steps(
 ) -> list[Snapshot]:
     """One snapshot a step of the reference's optimizer, with the direction (4.7)."""
     method = preset_of(preset, **options)
-    state, snapshots = method.init(params), []
+    state = method.init(params)
+    snapshots = []
     for x, target in batches:
         params, state, _ = method.step(network, params, state, x, target)
         snapshots.append(Snapshot(params, tuple(map(view, state.blocks))))

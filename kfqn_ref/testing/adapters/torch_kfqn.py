@@ -70,7 +70,8 @@ class TorchKFQN:
         """Into buffers of ``memory`` rows, empty rows first."""
         m, n = S.shape
         kept_S, kept_Y = (torch.zeros(1, memory, n, dtype=self.dtype) for _ in range(2))
-        kept_S[0, memory - m :], kept_Y[0, memory - m :] = S, Y
+        kept_S[0, memory - m :] = S
+        kept_Y[0, memory - m :] = Y
         kernels.lbfgs_push_(kept_S, kept_Y, torch.triu(kept_S @ kept_Y.mT), s[None], y[None], _YES)
         empty = memory - min(m + 1, memory)
         return kept_S[0, empty:], kept_Y[0, empty:]
@@ -80,7 +81,8 @@ class TorchKFQN:
     ) -> Any:
         """One snapshot a step of the torch optimizer."""
         model = bridge.build(network, params, dtype=self.dtype)
-        optimizer, snapshots = KFQN(model, preset=preset, **options), []
+        optimizer = KFQN(model, preset=preset, **options)
+        snapshots = []
         for x, target in batches:
             optimizer.step(bridge.closure_of(model, network, x, target))
             blocks = tuple(self._views(optimizer, model, network))
@@ -96,7 +98,8 @@ class TorchKFQN:
             groups = len(layer.block_shapes)
             for group in range(groups):
                 seen = optimizer.curvature(module)
-                H_a, H_g = (H if groups == 1 else H[group] for H in (seen.H_a, seen.H_g))
+                H_a = seen.H_a.reshape(groups, *seen.H_a.shape[-2:])[group]
+                H_g = seen.H_g.reshape(groups, *seen.H_g.shape[-2:])[group]
                 counts = seen.counts if group == 0 else (0,) * 5
                 dense = [
                     np.array(H.double().numpy()) for H in (H_a, H_g)

@@ -129,7 +129,8 @@ def determinant(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
 def inverse_pair(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     B = np.linalg.inv(H)
     B = (B + B.T) / 2
-    H_plus, B_plus = f.bfgs_inverse_update(H, s, y), f.bfgs_direct_update(B, s, y)
+    H_plus = f.bfgs_inverse_update(H, s, y)
+    B_plus = f.bfgs_direct_update(B, s, y)
     error_B = tol.direct_update(f.u, B, s, y) + tol.rounding(
         f.u, len(s), tol.cond(H) ** 2 * tol.norm(B)
     )
@@ -146,7 +147,8 @@ def inverse_pair(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     sizes=EVERY_SIZE,
 )
 def direct_formula(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
-    B, Bs = H, H @ s
+    B = H
+    Bs = H @ s
     wanted = B - np.outer(Bs, Bs) / (s @ Bs) + np.outer(y, y) / (s @ y)
     equal(
         "B⁺",
@@ -216,7 +218,8 @@ def idempotence(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
 )
 def scale(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, c: float) -> None:
     with _factorised(f, H, s, y):
-        scaled, plain = f.bfgs_inverse_update(H, c * s, c * y), f.bfgs_inverse_update(H, s, y)
+        scaled = f.bfgs_inverse_update(H, c * s, c * y)
+        plain = f.bfgs_inverse_update(H, s, y)
         equal(
             "update(H, c s, c y)",
             scaled,

@@ -21,7 +21,8 @@ from kfqn_ref.testing.tolerances import Precision
 
 def powell_theta(H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float) -> float:
     """θ of (2.1), from the condition it is chosen for: s̃ᵀy = mu1 yᵀHy is linear in θ."""
-    sy, yHy = float(s @ y), float(y @ H @ y)
+    sy = float(s @ y)
+    yHy = float(y @ H @ y)
     return 1.0 if sy >= mu1 * yHy else (mu1 * yHy - yHy) / (sy - yHy)
 
 

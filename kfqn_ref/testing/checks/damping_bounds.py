@@ -170,7 +170,8 @@ def dp_dlm_update_bound(
 ) -> None:
     s_tilde, y_tilde = f.dp_dlm_damp(H, s, y, mu1=mu1, lam=lam)
     H_plus = f.bfgs_inverse_update(H, s_tilde, y_tilde)
-    h, b = tol.norm(H), 1 / np.linalg.eigvalsh(H)[0]
+    h = tol.norm(H)
+    b = 1 / np.linalg.eigvalsh(H)[0]
     error = tol.inverse_update(f.u, H, s_tilde, y_tilde)
     limit = (np.sqrt(h) + np.sqrt((1 / mu1 + lam * h) / lam)) ** 2 + 1 / lam
     eigenvalues = np.linalg.eigvalsh((H_plus + H_plus.T) / 2)
@@ -210,7 +211,8 @@ def double_update_bound(
     if y_tilde @ H @ y_tilde > 2 / mu1 * (s_tilde @ y_tilde):
         return  # the statement's own condition; where it fails nothing is claimed
     H_plus = f.bfgs_inverse_update(H, s_tilde, y_tilde)
-    h, b = tol.norm(H), 1 / np.linalg.eigvalsh(H)[0]
+    h = tol.norm(H)
+    b = 1 / np.linalg.eigvalsh(H)[0]
     error = tol.inverse_update(f.u, H, s_tilde, y_tilde)
     limit = (np.sqrt(h) + np.sqrt(2 / (mu1 * mu2))) ** 2 + 1 / mu2
     eigenvalues = np.linalg.eigvalsh((H_plus + H_plus.T) / 2)

@@ -36,7 +36,8 @@ def raises(expected: type[Exception], call: Callable[[], Any], what: str) -> Non
 def _not_positive(draw: DrawFn, precision: Precision) -> Case:
     """A pair with sᵀy < 0 or = 0 (s = 0)."""
     n = draw(dimensions())
-    s, y = draw(vectors(n)), draw(vectors(n))
+    s = draw(vectors(n))
+    y = draw(vectors(n))
     sign = draw(st.sampled_from([-1.0, 0.0]))
     sy = float(s @ y)
     s = -y if sy == 0 else -np.sign(sy) * s

@@ -83,7 +83,8 @@ def action_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
 @st.composite
 def _convolutions(draw: DrawFn, precision: Precision) -> Case:
     geometry = dict(draw(geometries()))
-    size, C = geometry.pop("size"), choose(draw, "C")
+    size = geometry.pop("size")
+    C = choose(draw, "C")
     conv = Conv2d(C, 2, bias=draw(st.booleans()), **geometry)
     return {
         "conv": conv,
@@ -157,7 +158,8 @@ def output_formula(f: Any, first: Record, second: Record) -> None:
         bound = tol.rounding(
             f.u, N * T, float(np.abs(before).max() + np.abs(after).max()) * np.sqrt(d_g)
         )
-        equal(name, got, f"mean_{{n,t}}({'h⁺ − h' if name == 's' else 'Dh⁺ − Dh'})", wanted, bound)
+        change = {"s": "h⁺ − h", "y": "Dh⁺ − Dh"}[name]
+        equal(name, got, f"mean_{{n,t}}({change})", wanted, bound)
 
 
 @st.composite

@@ -160,8 +160,10 @@ def _uneven(form: Form, case: Case) -> Case:
     not zero, of which every multiple is the same.
     """
     arrays = {name: np.asarray(case[name]) for name in form.arrays}
-    filled = {name: X if X.any() else np.ones_like(X) for name, X in arrays.items()}
-    return dict(case) | {name: frozen(X * (4 / 3)) for name, X in filled.items()}
+    for name, X in arrays.items():
+        if not X.any():
+            arrays[name] = np.ones_like(X)
+    return dict(case) | {name: frozen(X * (4 / 3)) for name, X in arrays.items()}
 
 
 def arguments(form: Form, case: Case) -> tuple[list[Any], dict[str, Any]]:

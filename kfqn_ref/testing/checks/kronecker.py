@@ -87,7 +87,8 @@ def rvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     given=matrices,
 )
 def kron_entries(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
-    (a, b), (c, d) = A.shape, G.shape
+    (a, b) = A.shape
+    (c, d) = G.shape
     wanted = np.zeros((a * c, b * d))
     for i, j, k, l in np.ndindex(a, b, c, d):
         wanted[i * c + k, j * d + l] = A[i, j] * G[k, l]
@@ -134,10 +135,8 @@ def vec_identity(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     given=images,
 )
 def im2col_entries(f: Any, x: np.ndarray, geometry: dict[str, Any]) -> None:
-    kernel, rest = (
-        geometry["kernel_size"],
-        {k: v for k, v in geometry.items() if k != "kernel_size"},
-    )
+    kernel = geometry["kernel_size"]
+    rest = {k: v for k, v in geometry.items() if k != "kernel_size"}
     equal(
         "im2col(x)",
         f.im2col(x, kernel, **rest),
@@ -161,10 +160,8 @@ def _columns(draw: DrawFn, precision: Precision) -> Case:
     given=_columns,
 )
 def col2im_adjoint(f: Any, x: np.ndarray, geometry: dict[str, Any], c: np.ndarray) -> None:
-    kernel, rest = (
-        geometry["kernel_size"],
-        {k: v for k, v in geometry.items() if k != "kernel_size"},
-    )
+    kernel = geometry["kernel_size"]
+    rest = {k: v for k, v in geometry.items() if k != "kernel_size"}
     back = f.col2im(c, x.shape, kernel, **rest)
     holds("shape of col2im(c)", back.shape, "shape of x", x.shape)
     cols = oracles.patches(x, **geometry)

@@ -25,7 +25,8 @@ def recursion(S: np.ndarray, Y: np.ndarray, gamma: float) -> np.ndarray:
 @st.composite
 def memories(draw: DrawFn, precision: Precision) -> Case:
     """Pairs to push, one after the other, into a memory: fewer than it has room for, and more."""
-    n, memory = choose(draw, "n"), choose(draw, "memory")
+    n = choose(draw, "n")
+    memory = choose(draw, "memory")
     pushes = max(1, memory + choose(draw, "pushes"))
     rows = [draw(pairs(n)) for _ in range(pushes)]
     stacked = [frozen([pair[i] for pair in rows]) for i in (0, 1)]
@@ -133,7 +134,8 @@ def two_loop_default(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma:
 
 
 def _pushed(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> tuple[np.ndarray, np.ndarray]:
-    kept_S, kept_Y = frozen(S[:0]), frozen(Y[:0])
+    kept_S = frozen(S[:0])
+    kept_Y = frozen(Y[:0])
     for s, y in zip(S, Y, strict=True):
         kept_S, kept_Y = f.lbfgs_push(kept_S, kept_Y, frozen(s), frozen(y), memory=memory)
     return kept_S, kept_Y

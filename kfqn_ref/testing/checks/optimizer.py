@@ -48,7 +48,9 @@ def _inverse_error(f: Any, H_a: np.ndarray, k: int) -> float:
 )
 def direction(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
     for seen in walk(f, network, params, batches, options):
-        H_a, H_g, lr = seen.before.H_a, seen.before.H_g, options["lr"]
+        H_a = seen.before.H_a
+        H_g = seen.before.H_g
+        lr = options["lr"]
         wanted = seen.W - lr * H_g @ seen.M @ H_a
         bound = tol.rounding(f.u, 1, tol.norm(seen.W)) + lr * tol.product(f.u, H_g, seen.M, H_a)
         bound += (
@@ -80,7 +82,8 @@ def input_update(f: Any, network: Any, params: Any, batches: Any, options: Any) 
         A = averages.factor(seen)
         if not seen.updates:
             continue
-        H, mean = seen.before.H_a, seen.first[0].mean(axis=(0, 1))
+        H = seen.before.H_a
+        mean = seen.first[0].mean(axis=(0, 1))
         s = H @ mean
         y = A @ s + seen.after.lambda_a * s
         if skipped((s, y), mean, options) is not False:
@@ -167,7 +170,9 @@ def output_secant(f: Any, network: Any, params: Any, batches: Any, options: Any)
     cost=COST,
 )
 def output_memory(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
-    averages, kept, known = Averages(options), {}, {}
+    averages = Averages(options)
+    kept = {}
+    known = {}
     for seen in walk(f, network, params, batches, options):
         if not seen.updates or not known.get(seen.block, True):
             continue
@@ -178,8 +183,10 @@ def output_memory(f: Any, network: Any, params: Any, batches: Any, options: Any)
         pairs = kept.setdefault(seen.block, [])
         pairs.append(pair)
         last = pairs[-options["memory"] :]
-        S, Y = np.array([p.s for p in last]), np.array([p.y for p in last])
-        bound, H = tol.lbfgs(f.u, S, Y, 1.0), np.eye(S.shape[1])
+        S = np.array([p.s for p in last])
+        Y = np.array([p.y for p in last])
+        bound = tol.lbfgs(f.u, S, Y, 1.0)
+        H = np.eye(S.shape[1])
         for p in last:
             bound = (1 + tol.cosine(p.s, p.y)) ** 2 * bound + tol.update_change(
                 H, p.s, p.y, p.ds, p.dy
@@ -263,13 +270,18 @@ def rest(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
     cost=COST,
 )
 def counters(f: Any, network: Any, params: Any, batches: Any, options: Any) -> None:
-    averages, damped, unsure, steps, last = Averages(options), 0, 0, 0, {}
+    averages = Averages(options)
+    damped = 0
+    unsure = 0
+    steps = 0
+    last = {}
     for seen in walk(f, network, params, batches, options):
         last[seen.block] = seen.after
         if seen.updates:
             steps += 1
             pair = _output_pair(averages, seen, options)
-            damped, unsure = damped + (pair is not None and pair.damped), unsure + (pair is None)
+            damped = damped + (pair is not None and pair.damped)
+            unsure = unsure + (pair is None)
     views = last.values()
     for side in "ag":
         counted = sum(

@@ -133,7 +133,10 @@ def layout(f: Any, name: str, case: Case) -> None:
         for what, same in _layouts(array):
             given = [*arrays[:k], same, *arrays[k + 1 :]]
             _agree(f"argument {k + 1} {what}", _call(f, name, given, options), wanted, tolerance)
-    everywhere = [np.asfortranarray(a) if isinstance(a, np.ndarray) else a for a in arrays]
+    everywhere = list(arrays)
+    for k, array in enumerate(arrays):
+        if isinstance(array, np.ndarray):
+            everywhere[k] = np.asfortranarray(array)
     _agree("all in Fortran order", _call(f, name, everywhere, options), wanted, tolerance)
 
 

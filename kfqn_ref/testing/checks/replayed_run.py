@@ -38,7 +38,8 @@ class Seen(NamedTuple):
 
 def lambdas_of(options: dict[str, Any], T: int) -> tuple[float, float]:
     """(λ_A, λ_G) of a preset."""
-    lam, split = options["damping"], np.sqrt(T) if options["preset"] == "kbfgs_2022" else 1.0
+    lam = options["damping"]
+    split = np.sqrt(T) if options["preset"] == "kbfgs_2022" else 1.0
     return np.sqrt(lam) * split, np.sqrt(lam) / split
 
 
@@ -53,7 +54,8 @@ def walk(
 ) -> Iterator[Seen]:
     """Run the implementation, then go through its steps, block by block."""
     snapshots = f.optimizer_steps(network, params, batches, **options)
-    momenta, views = [np.zeros(W.shape) for W in params], [None] * len(params)
+    momenta = [np.zeros(W.shape) for W in params]
+    views = [None] * len(params)
     for k, ((x, target), snapshot) in enumerate(zip(batches, snapshots, strict=True)):
         _, bars, hs = oracles.run(network.layers, params, x)
         Dhs = oracles.output_gradients(network, params, x, target)
@@ -69,7 +71,8 @@ def walk(
             yield Seen(
                 k, l, *moves, *points, momenta[l], error, k % options["curvature_interval"] == 0
             )
-        params, views = snapshot.params, list(snapshot.blocks)
+        params = snapshot.params
+        views = list(snapshot.blocks)
 
 
 class Averages:
@@ -88,13 +91,18 @@ class Averages:
         """
         A = oracles.factor(seen.first[0])
         if self.options["preset"] in LINEAR_ONLY:
-            decay = 0.0 if seen.k == 0 else self.options["pair_decay"] if seen.updates else 1.0
+            decay = 1.0
+            if seen.k == 0:
+                decay = 0.0
+            elif seen.updates:
+                decay = self.options["pair_decay"]
             A = self.A[seen.block] = decay * self.A.get(seen.block, 0.0) + (1 - decay) * A
         return A
 
     def output_pair(self, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
         """(s_g, y_g) of (7.1)-(7.2); call it at curvature steps only."""
-        decay, d_g = self.options["pair_decay"], len(seen.before.H_g)
+        decay = self.options["pair_decay"]
+        d_g = len(seen.before.H_g)
         old = self.pair.get(seen.block, (np.zeros(d_g), np.zeros(d_g)))
         new = [
             (after - before).mean(axis=(0, 1))

@@ -87,7 +87,8 @@ def least_change(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, r: np.ndar
     cost=2,
 )
 def quadratic_termination(f: Any, H: np.ndarray, A: np.ndarray, lengths: np.ndarray) -> None:
-    n, error = len(lengths), 0.0
+    n = len(lengths)
+    error = 0.0
     directions = np.linalg.inv(np.linalg.cholesky(A))  # rows: A = L Lᵀ gives L⁻¹ A L⁻ᵀ = I
     for length, direction in zip(lengths, directions, strict=True):
         s = length * direction

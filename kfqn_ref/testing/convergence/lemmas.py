@@ -52,12 +52,11 @@ def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
     rng = np.random.default_rng(0)
     for trial in range(200):
         d = 1 + trial % 4
-        gamma, mu1, lam = (
-            10.0 ** rng.integers(-1, 2),
-            rng.choice([0.1, 0.5, 0.9]),
-            10.0 ** rng.integers(-1, 2),
-        )
-        M, method = variant.pair_bound(gamma, mu1, lam), variant.method(gamma=gamma)
+        gamma = 10.0 ** rng.integers(-1, 2)
+        mu1 = rng.choice([0.1, 0.5, 0.9])
+        lam = 10.0 ** rng.integers(-1, 2)
+        M = variant.pair_bound(gamma, mu1, lam)
+        method = variant.method(gamma=gamma)
         drawn, y = rng.standard_normal((2, d)) * 10.0 ** rng.integers(-2, 3, (2, 1))
         H_0 = method.options.output_inverse.start(d, gamma, 3)
         (s, y_), _ = method.options.damp(H_0, drawn, y, mu1, lam)
@@ -74,7 +73,8 @@ def pairs_of_h0_damping_are_bounded(variant: Variant) -> None:
 def bounds_of_pairs_are_attained(variant: Variant) -> None:
     """M_g by ``s = mu1 gamma y``, κ̂ by the pair of :func:`extremal_pair`."""
     for mu1, gamma, lam in product((0.1, 0.5), (0.1, 1.0, 10.0), (0.1, 1.0, 10.0)):
-        M, method = variant.pair_bound(gamma, mu1, lam), variant.method(gamma=gamma)
+        M = variant.pair_bound(gamma, mu1, lam)
+        method = variant.method(gamma=gamma)
         H = method.options.output_inverse.start(2, gamma, 3)
         e, f = np.eye(2)
         (s, y), _ = method.options.damp(H, mu1 * gamma * e, e, mu1, lam)
@@ -110,7 +110,9 @@ def extremal_sequence(mu1: float, gamma: float, lam: float, n: int) -> tuple[Arr
     ``I − ρ s ỹᵀ`` stretches the direction orthogonal to s by √κ̂, to the one orthogonal to ỹ: so
     the next s is taken along ỹ.
     """
-    e, S, Y = np.array([1.0, 0.0]), [], []
+    e = np.array([1.0, 0.0])
+    S = []
+    Y = []
     for _ in range(n):
         s, y = extremal_pair(mu1, gamma, lam, e, np.array([-e[1], e[0]]))
         S.append(s)
@@ -125,10 +127,8 @@ def exponent_of_kappa_is_attained(variant: Variant) -> None:
     """
     for p, mu1, gamma, lam in product((1, 2, 3, 4), (0.1, 0.5), (0.5, 2.0), (0.1, 1.0)):
         M = variant.pair_bound(gamma, mu1, lam)
-        kappa, hi = (
-            variant.kantorovich(lam, M),
-            variant.lbfgs_bounds(lam, M, gamma=gamma, memory=p, d=2).hi,
-        )
+        kappa = variant.kantorovich(lam, M)
+        hi = variant.lbfgs_bounds(lam, M, gamma=gamma, memory=p, d=2).hi
         S, Y = extremal_sequence(mu1, gamma, lam, p)
         H = np.linalg.norm(lbfgs_dense(S, Y, gamma=gamma), 2)
         u = rounding(FLOAT64.u, 2 * p, 4.0**p * hi)
@@ -161,11 +161,13 @@ def number_of_M_is_attained(variant: Variant) -> None:
         lam = 1e-6 / gamma
         M = variant.pair_bound(gamma, mu1, lam)
         lo = variant.lbfgs_bounds(lam, M, gamma=gamma, memory=p, d=2).lo
-        B, missing = np.eye(2) / gamma, 0.0
+        B = np.eye(2) / gamma
+        missing = 0.0
         for _ in range(p):
             f, e = np.linalg.eigh(B)[1].T
             s, y, delta = flattening_pair(mu1, gamma, lam, e, f)
-            B, missing = bfgs_direct_update(B, s, y + lam * s), missing + M * delta
+            B = bfgs_direct_update(B, s, y + lam * s)
+            missing = missing + M * delta
         size = np.linalg.norm(B, 2)
         at_most("‖B‖", size, "1/κ_lo", 1 / lo, rounding(FLOAT64.u, 2 * p, 1 / lo))
         at_most(
@@ -222,7 +224,8 @@ def input_radius_bounds_every_factor(variant: Variant) -> None:
         Linear(3, 2),
     )
     network = Network(layers, SoftmaxCrossEntropy())
-    x, target = rng.uniform(-1, 1, (4, 1, 4, 4)), rng.integers(0, 2, 4)
+    x = rng.uniform(-1, 1, (4, 1, 4, 4))
+    target = rng.integers(0, 2, 4)
     radii = variant.input_radii(network, x)
     for scale in (0.0, 1.0, 100.0):
         params = tuple(scale * rng.standard_normal(shape) for shape in network.block_shapes)
@@ -264,7 +267,8 @@ def tightness(
         )
 
     def search(objective: Callable[[Array], float]) -> float:
-        rng, found = np.random.default_rng(0), []
+        rng = np.random.default_rng(0)
+        found = []
         for _ in range(starts):
             z = rng.standard_normal(2 * memory * d)
             found.append(

@@ -109,7 +109,8 @@ def _without_lm(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) 
 
 def _swapped_weights(H: InverseEstimate, s: Array, y: Array, mu1: float, lam: float) -> Damped:
     assert isinstance(H, LBFGSInverse), "only L-BFGS has a gamma"
-    sy, yHy = s @ y, H.gamma * (y @ y)
+    sy = s @ y
+    yHy = H.gamma * (y @ y)
     theta = 1.0 if sy >= mu1 * yHy else mu1 * yHy / (yHy - sy)
     s = theta * s + (1 - theta) * H.gamma * y
     return Pair(s, y + lam * s), bool(theta < 1)

@@ -114,7 +114,8 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
         )
         def any_pair(self, data: Any, rows: list[int], decades: tuple[int, int]) -> None:
             d = self.e.size
-            s, y = data.draw(vectors(d)), data.draw(vectors(d))
+            s = data.draw(vectors(d))
+            y = data.draw(vectors(d))
             self.update(s * 10.0 ** decades[0], y * 10.0 ** decades[1], rows)
 
         @rule(row=st.integers(0, 2), at=st.sampled_from([0, -1]))
@@ -147,7 +148,8 @@ def machine(variant: Variant) -> type[RuleBasedStateMachine]:
             if not hasattr(self, "block"):  # hypothesis asks once before begin
                 return
             assert self.block.H_a is not None, "begin sets it"
-            H_a, H_g = self.block.H_a.dense(), self.block.H_g.dense()
+            H_a = self.block.H_a.dense()
+            H_g = self.block.H_g.dense()
             watch("H_g", H_g, self.bound_g, self.method.memory)
             watch("H_a", H_a, self.bound_a, self.method.memory)
             watch(

@@ -56,7 +56,8 @@ def problems() -> tuple[Problem, ...]:
     Four samples: two images, each with two classes, so that the gradients vary at the minimum too.
     """
     rng = np.random.default_rng(11)
-    x, classes = np.repeat(rng.uniform(-1, 1, (2, 1, 4, 4)), 2, axis=0), np.array([0, 1, 1, 2])
+    x = np.repeat(rng.uniform(-1, 1, (2, 1, 4, 4)), 2, axis=0)
+    classes = np.array([0, 1, 1, 2])
     found = [Problem(Network((Flatten(), Linear(16, 3)), SoftmaxCrossEntropy()), x, classes)]
     for phi, target in ((Tanh(), 2 * np.eye(3)[classes] - 1), (Sigmoid(), np.eye(3)[classes])):
         layers = (Conv2d(1, 3, 2, stride=2), phi, AvgPool2d(2), Flatten())
@@ -133,7 +134,8 @@ def _one_step(
     L, sigma2, f_low = variant.smoothness(problem.network, problem.x, problem.target)
     kappa = bounds.constants(method, problem.network, problem.x).kappa
     alpha = variant.largest_step(L, kappa)
-    f, grad2 = problem.value(params), float((problem.gradient(params) ** 2).sum())
+    f = problem.value(params)
+    grad2 = float((problem.gradient(params) ** 2).sum())
     variance = variant.sampling_variance(sigma2, m, len(problem.x))
     rate = variant.rate(
         L, kappa, variance, f - f_low, min(alpha, theorem.largest_step(L, kappa)), 0.7
@@ -157,7 +159,9 @@ def constants_of_the_loss_hold(variant: Variant) -> None:
     for problem, scale in product(problems(), (0.0, 0.1, 1.0, 4.0)):
         L, sigma2, _ = variant.smoothness(problem.network, problem.x, problem.target)
         W = scale * rng.standard_normal(problem.network.block_shapes[0])
-        g, V, eps = problem.gradient((W,)), rng.standard_normal(W.shape), 1e-4
+        g = problem.gradient((W,))
+        V = rng.standard_normal(W.shape)
+        eps = 1e-4
         for _ in range(20):  # power iteration: V turns to where ∇f changes fastest
             V /= np.linalg.norm(V)
             change = problem.gradient((W + eps * V,)) - g
@@ -171,11 +175,13 @@ def constants_of_the_loss_are_attained(variant: Variant) -> None:
     """Softmax regression, two classes: ``‖∇²f(0)‖ = L``; D orthogonal inputs, all classed wrong,
     attain ``σ² (1 − 1/D)``.
     """
-    x, target = np.random.default_rng(4).standard_normal((6, 3)), np.array([0, 1, 0, 0, 1, 1])
+    x = np.random.default_rng(4).standard_normal((6, 3))
+    target = np.array([0, 1, 0, 0, 1, 1])
     problem = Problem(Network((Linear(3, 2),), SoftmaxCrossEntropy()), x, target)
     L = variant.smoothness(*problem).L
     A = input_factor(np.pad(x, ((0, 0), (0, 1)), constant_values=1.0)[:, None])
-    V, eps = np.outer([1, -1], np.linalg.eigh(A)[1][:, -1]) / np.sqrt(2), 1e-4
+    V = np.outer([1, -1], np.linalg.eigh(A)[1][:, -1]) / np.sqrt(2)
+    eps = 1e-4
     change = np.linalg.norm(problem.gradient((eps * V,)) - problem.gradient((-eps * V,))) / (
         2 * eps
     )
@@ -253,7 +259,9 @@ def theorem_holds_along_runs(variant: Variant) -> None:
 
 
 def _running_mean(problem: Problem, method: Convergent, params: Blocks, seed: int) -> Array:
-    rng, state, grad2 = np.random.default_rng(seed), method.init(params), []
+    rng = np.random.default_rng(seed)
+    state = method.init(params)
+    grad2 = []
     for _ in range(40):
         grad2.append((problem.gradient(params) ** 2).sum())
         rows = rng.choice(len(problem.x), 2, replace=False)

@@ -61,7 +61,8 @@ def rho_inverted(H: Array, s: Array, y: Array) -> Array:
 
 @mutant("bfgs_inverse_update", "rank-two form with a minus: ρ(1 − ρ yᵀHy) s sᵀ")
 def rank_two_sign(H: Array, s: Array, y: Array) -> Array:
-    rho, Hy = 1 / (s @ y), H @ y
+    rho = 1 / (s @ y)
+    Hy = H @ y
     return (
         H + rho * (1 - rho * (y @ Hy)) * np.outer(s, s) - rho * (np.outer(s, Hy) + np.outer(Hy, s))
     )
@@ -69,7 +70,8 @@ def rank_two_sign(H: Array, s: Array, y: Array) -> Array:
 
 @mutant("bfgs_inverse_update", "rank-two form with only one of the two cross terms")
 def rank_two_half(H: Array, s: Array, y: Array) -> Array:
-    rho, Hy = 1 / (s @ y), H @ y
+    rho = 1 / (s @ y)
+    Hy = H @ y
     return H + rho * (1 + rho * (y @ Hy)) * np.outer(s, s) - rho * np.outer(s, Hy)
 
 

@@ -23,21 +23,24 @@ def sign(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
 
 @mutant("powell_damp", "(1 − mu1) and mu1 swapped in θ")
 def swapped_mu(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
-    sy, q = s @ y, y @ H @ y
+    sy = s @ y
+    q = y @ H @ y
     theta = 1.0 if sy >= mu1 * q else mu1 * q / (q - sy)
     return theta * s + (1 - theta) * (H @ y)
 
 
 @mutant("powell_damp", "(1 − mu1) and mu1 swapped in the test for damping")
 def swapped_test(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
-    sy, q = s @ y, y @ H @ y
+    sy = s @ y
+    q = y @ H @ y
     theta = 1.0 if sy >= (1 - mu1) * q else (1 - mu1) * q / (q - sy)
     return theta * s + (1 - theta) * (H @ y)
 
 
 @mutant("powell_damp", "the wrong way round: damps where the curvature suffices")
 def inverted_test(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
-    sy, q = s @ y, y @ H @ y
+    sy = s @ y
+    q = y @ H @ y
     theta = (1 - mu1) * q / (q - sy) if sy > mu1 * q and q != sy else 1.0
     return theta * s + (1 - theta) * (H @ y)
 
@@ -74,7 +77,8 @@ def only_not_positive(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Arra
 
 @mutant("powell_damp", "an absolute threshold: sᵀy ≥ mu1 instead of sᵀy ≥ mu1 yᵀHy")
 def absolute(H: Array, s: Array, y: Array, *, mu1: float = 0.2) -> Array:
-    sy, q = s @ y, y @ H @ y
+    sy = s @ y
+    q = y @ H @ y
     theta = 1.0 if sy >= mu1 else (1 - mu1) * q / (q - sy + 1e-12)
     return theta * s + (1 - theta) * (H @ y)
 
@@ -102,7 +106,8 @@ def identity_sign(s: Array, y: Array, *, mu2: float) -> Array:
 
 @mutant("identity_damp", "(1 − mu2) and mu2 swapped in θ")
 def identity_swapped(s: Array, y: Array, *, mu2: float) -> Array:
-    sy, q = s @ y, s @ s
+    sy = s @ y
+    q = s @ s
     theta = 1.0 if sy >= mu2 * q else mu2 * q / (q - sy)
     return theta * y + (1 - theta) * s
 
@@ -163,10 +168,8 @@ def returned_swapped(H: Array, s: Array, y: Array, *, mu1: float = 0.2, lam: flo
 
 @mutant("double_damp", "damping against I with the undamped step s")
 def double_undamped(H: Array, s: Array, y: Array, *, mu1: float = 0.2, mu2: float) -> Pair:
-    return Pair(
-        ref.powell_damp(H, s, y, mu1=mu1),
-        damping.identity_damp(s, y, mu2=mu2) if s.any() else 1.0 * y,
-    )
+    damped = damping.identity_damp(s, y, mu2=mu2) if s.any() else 1.0 * y
+    return Pair(ref.powell_damp(H, s, y, mu1=mu1), damped)
 
 
 @mutant("double_damp", "mu1 and mu2 swapped")

@@ -13,7 +13,8 @@ Array = np.ndarray
 
 @mutant("bfgs_inverse_update", "no refusal of sᵀy ≤ 0, shapes not looked at")
 def unvalidated(H: Array, s: Array, y: Array) -> Array:
-    s, y = s[: len(H)], y.ravel()
+    s = s[: len(H)]
+    y = y.ravel()
     left = np.eye(len(H)) - np.outer(s, y) / (s @ y)
     return left @ H @ left.T + np.outer(s, s) / (s @ y)
 

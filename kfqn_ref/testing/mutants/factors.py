@@ -124,7 +124,8 @@ def action_of_mean(a_bar: Array, v: Array) -> Array:
 
 @mutant("conv_hessian_action", "the bias entry of v is forgotten")
 def action_without_bias(conv: Any, a: Array, v: Array) -> Array:
-    return factors.conv_hessian_action(conv, a, np.append(v[:-1], 0.0) if conv.bias else v)
+    without = np.append(v[:-1], 0.0) if conv.bias else v
+    return factors.conv_hessian_action(conv, a, without)
 
 
 @mutant("conv_hessian_action", "the padding is forgotten")
@@ -134,7 +135,8 @@ def action_without_padding(conv: Any, a: Array, v: Array) -> Array:
         n > d * (k - 1)
         for n, d, k in zip(a.shape[2:], conv.dilation, conv.kernel_size, strict=True)
     )
-    return factors.conv_hessian_action(tight if fits else conv, a, v)
+    taken = tight if fits else conv
+    return factors.conv_hessian_action(taken, a, v)
 
 
 @mutant("input_pair", "λ_A s is missing in y")
@@ -196,7 +198,8 @@ def exact_is_sud(a_bar: Array, Hh: Array) -> Any:
 
 @mutant("layer_blocks", "A and G swapped in the Kronecker product")
 def blocks_swapped(a_bar: Array, Hh: Array) -> Any:
-    G, A = hessian.output_factor(Hh), ref.input_factor(a_bar)
+    G = hessian.output_factor(Hh)
+    A = ref.input_factor(a_bar)
     return hessian.layer_blocks(a_bar, Hh)._replace(kronecker=np.kron(G, A))
 
 

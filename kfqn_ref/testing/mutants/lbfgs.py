@@ -42,7 +42,8 @@ def reversed_loops(S: Array, Y: Array, q: Array, *, gamma: float = 1.0) -> Array
 
 @mutant("lbfgs_two_loop", "the second loop runs in the order of the first")
 def one_direction(S: Array, Y: Array, q: Array, *, gamma: float = 1.0) -> Array:
-    q, alphas = q + 0, []
+    q = q + 0
+    alphas = []
     for s, y in zip(S[::-1], Y[::-1], strict=True):
         alphas.append((s @ q) / (s @ y))
         q = q - alphas[-1] * y
@@ -59,8 +60,11 @@ def without_gamma(S: Array, Y: Array, q: Array, *, gamma: float = 1.0) -> Array:
 
 @mutant("lbfgs_two_loop", "gamma chosen as sᵀy/yᵀy of the newest pair where it is not given")
 def scaled_default(S: Array, Y: Array, q: Array, *, gamma: float | None = None) -> Array:
-    newest = (S[-1] @ Y[-1]) / (Y[-1] @ Y[-1]) if len(S) else 1.0
-    return ref.lbfgs_two_loop(S, Y, q, gamma=newest if gamma is None else gamma)
+    if gamma is None and len(S):
+        gamma = (S[-1] @ Y[-1]) / (Y[-1] @ Y[-1])
+    elif gamma is None:
+        gamma = 1.0
+    return ref.lbfgs_two_loop(S, Y, q, gamma=gamma)
 
 
 @mutant("lbfgs_two_loop", "the newest pair is left out")

@@ -51,9 +51,8 @@ _updated = guards.updated
 
 
 def _swapped_momentum(self: KFQN, params: Any, state: State, grads: Any) -> Any:
-    return _direction(
-        replace(self, momentum=1 - self.momentum if self.momentum else 0.0), params, state, grads
-    )
+    beta = 1 - self.momentum if self.momentum else 0.0
+    return _direction(replace(self, momentum=beta), params, state, grads)
 
 
 def _without_decay(self: KFQN, params: Any, state: State, grads: Any) -> Any:
@@ -77,9 +76,13 @@ def _inverted(self: KFQN, params: Any, state: State, grads: Any) -> Any:
 
 def _swapped_sides(self: KFQN, params: Any, state: State, grads: Any) -> Any:
     _, moved = _direction(self, params, state, grads)
-    square = [b.M.shape[0] == b.M.shape[1] for b in moved.blocks]
-    P = [_dense(b.H_a) @ b.M @ b.H_g.dense() if q else b.H_g.dense() @ b.M @ _dense(b.H_a)
-         for b, q in zip(moved.blocks, square, strict=True)]  # fmt: skip  # either order of sides
+    P = []
+    for block in moved.blocks:
+        left = block.H_g.dense()
+        right = _dense(block.H_a)
+        if block.M.shape[0] == block.M.shape[1]:
+            left, right = right, left
+        P.append(left @ block.M @ right)
     return tuple(P), moved
 
 
@@ -100,11 +103,13 @@ def _decay_in_pair(
 def _other_batch(
     self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
 ) -> Step:
-    real, calls = step.forward_backward, []
+    real = step.forward_backward
+    calls = []
 
     def passes(network: Any, params: Any, x: Array, target: Array) -> Any:
         calls.append(1)
-        return real(network, params, x[::-1] * 0.5 if len(calls) == 2 else x, target)
+        seen = x[::-1] * 0.5 if len(calls) == 2 else x
+        return real(network, params, seen, target)
 
     with patch.object(step, "forward_backward", passes):
         return _step(self, network, params, state, x, target)
@@ -114,12 +119,14 @@ def _second_at_old(
     self: KFQN, network: Any, params: Any, state: State, x: Array, target: Array
 ) -> Step:
     """The second pass halfway, before the step is complete."""
-    real, calls = step.forward_backward, []
+    real = step.forward_backward
+    calls = []
 
     def passes(network: Any, new: Any, x: Array, target: Array) -> Any:
         calls.append(1)
-        middle = tuple((a + b) / 2 for a, b in zip(params, new, strict=True))
-        return real(network, middle if len(calls) == 2 else new, x, target)
+        if len(calls) == 2:
+            new = tuple((a + b) / 2 for a, b in zip(params, new, strict=True))
+        return real(network, new, x, target)
 
     with patch.object(step, "forward_backward", passes):
         return _step(self, network, params, state, x, target)
@@ -349,8 +356,14 @@ mutant("optimizer_steps", "1/|T| wrongly in A")(_per_location)
 _patched(
     "factor_swapped", "moving-average weights of A swapped", KFQN, "update_input", _swapped_factor
 )
+
+
+def _without_average(given: dict[str, Any]) -> dict[str, Any]:
+    return {"averages_A": False} if given["preset"].endswith("2020") else {}
+
+
 _with_options(
     "factor_of_batch",
     "the mini-batch's A where a moving average is due",
-    lambda o: {"averages_A": False} if o["preset"].endswith("2020") else {},
+    _without_average,
 )

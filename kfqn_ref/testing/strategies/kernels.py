@@ -147,7 +147,8 @@ def pairs(draw: DrawFn, n: int) -> tuple[np.ndarray, np.ndarray]:
 @st.composite
 def pairs_at(draw: DrawFn, n: int, angle: str) -> tuple[np.ndarray, np.ndarray]:
     """(s, y) with sᵀy > 0 at this angle."""
-    s, z = draw(vectors(n)), draw(vectors(n))
+    s = draw(vectors(n))
+    z = draw(vectors(n))
     if angle == "parallel" or (n == 1 and angle.startswith("cosine")):
         return s, frozen(s / 2)
     if angle == "close":
@@ -155,7 +156,8 @@ def pairs_at(draw: DrawFn, n: int, angle: str) -> tuple[np.ndarray, np.ndarray]:
     if angle.startswith("cosine"):
         return s, _at_cosine(s, z, float(angle.split()[1]))
     sz = float(s @ z)
-    return frozen(s + z if sz == 0 else s * np.sign(sz)), z
+    towards = s + z if sz == 0 else s * np.sign(sz)
+    return frozen(towards), z
 
 
 def _at_cosine(s: np.ndarray, z: np.ndarray, cosine: float) -> np.ndarray:
@@ -202,7 +204,8 @@ def triples(draw: DrawFn, precision: Precision) -> Case:
     H = draw(spd(precision, n))
     s, y = draw(pairs(n))
     units = scale_of(precision, chosen()["units"])
-    s, y = frozen(s * (scale * ratio * units)), frozen(y * scale)
+    s = frozen(s * (scale * ratio * units))
+    y = frozen(y * scale)
     H, s, y = with_rest(precision, chosen()["spread"], H, s, y)
     return {"H": H, "s": s, "y": y}
 
@@ -216,7 +219,8 @@ def damping_cases(draw: DrawFn, precision: Precision) -> Case:
     scale = scale_of(precision, choose(draw, "scale"))
     n = choose(draw, "n")
     mu1 = draw(threshold())
-    H, y = draw(spd(precision, n)), draw(vectors(n))
+    H = draw(spd(precision, n))
+    y = draw(vectors(n))
     s = draw(_beside(H @ y, y, float(np.linalg.norm(H, 2)), mu1))
     H, s, y = with_rest(precision, chosen()["spread"], H, s * scale, y * scale)
     return {"H": H, "s": frozen(s), "y": frozen(y), "mu1": mu1}
@@ -243,7 +247,8 @@ def curvature_of(name: str, mu: float) -> float | None:
     if name in plain:
         return plain[name]
     if name.endswith("ulp"):
-        return float(np.nextafter(mu, np.inf if name[0] == "+" else 0.0))
+        towards = np.inf if name[0] == "+" else 0.0
+        return float(np.nextafter(mu, towards))
     value = float(name)
     near = abs(value) <= 1e-2 and value != 0
     return mu * (1 + value) if near else value
@@ -268,7 +273,8 @@ def thresholds() -> SearchStrategy[float]:
 def identity_cases(draw: DrawFn, precision: Precision) -> Case:
     """(s, y, mu2) for (2.2): y = t s + z, both signs of sᵀy, θ = 1 and θ < 1, and the tie."""
     scale = scale_of(precision, choose(draw, "scale"))
-    n, mu2 = choose(draw, "n"), draw(threshold())
+    n = choose(draw, "n")
+    mu2 = draw(threshold())
     s = draw(vectors(n))
     y = draw(_beside(s, s, 1.0, mu2))
     return {"s": frozen(s * scale), "y": frozen(y * scale), "mu2": mu2}
@@ -296,7 +302,8 @@ def lbfgs_cases(draw: DrawFn, precision: Precision) -> Case:
     scale = scale_of(precision, choose(draw, "scale"))
     n, m, angle = (choose(draw, axis) for axis in ("n", "pairs", "angle"))
     # each pair multiplies H by up to the squared cosine of its angle: only the first two are wide
-    rows = [draw(pairs_at(n, angle if i < 2 else "close")) for i in range(m)]
+    angles = [angle, angle, *["close"] * m][:m]
+    rows = [draw(pairs_at(n, each)) for each in angles]
     S = np.array([s for s, _ in rows]).reshape(m, n)
     Y = np.array([y for _, y in rows]).reshape(m, n)
     gamma = scale_of(precision, choose(draw, "gamma"))

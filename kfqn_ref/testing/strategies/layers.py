@@ -22,7 +22,9 @@ def arrays(*shape: int) -> st.SearchStrategy[np.ndarray]:
         return st.integers(0, 2**32 - 1).map(
             lambda seed: frozen(np.random.default_rng(seed).integers(-4, 5, shape) / 4)
         )
-    sizes = [7] * (size // 7) + ([size % 7] if size % 7 else [])
+    sizes = [7] * (size // 7)
+    if size % 7:
+        sizes.append(size % 7)
 
     def joined(parts: tuple[np.ndarray, ...]) -> np.ndarray:
         return frozen(np.concatenate([*parts, np.zeros(0)]).reshape(shape) / 4)
@@ -34,8 +36,10 @@ def arrays(*shape: int) -> st.SearchStrategy[np.ndarray]:
 @st.composite
 def geometries(draw: DrawFn) -> dict[str, Any]:
     """Kernel, stride, padding and dilation as (rows, columns), and an image size that they fit."""
-    kernel, stride = choose(draw, "kernel"), choose(draw, "stride")
-    dilation, padding = choose(draw, "dilation"), choose(draw, "padding")
+    kernel = choose(draw, "kernel")
+    stride = choose(draw, "stride")
+    dilation = choose(draw, "dilation")
+    padding = choose(draw, "padding")
     least = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)]
     room = choose(draw, "room")
     size = tuple(max(1, n) + more for n, more in zip(least, room, strict=True))
@@ -53,7 +57,8 @@ def images(draw: DrawFn, precision: Precision) -> Case:
     """(x, geometry): a batch of images for a convolution."""
     geometry = dict(draw(geometries()))
     size = geometry.pop("size")
-    N, C = choose(draw, "N"), choose(draw, "C")
+    N = choose(draw, "N")
+    C = choose(draw, "C")
     return {"x": draw(arrays(N, C, *size)), "geometry": geometry}
 
 
@@ -87,7 +92,9 @@ def matrices(draw: DrawFn, precision: Precision) -> Case:
 @st.composite
 def second_derivatives(draw: DrawFn, precision: Precision) -> Case:
     """(a_bar, Hh): inputs, and symmetric second derivatives (N, T, d_g, T, d_g) of each sample."""
-    N, T = min(choose(draw, "N"), 3), min(choose(draw, "T"), 3)
-    d_a, d_g = min(choose(draw, "d_a"), 8), min(choose(draw, "d_g"), 8)
+    N = min(choose(draw, "N"), 3)
+    T = min(choose(draw, "T"), 3)
+    d_a = min(choose(draw, "d_a"), 8)
+    d_g = min(choose(draw, "d_g"), 8)
     Hh = draw(arrays(N, T, d_g, T, d_g))
     return {"a_bar": draw(arrays(N, T, d_a)), "Hh": frozen((Hh + Hh.transpose(0, 3, 4, 1, 2)) / 2)}

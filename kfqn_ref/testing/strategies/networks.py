@@ -48,9 +48,10 @@ class Snapshot(NamedTuple):
 @cache
 def activations(smooth: bool) -> st.SearchStrategy[Any]:
     """Tanh and sigmoid; ReLU too where no law takes a finite difference over its kink."""
-    return st.sampled_from(
-        [ref.Tanh(), ref.Sigmoid()] if smooth else [ref.Tanh(), ref.Sigmoid(), ref.ReLU()]
-    )
+    choices = [ref.Tanh(), ref.Sigmoid()]
+    if not smooth:
+        choices.append(ref.ReLU())
+    return st.sampled_from(choices)
 
 
 @cache
@@ -64,22 +65,27 @@ def chains(
         if linear_only
         else draw(st.sampled_from(["linear", "convolution", "grouped", "positions"]))
     )
-    bias, d_out = draw(st.booleans()), draw(st.integers(1, 3))
+    bias = draw(st.booleans())
+    d_out = draw(st.integers(1, 3))
     last = ref.Linear
     if kind in ("linear", "positions"):
-        d_in, hidden = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+        d_in = draw(st.integers(1, 3))
+        hidden = draw(st.integers(1, 3))
         first = (ref.Linear(d_in, hidden, bias), draw(activations(smooth)))
         if kind == "linear":
             return (*first, last(hidden, d_out)), (d_in,)
         return (*first, ref.Flatten(), last(2 * hidden, d_out)), (2, d_in)
     geometry = dict(draw(geometries()))
-    size, groups = geometry.pop("size"), 2 if kind == "grouped" else 1
+    size = geometry.pop("size")
+    groups = 2 if kind == "grouped" else 1
     conv = ref.Conv2d(2, 2, groups=groups, bias=bias, **geometry)
     shape = conv.forward(tuple(np.zeros(s) for s in conv.block_shapes), np.zeros((1, 2, *size)))[
         0
     ].shape
-    pools = [(), (ref.AvgPool2d(shape[2:]),), (ref.MaxPool2d(shape[2:]),)]
-    pool = draw(st.sampled_from(pools[:2] if smooth else pools))
+    pools: list[tuple[Any, ...]] = [(), (ref.AvgPool2d(shape[2:]),)]
+    if not smooth:
+        pools.append((ref.MaxPool2d(shape[2:]),))
+    pool = draw(st.sampled_from(pools))
     features = 2 if pool else int(np.prod(shape[1:]))
     return (conv, draw(activations(smooth)), *pool, ref.Flatten(), last(features, d_out)), (
         2,
@@ -105,7 +111,8 @@ def problems(
             [ref.MeanSquaredError(), ref.SoftmaxCrossEntropy(), ref.BernoulliCrossEntropy()]
         )
     )
-    network, N = ref.Network(layers, loss), draw(st.integers(1, 3))
+    network = ref.Network(layers, loss)
+    N = draw(st.integers(1, 3))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     params = tuple(map(frozen, network.init(rng)))
     x = frozen(rng.normal(size=(N, *shape)))
@@ -140,7 +147,8 @@ def runs(draw: DrawFn, precision: Precision) -> Case:
     preset = draw(st.sampled_from(PRESETS))
     case = dict(draw(problems(precision, preset in LINEAR_ONLY, smooth=False)))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
-    x, target = case.pop("x"), case.pop("target")
+    x = case.pop("x")
+    target = case.pop("target")
     other = frozen(rng.normal(size=x.shape)), target[::-1]
     batches = ((x, target), other, (x, target), other)[: draw(st.integers(1, 4))]
     return case | {"batches": batches, "options": draw(options(preset))}
