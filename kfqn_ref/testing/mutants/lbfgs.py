@@ -60,11 +60,9 @@ def without_gamma(S: Array, Y: Array, q: Array, *, gamma: float = 1.0) -> Array:
 
 @mutant("lbfgs_two_loop", "gamma chosen as sᵀy/yᵀy of the newest pair where it is not given")
 def scaled_default(S: Array, Y: Array, q: Array, *, gamma: float | None = None) -> Array:
-    if gamma is None and len(S):
-        gamma = (S[-1] @ Y[-1]) / (Y[-1] @ Y[-1])
-    elif gamma is None:
-        gamma = 1.0
-    return ref.lbfgs_two_loop(S, Y, q, gamma=gamma)
+    newest = (S[-1] @ Y[-1]) / (Y[-1] @ Y[-1]) if len(S) else 1.0
+    scale = newest if gamma is None else gamma
+    return ref.lbfgs_two_loop(S, Y, q, gamma=scale)
 
 
 @mutant("lbfgs_two_loop", "the newest pair is left out")
