@@ -130,5 +130,5 @@ def col2im(
 
 @checked
 def append_one(a: Inexact[Array, "N T d"]) -> Inexact[Array, "N T d1"]:
-    """Return ``ā`` (4.1): the inputs with a 1 appended **last**: the bias is the last column of W."""
+    """Return ``ā`` (4.1): the inputs with a 1 appended **last**, as the bias is the last column."""
     return np.concatenate([a, np.ones((*a.shape[:2], 1), a.dtype)], axis=2)
