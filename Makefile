@@ -6,7 +6,8 @@ WORKERS ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
-PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+CONSTRAINTS ?= constraints.txt
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 # One thread per process: sums are then taken in one order, and results repeat bit for bit.
 export OMP_NUM_THREADS := 1
@@ -15,7 +16,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help check verify test steady coverage lint format fuzz thorough notebooks course-test lab book claims chapter book-test book-times pdf clean
+.PHONY: help check verify test steady coverage wheel constraints lint format fuzz thorough notebooks launch course-test lab book claims chapter book-test book-times pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,11 +43,20 @@ steady: $(READY)  ## the suite in random orders, other folders, under load, from
 coverage: $(READY)  ## the suite with branch coverage
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
-lint: $(READY)  ## ruff (rules and format), pyright, and how complete the public types are
+wheel: $(READY)  ## build wheel and sdist, install each outside of the checkout and use it; ARGS: --versions newest
+	$(BIN)/python tests/wheel.py $(ARGS)
+
+constraints: $(READY)  ## is constraints.txt stale? ARGS=--write writes the newest versions
+	$(BIN)/python tests/constraints.py $(ARGS)
+
+lint: $(READY)  ## ruff (rules and format), pyright, how complete the public types are, and files for code hosts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python tests/complete_types.py 0.95
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
 
 format: $(READY)  ## let ruff repair and format
 	$(BIN)/ruff check --fix .
@@ -61,6 +71,9 @@ thorough: $(READY)  ## every law on 100,000 cases, and correct alternatives on 1
 
 notebooks: $(READY)  ## run the read-along notebooks and keep their outputs
 	env -u MPLBACKEND $(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py
+
+launch:  ## badges and files for Colab and Binder: make launch PROJECT_URL=https://...; an empty one removes them
+	$(PYTHON) notebooks/launch.py "$(PROJECT_URL)"
 
 course-test: $(READY)  ## grade a class of difficult submissions in the sandbox; minutes
 	$(BIN)/python -m pytest tests/course -m corpus --timeout 1200 $(ARGS)

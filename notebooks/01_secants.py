@@ -14,8 +14,6 @@
 # %% [markdown]
 # # Invert a 3×3 matrix with secants
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/01_secants.ipynb)
-#
 # Can you invert a matrix that you may only *multiply* with? A quasi-Newton method does: it shows the matrix `A` a
 # vector `s`, sees the answer `y = A s`, and corrects its guess `H` of the inverse so that `H y = s`. That one equation is
 # the **secant condition**. Here you watch it turn the identity into `A⁻¹`, three vectors for three dimensions.
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -14,8 +14,6 @@
 # %% [markdown]
 # # What to do when the curvature is negative
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/02_damping.ipynb)
-#
 # In a neural network `sᵀy` is negative now and then, and BFGS has no answer to such a pair. Throwing it away wastes
 # what it knows. **Powell's damping** bends `s` towards `H y` just enough; **Levenberg-Marquardt damping** adds a little of `s`
 # to `y`. You will bend one pair by hand, see θ, and see why both together keep `H` in bounds.
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -14,8 +14,6 @@
 # %% [markdown]
 # # L-BFGS: forget the matrix, keep the pairs
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/03_lbfgs.ipynb)
-#
 # A matrix `H` of size d costs d² numbers. The last p pairs cost 2pd, and `H v` can be had from them directly. Three forms of the
 # same estimate: two loops, a compact matrix formula, the plain recursion. You will see them agree, count what each costs, and see
 # what is lost when an old pair falls out.
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -14,8 +14,6 @@
 # %% [markdown]
 # # The Hessian block of a convolution layer, exactly
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/04_hessian_block.ipynb)
-#
 # `A ⊗ G` stands for a matrix that nobody stores: the Hessian of the loss with respect to one layer's weights. For a small
 # layer we *can* compute it exactly and put the two side by side. Three assumptions lie between them: independence of
 # activations and derivatives (IAD), spatially uncorrelated derivatives (SUD), spatial homogeneity (SH). Which one costs most?
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import matplotlib.pyplot as plt
 import numpy as np

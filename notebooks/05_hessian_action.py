@@ -14,8 +14,6 @@
 # %% [markdown]
 # # Inverting A without forming it
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/05_hessian_action.ipynb)
-#
 # The input factor `A = mean_n Σ_t ā āᵀ` of a layer with 4,608 inputs has 21 million entries. The method never forms it: it needs
 # `A v` only, and that is two passes over the inputs: for a convolution, two *convolutions with one output channel*. Then BFGS
 # learns `(A + λI)⁻¹` from the answers. You will check the trick, count its cost, and watch the estimate improve without ever getting worse.
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -14,8 +14,6 @@
 # %% [markdown]
 # # KF-QN-CNN in NumPy, on real digits
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/06_numpy_kfqn_on_digits.ipynb)
-#
 # All parts are on the table: damped pairs, Kronecker factors, Hessian action. Here is the whole method, in readable NumPy, training a small
 # convolutional network on 1,500 real digits. You will take one step by hand, then race it against SGD, Adam and KFAC, each with a step size from
 # the same small grid.
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -14,8 +14,6 @@
 # %% [markdown]
 # # The torch optimizer on Fashion-MNIST
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/07_torch_on_fashion_mnist.ipynb)
-#
 # The same method, fast: `kfqn_ref.optim.KFQN` is a `torch.optim.Optimizer`. You will train a CNN on 10,000 images of Fashion-MNIST with it and with SGD
 # and Adam, see what a step costs, and read what the optimizer knows of each layer. Without the data set the notebook uses the digits; with
 # `KFQN_QUICK=1` it takes a tenth of the steps.
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import os
 from time import perf_counter

@@ -14,17 +14,14 @@
 # %% [markdown]
 # # Bring your own model
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/08_bring_your_own_model.ipynb)
-#
 # You have a network and wonder whether KFQN helps. Wrap it, see what is covered, tune two numbers, read the diagnostics, and decide. The model here is a
 # small residual net with BatchNorm and dropout on the digits; put yours in its place.
 
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import warnings
 

@@ -14,8 +14,6 @@
 # %% [markdown]
 # # Reading a convergence bound
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kfqn-ref/kfqn_ref/blob/main/notebooks/09_reading_the_bound.ipynb)
-#
 # "Converges at rate N^(b−1)": what does such a sentence promise? For softmax regression on the digits every constant of the theorem can be
 # *computed*: the smoothness L, the noise σ², the eigenvalue bounds κ of the preconditioner. You will put the bound beside a run, see how far apart they are, and
 # find which constant is to blame.
@@ -23,9 +21,8 @@
 # %%
 try:
     import kfqn_ref
-except ImportError:  # in Colab: install the package, then go on
-    # %pip install -q git+https://github.com/kfqn-ref/kfqn_ref
-    import kfqn_ref
+except ImportError:
+    raise  # install it first: pip install '.[notebooks]' in a checkout, or its wheel
 
 import matplotlib.pyplot as plt
 import numpy as np

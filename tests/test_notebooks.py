@@ -5,6 +5,9 @@ stale.
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jupytext
@@ -46,6 +49,33 @@ def same_up_to_the_processor(one: str, two: str) -> bool:
     numbers = [[float(n) for n in NUMBER.findall(text)] for text in (one, two)]
     close = (abs(a - b) <= max(0.05, 0.2 * abs(a)) for a, b in zip(*numbers, strict=False))
     return words[0] == words[1] and len(numbers[0]) == len(numbers[1]) and all(close)
+
+
+def launch(folder: Path, url: str) -> None:
+    """Run ``make launch`` on a copy of the notebooks."""
+    subprocess.run([sys.executable, folder / "launch.py", url], check=True)
+
+
+def test_an_address_adds_what_opens_the_notebooks_and_none_removes_it(tmp_path):
+    folder = tmp_path / "notebooks"
+    shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns("assignments"))
+    before = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    launch(folder, "https://github.com/owner/name")
+    for pair in PAIRS:
+        for suffix in (".py", ".ipynb"):
+            text = (folder / pair.name).with_suffix(suffix).read_text(encoding="utf-8")
+            assert f"github/owner/name/blob/main/notebooks/{pair.name}.ipynb" in text
+            assert "%pip install -q git+https://github.com/owner/name" in text
+        assert cells(read(folder / pair.name, ".py")) == cells(read(folder / pair.name, ".ipynb"))
+    assert (tmp_path / ".binder" / "requirements.txt").is_file()
+    launch(folder, "")
+    assert before == {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert not (tmp_path / ".binder").exists()
+
+
+def test_without_an_address_nothing_leads_to_a_code_host():
+    texts = [pair.with_suffix(".py").read_text(encoding="utf-8") for pair in PAIRS]
+    assert not [text for text in texts if "colab" in text.lower() or "%pip" in text]
 
 
 def test_there_are_at_least_eight():
