@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help check verify test steady coverage wheel constraints lint format fuzz thorough notebooks launch course-test lab book claims chapter book-test book-times pdf clean
+.PHONY: help check verify test steady coverage wheel constraints lint format fuzz thorough notebooks launch course-test lab book claims chapter book-test book-times paper pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -106,6 +106,9 @@ chapter: $(BOOK_READY)  ## one chapter, quickly: make chapter NAME=damping
 book-test: book  ## read the book in headless Chromium, and follow its links
 	$(BIN)/linkchecker --no-status --no-robots --no-warnings file://$(CURDIR)/book/_build/html/index.html
 	cd book && npm test --silent
+
+paper: $(READY)  ## the figure of paper.md, in out/paper
+	$(BIN)/kfqn verify --out out/paper
 
 book-times: $(BOOK_READY)  ## time a build of the book with and without its cache, for the status page
 	$(BIN)/python book/time_builds.py

@@ -175,6 +175,16 @@ def test_the_losses_in_the_readme_are_those_of_the_recorded_first_look():
     assert set(re.findall(r"\d\.\d{3}", paragraph)) == set(last.values())
 
 
+def test_the_paper_is_short_and_cites_what_the_book_knows():
+    text = read("paper.md")
+    keys = set(re.findall(r"@([a-z]+\d{4}\w*)", text))
+    assert len(text.split()) < 1000
+    assert len(keys) >= 5
+    assert all(f"{{{key}," in read("book/references.bib") for key in keys)
+    assert "make paper" in text
+    assert "--out out/paper" in read("Makefile")
+
+
 def python_examples() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", read("README.md"), re.MULTILINE | re.DOTALL)
 

@@ -6,5 +6,6 @@
 ``sides``     which side of the method helps on digits, stored for the chapter on races
 ``claims``    sentences with numbers from data, asserted where they are shown
 ``trace``     from a formula to its function, its laws and their mutants, and back
+``rooms``     which room of the package imports which, for the page on architecture
 ============  ==================================================================================
 """
