@@ -1,6 +1,6 @@
 """What a step refuses before anything moves, and how a step that failed is undone."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,32 @@ def refuse_changed_layers(model: nn.Module, layers: Sequence[Layer]) -> None:
             f"the covered layers must be those that the optimizer was built for, but "
             f"{', '.join(changed)}: make a new optimizer"
         )
+
+
+def refuse_new_parameters(model: nn.Module, known: Mapping[nn.Parameter, torch.dtype]) -> None:
+    """Refuse parameters of the model that the optimizer does not train, or that were cast.
+
+    Args:
+        model: the model.   known: the optimizer's parameters, with the dtypes that they came with.
+
+    Raises:
+        ValueError: there is one; the message names all.
+    """
+    if all(known.get(p) is p.dtype for p in model.parameters() if p.requires_grad):
+        return
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    new = [name for name, p in named if p not in known]
+    if new:
+        raise ValueError(
+            f"the optimizer must have all parameters of the model that are trained, but {new} came "
+            f"after it was made (a module was replaced or added): make a new optimizer, or give "
+            f"them to add_param_group, or freeze them by requires_grad_(False)"
+        )
+    cast = [f"{name} from {known[p]} to {p.dtype}" for name, p in named if known[p] != p.dtype]
+    raise ValueError(
+        f"parameters must keep their dtype, but these were cast: {', '.join(cast)}: make a new "
+        f"optimizer"
+    )
 
 
 def _change(model: nn.Module, layer: Layer) -> str:
@@ -82,42 +108,6 @@ def refuse_changed_damping(
                 )
 
 
-def refuse_reduction(loss: Any, reduction: str, samples: Collection[int]) -> None:
-    """Refuse a loss that is visibly reduced in another way than the option says.
-
-    Visible is the last operation that made the loss: a loss function of torch, or ``sum()`` or
-    ``mean()`` over an array whose first axis is the samples.
-
-    Args:
-        loss: what the closure returned.   reduction: the option.
-        samples: the numbers of samples, and of rows, that the layers saw.
-
-    Raises:
-        ValueError: it is.
-    """
-    how = _reduction(_node(loss), samples)
-    if how is not None and how != reduction:
-        raise ValueError(
-            f"the closure's loss must be a {reduction} over the samples (loss_reduction="
-            f"{reduction!r}), got a {how}: return the {reduction} (what is weighted is divided "
-            f"after the sum), or pass loss_reduction={how!r}"
-        )
-
-
-def _reduction(node: Any, samples: Collection[int]) -> str | None:
-    """Return ``"mean"``, ``"sum"``, or nothing where the last operation does not show it."""
-    if hasattr(node, "_saved_reduction"):
-        return {1: "mean", 2: "sum"}.get(node._saved_reduction)
-    sizes = getattr(node, "_saved_self_sym_sizes", ())
-    if not sizes or sizes[0] < 2 or sizes[0] not in samples:  # of one sample they are the same
-        return None
-    return {"MeanBackward0": "mean", "SumBackward0": "sum"}.get(type(node).__name__)
-
-
-def _node(loss: Any) -> Any:
-    return loss.grad_fn if isinstance(loss, Tensor) else None
-
-
 class Stale:
     """Remembers the gradients from before a closure, to see whether it cleared them."""
 
@@ -171,27 +161,36 @@ class Snapshot:
     ) -> None:
         self.replay = replay
         self.state = state
-        self.grads: list[tuple[nn.Parameter, Tensor | None, int]] = [
-            (p, p.grad, 0 if p.grad is None else p.grad._version) for p in parameters
+        self.grads: list[tuple[nn.Parameter, Tensor | None]] = [
+            (p, _without_indices(p.grad)) for p in parameters
         ]
         names = IN_PLACE + IN_PLACE_UPDATES if updates else IN_PLACE
         self.kept: dict[Any, Any] = {p: _without_sharing(kept) for p, kept in state.items()}
         changing = [kept[name] for kept in state.values() for name in names if name in kept]
         self.live: list[Tensor] = [p.detach() for p in parameters]
         self.live += [*replay.model.buffers(), *leaves(changing)]
+        self.live += [
+            grad.detach()
+            for _, grad in self.grads
+            if grad is not None and grad.layout == torch.strided
+        ]
         self.copies: list[Tensor] = [torch.empty_like(x) for x in self.live]
         copy_(self.copies, self.live)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put everything back; gradients that were changed in place are cleared."""
+        """Put everything back, and gradients that were changed in place, too."""
         copy_(self.live, self.copies)
         self.state.clear()
         self.state.update(self.kept)
-        for p, grad, version in self.grads:
-            same = grad is None or grad._version == version
-            p.grad = grad if same else None
+        for p, grad in self.grads:
+            p.grad = grad
         self.replay.rewind()
+
+
+def _without_indices(grad: Tensor | None) -> Tensor | None:
+    """Return a gradient that one kernel can copy, or, of a sparse one, a copy."""
+    return grad if grad is None or grad.layout == torch.strided else grad.clone()
 
 
 def copy_(to: Sequence[Tensor], of: Sequence[Tensor]) -> None:
@@ -215,23 +214,38 @@ def leaves(value: Any) -> list[Tensor]:
     return [tensor for item in items for tensor in leaves(item)]
 
 
-_latest: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""The number of the optimizer that moved a parameter last."""
+class Owners:
+    """Remembers which optimizer moved a parameter last.
 
-
-def claim(parameter: nn.Parameter, owner: int) -> None:
-    """Note that the optimizer of this number moves the parameter from now on."""
-    _latest[parameter] = owner
-
-
-def refuse_second_owner(parameter: nn.Parameter, owner: int) -> None:
-    """Refuse to go on with weights that another KFQN has moved in between.
-
-    Raises:
-        ValueError: it has.
+    Attributes:
+        claims: how often an optimizer began to move parameters; the others look again then.
     """
-    if _latest.get(parameter, owner) != owner:
-        raise ValueError(
-            "a model must have one KFQN at a time, but another one has moved these weights since "
-            "the last step: the estimates belong to other weights; use one optimizer with groups"
-        )
+
+    def __init__(self) -> None:
+        self.claims = 0
+        self._latest: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def claim(self, parameters: Iterable[nn.Parameter], owner: int) -> None:
+        """Note that the optimizer of this number moves these parameters from now on."""
+        self.claims += 1
+        for p in parameters:
+            if p.requires_grad:
+                self._latest[p] = owner
+
+    def refuse_second(self, named: Iterable[tuple[str, nn.Parameter]], owner: int) -> None:
+        """Refuse to go on with weights that another KFQN has moved in between.
+
+        Raises:
+            ValueError: it has; the message names the weights.
+        """
+        moved = [name for name, p in named if self._latest.get(p, owner) != owner]
+        if moved:
+            raise ValueError(
+                f"a model must have one KFQN at a time, but another one has moved {moved} since "
+                f"the last step: the estimates belong to other weights; use one optimizer with "
+                f"groups"
+            )
+
+
+OWNERS = Owners()
+"""The owners of all parameters in this process."""

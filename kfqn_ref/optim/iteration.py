@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from kfqn_ref.optim.coverage import plain_arithmetic, warn_of_unseen
 from kfqn_ref.optim.distributed import Reducer
-from kfqn_ref.optim.guards import Stale, refuse_gradients, refuse_reduction
+from kfqn_ref.optim.guards import Stale, refuse_gradients
 from kfqn_ref.optim.kernels import all_finite
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.options import Method
 from kfqn_ref.optim.ownership import Ownership, move_owned_
 from kfqn_ref.optim.passes import Capture, Record, Replay, refuse_other_pass
+from kfqn_ref.optim.reduction import refuse_reduction
 from kfqn_ref.optim.update import InputPair, Means, Seen, act, compare, start_, to_reduce
 
 Closure = Callable[[], Any]

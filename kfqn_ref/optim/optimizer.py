@@ -21,11 +21,11 @@ from kfqn_ref.optim.coverage import (
 from kfqn_ref.optim.diagnostics import Curvature, curvature_of
 from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
 from kfqn_ref.optim.guards import (
+    OWNERS,
     Snapshot,
-    claim,
     refuse_changed_damping,
     refuse_changed_layers,
-    refuse_second_owner,
+    refuse_new_parameters,
 )
 from kfqn_ref.optim.iteration import Core, Iteration, start
 from kfqn_ref.optim.layer import Layer
@@ -190,6 +190,7 @@ class KFQN(torch.optim.Optimizer):
             "beta2": other_betas[-1],
             "other": False,
         }
+        self._dtypes: dict[nn.Parameter, torch.dtype] = {}
         self._layer_of = {p: layer for layer in self.layers for p in layer.parameters}
         covered = dict.fromkeys(self.model.parameters()) if chosen.convergent else self._layer_of
         super().__init__(complete_groups(self.model, groups, defaults, covered), defaults)
@@ -203,6 +204,7 @@ class KFQN(torch.optim.Optimizer):
         self._latest: dict[Layer, Seen] = {}
         self._k = 0
         self._number = next(_numbers)
+        self._claims: int = OWNERS.claims
         self.in_second_pass: bool = False
         self._skipped_steps = torch.zeros(
             (), dtype=torch.int64, device=self.layers[0].weight.device
@@ -224,7 +226,7 @@ class KFQN(torch.optim.Optimizer):
         if "_compile" in state:  # a copy, not a state that load_state_dict brings
             self._update_ = updating(self._compile)
             self._number = next(_numbers)
-            claim(self.layers[0].weight, self._number)
+            self._claim()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group after checking its values.
@@ -236,6 +238,7 @@ class KFQN(torch.optim.Optimizer):
             param_group = other_group(param_group, self.defaults)
         check_group({**self.defaults, **param_group}, self.method.preset)
         super().add_param_group(param_group)
+        self._dtypes |= {p: p.dtype for p in self.param_groups[-1]["params"]}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -268,7 +271,8 @@ class KFQN(torch.optim.Optimizer):
         unseen = list(self._unseen)
         try:
             loss = self._iterate(iteration)
-            claim(self.layers[0].weight, self._number)
+            if self._k == 0:
+                self._claim()
         except BaseException:
             before.restore()
             self.started = started
@@ -306,9 +310,11 @@ class KFQN(torch.optim.Optimizer):
             check_values(group, preset)
             if preset.name == "convergent":
                 check_group(group, preset)
-        if self._k:
-            refuse_second_owner(self.layers[0].weight, self._number)
         refuse_changed_layers(self.model, self.layers)
+        refuse_new_parameters(self.model, self._dtypes)
+        if self._k and self._claims != OWNERS.claims:
+            OWNERS.refuse_second(self.model.named_parameters(), self._number)
+            self._claims = OWNERS.claims
         refuse_changed_damping(
             self.param_groups, self._group_of, self.state, self.started, self.method.preset
         )
@@ -440,7 +446,11 @@ class KFQN(torch.optim.Optimizer):
                 self.state[p] = checkpoint.copied(state, p.device)
         self._k = saved["k"]
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
-        claim(self.layers[0].weight, self._number)
+        self._claim()
+
+    def _claim(self) -> None:
+        OWNERS.claim(self._dtypes, self._number)
+        self._claims = OWNERS.claims
 
     def _core(self) -> Core:
         return Core(

@@ -166,6 +166,29 @@ def test_gradients_may_be_cleared_in_place() -> None:
     assert equal(weights(other), weights(one))
 
 
+@pattern("gradients that the closure changes in place before it fails", EXACT)
+@pytest.mark.parametrize("call", [1, 2], ids=["first pass", "second pass"])
+def test_gradients_come_back_after_an_error(call: int) -> None:
+    model, opt = started()
+    calls = []
+
+    def closure() -> Tensor:
+        opt.zero_grad(set_to_none=False)
+        loss = closure_of(model, X, Y)()
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return loss
+
+    F.cross_entropy(model(X + 1), Y).backward()
+    old = [p.grad for p in model.parameters()]
+    values = [grad.clone() for grad in old]  # type: ignore[union-attr]  # none is None
+    with pytest.raises(KeyboardInterrupt):
+        opt.step(closure)
+    assert all(p.grad is grad for p, grad in zip(model.parameters(), old, strict=True))
+    assert equal(old, values)  # type: ignore[arg-type]  # none is None
+
+
 @pattern("autograd.grad in the closure, for a log", EXACT)
 def test_a_gradient_for_a_log_changes_nothing() -> None:
     (one, plain), (other, opt) = started(), started()
@@ -339,6 +362,38 @@ def test_a_layer_that_was_changed_is_refused_by_name(name: str) -> None:
         opt.step(closure_of(model, X, Y))
     assert equal(weights(model), before)
     assert opt._k == k
+
+
+OUTSIDE: dict[str, tuple[Callable[[nn.Sequential], Any], str]] = {
+    "replaced": (lambda m: m.__setitem__(3, nn.BatchNorm2d(3, dtype=F64)), "'3.weight', '3.bias'"),
+    "added": (lambda m: m.append(nn.Linear(5, 5, dtype=F64)), "'6.weight', '6.bias'"),
+    "cast": (lambda m: m[1].float(), "1.weight from torch.float64 to torch.float32"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:covered")
+@pattern("a module outside the covered layers that is replaced, added or cast", REFUSED)
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_new_parameter_is_refused_by_name(name: str) -> None:
+    model = cnn()
+    model[1] = nn.BatchNorm2d(4, dtype=F64)
+    model[3] = nn.BatchNorm2d(3, dtype=F64)
+    model, opt = started(model)
+    change, words = OUTSIDE[name]
+    change(model)  # type: ignore[arg-type]  # cnn() is a Sequential
+    refused(opt, closure_of(model, X, Y), ValueError, words)
+
+
+@pattern("a module that is added, and given to add_param_group or frozen", EXACT)
+def test_a_new_parameter_that_is_known_or_frozen_is_taken() -> None:
+    model, opt = started()
+    model.append(nn.BatchNorm1d(5, dtype=F64))
+    model.append(nn.Linear(5, 5, dtype=F64).requires_grad_(False))
+    opt.add_param_group({"params": model[6].parameters(), "lr": 0.5})
+    before = weights(model)
+    run(opt, model, 1)
+    moved = [not torch.equal(a, b) for a, b in zip(weights(model), before, strict=True)]
+    assert moved == [True] * 7 + [False] * 2
 
 
 @pattern("layers that are lazy before the first forward pass; complex parameters", REFUSED)
@@ -575,14 +630,49 @@ def test_other_inputs_in_the_second_pass_are_refused() -> None:
     assert equal(weights(model), before)
 
 
-@pattern("two optimizers that take turns on one model", REFUSED)
-def test_a_second_optimizer_on_the_model_is_refused() -> None:
+@pattern("two KFQN that take turns on one model, or on a part of it", REFUSED)
+@pytest.mark.parametrize("part", [slice(0, 6), slice(5, 6), slice(2, 3)])
+def test_a_second_optimizer_on_the_model_is_refused(part: slice) -> None:
     model, opt = started()
-    other = KFQN(model, lr=0.1)
-    run(other, model, 1)
-    refused(opt, closure_of(model, X, Y), ValueError, "must have one KFQN at a time")
-    other.load_state_dict(opt.state_dict())  # a run that goes on in a new optimizer is one
-    run(other, model, 1)
+    other = KFQN(model[part], lr=0.1)
+    other.step(closure_of(model, X, Y))
+    number = part.stop - 1
+    words = f"must have one KFQN at a time, but another one has moved .*'{number}.weight'"
+    refused(opt, closure_of(model, X, Y), ValueError, words)
+    twin = KFQN(model, lr=0.1)
+    twin.load_state_dict(opt.state_dict())  # a run that goes on in a new optimizer is one
+    run(twin, model, 1)
+
+
+def drift(model: nn.Module) -> list[Tensor]:
+    """Move the weights as users do between steps."""
+    sgd = torch.optim.SGD(model.parameters(), lr=0.3)
+    sgd.step(closure_of(model, *data(seed=9)))
+    model.zero_grad()
+    with torch.no_grad():
+        model[2].weight.clamp_(-0.1, 0.1)
+        model[5].weight.div_(model[5].weight.norm())
+    model.load_state_dict({name: 1.01 * x for name, x in model.state_dict().items()})
+    return weights(model)
+
+
+@pattern("weights that are changed between steps: clamped, projected, loaded, by an SGD", EXACT)
+@pytest.mark.parametrize("preset", ["kfqn_cnn", "kfqn_cnn_l", "kfqn_adam"])
+def test_a_step_begins_at_the_weights_that_it_finds(preset: str) -> None:
+    """The changed run equals one whose weights were there from the start, state loaded."""
+    model, opt = started(preset=preset)
+    saved = copy.deepcopy(opt.state_dict())
+    there = drift(model)
+    run(opt, model, 2, first=2)
+    other = cnn(seed=7)
+    with torch.no_grad():
+        for p, value in zip(other.parameters(), there, strict=True):
+            p.copy_(value)
+    twin = KFQN(other, lr=0.1, preset=preset)
+    twin.load_state_dict(saved)
+    run(twin, other, 2, first=2)
+    assert equal(weights(model), weights(other))
+    assert equal(tensors(opt.state_dict()), tensors(twin.state_dict()))
 
 
 @pattern("a damping that is changed in a group", REFUSED)

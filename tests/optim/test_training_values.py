@@ -19,7 +19,7 @@ from kfqn_ref.optim import KFQN
 
 from .. import warm
 from . import ranks
-from .models import closure_of, cnn, data, equal, weights
+from .models import closure_of, cnn, data, equal, mlp, weights
 from .patterns import pattern
 from .test_training_patterns import EXACT, REFUSED, everything, refused, started
 
@@ -88,8 +88,23 @@ def reduced(model: nn.Module, how: Callable[[Tensor], Tensor]) -> Callable[[], T
     return closure
 
 
+def mean_over_samples(each: Tensor) -> Tensor:
+    """The mean, by a product that shows no reduction."""
+    return each @ torch.full_like(each, 1 / len(each))
+
+
 @pattern("a sum over the samples by sum() where the option says mean, or mean() by sum", REFUSED)
-@pytest.mark.parametrize(("option", "how"), [("mean", torch.sum), ("sum", torch.mean)])
+@pytest.mark.parametrize(
+    ("option", "how"),
+    [
+        ("mean", torch.sum),
+        ("sum", torch.mean),
+        ("mean", lambda each: each.sum(0)),
+        ("mean", lambda each: -(-each.float()).sum()),
+        ("mean", lambda each: each.mean() + each.sum().squeeze()),
+        ("sum", lambda each: torch.stack([each.sum(), each.mean()]).sum()),
+    ],
+)
 def test_a_reduction_by_hand_is_seen(option: str, how: Callable[[Tensor], Tensor]) -> None:
     model = cnn()
     opt = KFQN(model, loss_reduction=option)
@@ -101,13 +116,32 @@ def test_a_reduction_by_hand_is_seen(option: str, how: Callable[[Tensor], Tensor
     "how",
     [
         lambda each: each.sum() / len(each),
+        lambda each: each.sum() * (1 / len(each)),
         lambda each: torch.stack([each.mean(), each.mean()]).sum(),  # two losses, each a mean
+        lambda each: mean_over_samples(each) + each.view(4, 4).mean(1).square().mean(),
     ],
 )
 def test_a_sum_that_is_none_over_samples_is_taken(how: Callable[[Tensor], Tensor]) -> None:
     model = cnn()
     before = weights(model)
     KFQN(model).step(reduced(model, how))
+    assert not equal(weights(model), before)
+
+
+def test_a_penalty_on_a_weight_with_as_many_rows_as_samples_is_taken() -> None:
+    model = mlp()
+    opt = KFQN(model)
+    x, target = data(n=len(model[1].weight))
+
+    def closure() -> Tensor:
+        opt.zero_grad()
+        penalty = model[1].weight.square().sum() + model[1].weight.abs().sum()
+        loss = nn.functional.cross_entropy(model(x), target) + penalty
+        loss.backward()
+        return loss
+
+    before = weights(model)
+    opt.step(closure)
     assert not equal(weights(model), before)
 
 
