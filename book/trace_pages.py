@@ -22,8 +22,13 @@ def _docstring(
     trace.link_docstring(name, lines, trace.formulas(FOLDER))
 
 
+def _outdated(app: Any, env: Any, added: Any, changed: Any, removed: Any) -> list[str]:
+    return ["laws"]  # it changes with the package, not with its own file
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Connect to the reading of pages and of docstrings."""
     app.connect("source-read", _read)
+    app.connect("env-get-outdated", _outdated)
     app.connect("autodoc-process-docstring", _docstring)
     return {"parallel_read_safe": True}
