@@ -1,5 +1,7 @@
 /* The sliders of kfqn_ref.experiments.book.figures.explorable: show the picture that belongs to their positions. */
 document.addEventListener("DOMContentLoaded", () => {
+  // A folded cell is named by the words that it shows, not by a label that says something else.
+  for (const summary of document.querySelectorAll("details > summary[aria-label]")) summary.removeAttribute("aria-label");
   for (const figure of document.querySelectorAll(".kfqn-explorable")) {
     const frames = figure.querySelectorAll(".kfqn-frame");
     const sliders = [...figure.querySelectorAll("input[type=range]")];
