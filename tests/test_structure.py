@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 import kfqn_ref
+from kfqn_ref.experiments.book.rooms import direct, imports, levels
 
 PACKAGE = Path(kfqn_ref.__file__).parent
 ROOMS = {
@@ -144,6 +145,20 @@ def test_the_bridge_alone_knows_both_sides() -> None:
     reference = {"reference", "method", "theory", "algorithm"}
     both = [m for m in MODULES if "optim" in rooms(m) and rooms(m) & reference]
     assert both == ["kfqn_ref.bridge"]
+
+
+def test_the_picture_of_the_rooms_is_true() -> None:
+    assert imports().keys() == ROOMS.keys()
+    for room, others in imports().items():
+        assert others <= ROOMS[room], room
+
+
+def test_the_picture_of_the_rooms_leaves_out_what_follows() -> None:
+    graph: dict[str, set[str]] = {"a": {"b", "c"}, "b": {"c"}, "c": set()}
+    assert levels(graph) == {"c": 0, "b": 1, "a": 2}
+    assert direct(graph) == [("a", "b"), ("b", "c")]
+    with pytest.raises(ValueError, match="imports must go one way, got a circle in"):
+        levels({"a": {"b"}, "b": {"a"}})
 
 
 def listed_in(docstring: str) -> list[str]:
