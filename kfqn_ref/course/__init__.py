@@ -17,8 +17,10 @@ outside the box; and what it shows is made inert before a person looks at it.
 ``known``       cases on which the laws hold for the solution, tried on every submission
 ``regrade``     outside: the test cells of the master notebook, against the stand-ins
 ``clean``       text, pictures and Markdown of a submission, made inert
+``whole``       files of a course that may be broken, and copies of the gradebook
 ``classroom``   the folders and the gradebook of a course
 ``release``     from the sources of an assignment to what students get
+``variants``    other words of an assignment for each student, and the same laws
 ``handed_in``   find the file of a student, whatever a platform named it
 ``reading``     read a notebook leniently: kind, source and mark of each cell
 ``source``      what the source of a cell defines, and whether two are the same

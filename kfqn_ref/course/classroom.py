@@ -4,6 +4,9 @@
 ``source/ASSIGNMENT/``              the master notebook, with solutions and hidden tests: never hand
 it out
 ``release/ASSIGNMENT/``             what students get
+``release/ASSIGNMENT-for/STUDENT/`` the same, where each student has a variant
+``solutions/ASSIGNMENT/``           pages with the solution of each variant: never hand them out
+``variants/ASSIGNMENT.json``        who has which variant
 ``submitted/STUDENT/ASSIGNMENT/``   what they hand in: ``ASSIGNMENT.ipynb``
 ``autograded/STUDENT/ASSIGNMENT/``  the graded notebook
 ``feedback/STUDENT/ASSIGNMENT/``    what students get back: ``ASSIGNMENT.html``
@@ -11,6 +14,7 @@ it out
 ``grades/by_hand/ASSIGNMENT.json``  points given in place of a test's, with reasons
 ``gradebook.db``                    nbgrader's gradebook; the formgrader of JupyterLab grades by
 hand in it
+``gradebook.db.1`` to ``.3``        copies from before the latest gradings, the newest first
 ==================================  ============================================================
 """
 
@@ -28,10 +32,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nbformat
+import psutil
 from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
+
+from kfqn_ref.course.whole import BROKEN, CourseError, entries, require_whole
 
 CONFIG = """# The formgrader reads this, in which points are given by hand.
 c = get_config()  # noqa: F821  # nbgrader defines it
@@ -45,10 +53,6 @@ c.CourseDirectory.feedback_directory = "feedback-with-hidden-tests"
 """
 
 IGNORED = "# Solutions, hidden tests, students and grades: not for a repository.\n*\n"
-
-
-class CourseError(Exception):
-    """The course folder is not as it must be; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,12 @@ class Classroom:
 
     @contextmanager
     def gradebook(self) -> Iterator[Gradebook]:
-        """The course's gradebook, closed at the end."""
+        """The course's gradebook, closed at the end.
+
+        Raises:
+            CourseError: it is broken; nothing has been changed.
+        """
+        require_whole(self.root / "gradebook.db")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # nbgrader's own models draw them
             with Gradebook(
@@ -129,9 +138,24 @@ class Classroom:
             )
         return path
 
+    def master_notebook(self, assignment: str) -> Any:
+        """What is in :meth:`master`.
+
+        Raises:
+            CourseError: it has not been released in this course, or cannot be read.
+        """
+        path = self.master(assignment)
+        try:
+            return nbformat.read(path, as_version=4)
+        except (OSError, ValueError, nbformat.ValidationError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise CourseError(f"{path} cannot be read ({reason}): release it again") from error
+
     def key(self, assignment: str, student: str) -> str:
         """A digest of what a student handed in and of the tests that it is held to."""
         digest = hashlib.sha256(self.master(assignment).read_bytes())
+        words = self.words(assignment).get(student)
+        digest.update(json.dumps(words).encode() if words else b"")
         folder = self.root / "submitted" / student
         for path in sorted(folder.rglob("*")):
             other = path.relative_to(folder).parts[0] != assignment and path.parent != folder
@@ -142,6 +166,15 @@ class Classroom:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
+    def words(self, assignment: str) -> dict[str, dict[str, str]]:
+        """The words of each student who has a variant (:mod:`kfqn_ref.course.variants`)."""
+        return entries(self.root / "variants" / f"{assignment}.json", {})
+
+    def keep_words(self, assignment: str, words: dict[str, dict[str, str]]) -> None:
+        """Write the words of all students at once."""
+        path = self.root / "variants" / f"{assignment}.json"
+        write_whole(path, json.dumps(words, indent=1, ensure_ascii=False))
+
     def students(self) -> list[str]:
         """Everyone with a folder in ``submitted/``; hidden folders are tools' own."""
         folders = [path for path in (self.root / "submitted").glob("[!.]*") if path.is_dir()]
@@ -150,13 +183,13 @@ class Classroom:
     def records(self, assignment: str) -> dict[str, Record]:
         """What ``grade`` wrote, by student."""
         path = self.root / "grades" / f"{assignment}.json"
-        if not path.is_file():
-            return {}
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            entry["student"]: Record(**entry | {"notes": tuple(entry["notes"])})
-            for entry in entries
-        }
+        try:
+            return {
+                entry["student"]: Record(**entry | {"notes": tuple(entry["notes"])})
+                for entry in entries(path, [])
+            }
+        except (TypeError, KeyError) as error:
+            raise CourseError(BROKEN.format(path, error)) from error
 
     def keep(self, assignment: str, records: dict[str, Record]) -> None:
         """Write all records of an assignment at once."""
@@ -168,8 +201,7 @@ class Classroom:
 
     def by_hand(self, assignment: str) -> list[dict[str, Any]]:
         """Points that a person gave in place of a test's, with reasons, from the first on."""
-        path = self.root / "grades" / "by_hand" / f"{assignment}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return entries(self.root / "grades" / "by_hand" / f"{assignment}.json", [])
 
     def note_by_hand(self, assignment: str, given: dict[str, Any]) -> None:
         """Add one to :meth:`by_hand`; none is ever taken away."""
@@ -183,23 +215,38 @@ class Classroom:
         whole.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=".grading-", dir=self.root.resolve()))
+        for left in self.root.glob(".grading-*"):  # by a grader that was killed
+            if not _runs(left.name.split("-")[1]):
+                _take_away(left)
+        path = Path(tempfile.mkdtemp(prefix=f".grading-{os.getpid()}-", dir=self.root.resolve()))
         try:
             yield path
         finally:
-            for folder, _, _ in os.walk(path):
-                os.chmod(folder, 0o700)
-            shutil.rmtree(path, ignore_errors=True)
+            _take_away(path)
+
+
+def _runs(pid: str) -> bool:
+    return pid.isdigit() and psutil.pid_exists(int(pid))
+
+
+def _take_away(folder: Path) -> None:
+    for inner, _, _ in os.walk(folder):
+        os.chmod(inner, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file under another name and rename it: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(text)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 def put_in_place(new: Path, place: Path) -> None:
@@ -208,7 +255,12 @@ def put_in_place(new: Path, place: Path) -> None:
     old = new.with_name(f"{new.name}.old")
     if place.exists():
         os.rename(place, old)
-    os.rename(new, place)
+    try:
+        os.rename(new, place)
+    except OSError:
+        if old.exists():
+            os.rename(old, place)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

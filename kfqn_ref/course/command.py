@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from sqlalchemy.exc import DatabaseError
 
 from kfqn_ref.course import clean
 from kfqn_ref.course import demo as demonstration
@@ -27,6 +28,7 @@ from kfqn_ref.course.grade import grade as grade_class
 from kfqn_ref.course.handed_in import strays
 from kfqn_ref.course.release import HERE, available
 from kfqn_ref.course.release import release as release_one
+from kfqn_ref.course.release import solutions as write_solutions
 from kfqn_ref.course.review import Statistics, statistics
 from kfqn_ref.course.review import override as give_by_hand
 from kfqn_ref.course.sandbox import Limits, NoBox
@@ -54,11 +56,42 @@ def release(
     assignments: Annotated[list[str] | None, typer.Argument(help="Names; all by default.")] = None,
     course: Course = Path("course"),
     sources: Annotated[Path, typer.Option(help="Folder of the percent scripts.")] = HERE,
+    per_student: Annotated[
+        Path | None,
+        typer.Option("--per-student", help="File of students, one a line: a variant for each."),
+    ] = None,
 ) -> None:
     """Write the students' notebooks of assignments into the course folder."""
     with _told():
+        students = _names(per_student)
         for name in assignments or available(sources):
-            typer.echo(f"released {release_one(Classroom(course), name, sources)}")
+            made = release_one(Classroom(course), name, sources, students=students)
+            typer.echo(f"released {made}")
+
+
+def _names(path: Path | None) -> list[str]:
+    """The lines of a file that are not empty."""
+    if path is None:
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"--per-student must be a file with a name a line: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise CourseError(f"--per-student must be a file with a name a line, {path} has none")
+    return names
+
+
+@app.command()
+def solutions(
+    assignment: Annotated[str, typer.Argument(help="Name of the assignment.")],
+    course: Course = Path("course"),
+) -> None:
+    """Write pages with solutions and hidden tests, one a variant: for the instructor only."""
+    with _told():
+        pages = write_solutions(Classroom(course), assignment)
+    typer.echo(f"wrote {len(pages)} pages to {pages[0].parent}: do not hand them out")
 
 
 @app.command()
@@ -321,6 +354,9 @@ class _told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, CourseError | NoBox):
             raise typer.BadParameter(str(error)) from error
+        if isinstance(error, DatabaseError):
+            reason = f"the gradebook must be one that can be written ({error.orig})"
+            raise typer.BadParameter(f"{reason}; what was done before is kept") from error
         if isinstance(error, OSError):
             parents = Path(error.filename).parents if isinstance(error.filename, str) else ()
             where = next((place for place in parents if os.access(place, os.F_OK)), "the disk")

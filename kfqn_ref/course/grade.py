@@ -8,6 +8,7 @@ points. Step 2 is done once for submissions whose code is the same. A submission
 graded is reported, and the rest goes on.
 """
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -28,7 +29,10 @@ from kfqn_ref.course.prepare import prepare
 from kfqn_ref.course.reading import NotGraded
 from kfqn_ref.course.regrade import Graded, grade_id, is_test
 from kfqn_ref.course.sandbox import Limits, require_box, require_package
+from kfqn_ref.course.variants import told
+from kfqn_ref.course.whole import CourseError, copy_gradebook
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # there is no room for anybody's result
 NOT_RUN = clean.error("NotRun", "this cell did not run", "This cell did not run.")
 NO_RESULT = {"passed": False, "text": "✗ This test did not run."}
 
@@ -66,11 +70,12 @@ def grade(
         CourseError: the assignment has not been released here.
     """
     limits = limits or Limits()
-    master = nbformat.read(classroom.master(assignment), as_version=4)
+    master = classroom.master_notebook(assignment)
     if not limits.unsafe:
         require_box()
         require_package()
     records = classroom.records(assignment)
+    copy_gradebook(classroom.root / "gradebook.db")
     chosen = classroom.students() if students is None else list(students)
     keys = {student: _key(classroom, assignment, student) for student in chosen}
     waiting = [s for s in chosen if again or not _is_done(records.get(s), keys[s])]
@@ -137,8 +142,10 @@ def _notebook(prepared: Path) -> Any:
 
 def _code(prepared: Path) -> Any:
     """All of a submission that can change its outcome: its cells, without the text of words."""
-    cells = _notebook(prepared).cells
-    return tuple((grade_id(c), c.cell_type == "code" and c.source) for c in cells)
+    notebook = _notebook(prepared)
+    words = tuple(notebook.metadata.get("kfqn", {}).get("words", {}).items())
+    code = [(grade_id(c), c.cell_type == "code" and c.source) for c in notebook.cells]
+    return words, *code
 
 
 def _run(desks: Desks, prepared: Path) -> Ran:
@@ -155,6 +162,7 @@ def _settle(
 ) -> Record:
     """Steps 3 and 4: the graded notebook and the gradebook get the points."""
     notebook = _notebook(prepared)
+    words = notebook.metadata.get("kfqn", {}).get("words", {})
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             raw = ran.found.outputs.get(index)
@@ -162,15 +170,15 @@ def _settle(
             cell.execution_count = index
     for cell in filter(is_test, notebook.cells):
         result = ran.found.results.get(grade_id(cell), NO_RESULT)
-        words = clean.text(result["text"])
-        told = clean.error("TestFailed", clean.line(words, 200), words)
-        cell.outputs = [clean.stream("✓ passed\n") if result["passed"] else told]
+        text = clean.text(result["text"])
+        failed = clean.error("TestFailed", clean.line(text, 200), text)
+        cell.outputs = [clean.stream("✓ passed\n") if result["passed"] else failed]
     about: Any = {"notebook": assignment, "assignment": assignment, "student": student}
     about["db_url"] = classroom.coursedir(assignment).db_url
     notebook, _ = SaveAutoGrades().preprocess(notebook, ResourcesDict(nbgrader=about))
     notes = [clean.line(note) for note in ran.found.notes]
     record = summary.record(classroom, assignment, student, notebook, notes, ran.seconds)
-    master = nbformat.read(classroom.master(assignment), as_version=4)
+    master = told(classroom.master_notebook(assignment), words)
     text = nbformat.writes(clean.notebook(notebook, master))
     (prepared / f"{assignment}.ipynb").write_text(text, encoding="utf-8")
     put_in_place(prepared, classroom.root / "autograded" / student / assignment)
@@ -180,7 +188,9 @@ def _settle(
 def _not_graded(
     classroom: Classroom, assignment: str, student: str, master: Any, problem: Exception
 ) -> Record:
-    """Zero points, with the reason, in the gradebook too."""
+    """Zero points, with the reason, in the gradebook too; what stops everybody is raised."""
+    if isinstance(problem, CourseError) or getattr(problem, "errno", None) in FULL:
+        raise problem
     state = problem.state if isinstance(problem, NotGraded) else "not graded"
     with classroom.gradebook() as gradebook:
         gradebook.update_or_create_student(student)

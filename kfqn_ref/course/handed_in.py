@@ -1,5 +1,6 @@
 """Find the notebook of a student, by whatever name a browser or a learning platform gave it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def find(submitted: Path, student: str, assignment: str) -> tuple[Path, list[str
     Raises:
         NotGraded: there is none, or no telling which; the message says what to do.
     """
+    _require_right(submitted / student, os.R_OK | os.X_OK)
     folder = submitted / student / assignment
     notes = []
     if not folder.is_dir():
@@ -27,16 +29,24 @@ def find(submitted: Path, student: str, assignment: str) -> tuple[Path, list[str
             reason = f"nothing was handed in: there is no folder {assignment}/"
             raise NotGraded("missing", reason)
         notes.append(f"there is no folder {assignment}/: taken from the folder above it")
+    _require_right(folder, os.R_OK | os.X_OK)
     exact = folder / f"{assignment}.ipynb"
     if exact.is_symlink():
         reason = f"{exact.name} is a link and not a file: hand in the file itself"
         raise NotGraded("wrong name", reason)
     path = _choose(exact, [path for path in _files(folder) if _named(path, assignment)], notes)
+    _require_right(path, os.R_OK)
     if path.stat().st_size > LARGEST:
         size = f"{LARGEST // 2**20} MB"
         reason = f"the notebook is larger than {size}: clear its outputs and hand it in again"
         raise NotGraded("corrupt", reason)
     return path, notes
+
+
+def _require_right(path: Path, right: int) -> None:
+    if path.exists() and not os.access(path, right, effective_ids=True):
+        reason = f"{path.name} cannot be read: give yourself the right to (chmod -R u+rwX)"
+        raise NotGraded("not graded", reason)
 
 
 def strays(submitted: Path, assignment: str) -> list[str]:

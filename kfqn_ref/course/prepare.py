@@ -11,11 +11,12 @@ import nbformat
 from nbgrader.converters import Autograde
 from nbgrader.utils import parse_utc
 
-from kfqn_ref.course import clean
+from kfqn_ref.course import clean, variants
 from kfqn_ref.course.classroom import Classroom, run
 from kfqn_ref.course.handed_in import find
 from kfqn_ref.course.marks import Marks
 from kfqn_ref.course.reading import read
+from kfqn_ref.course.regrade import grade_id, is_solution
 
 
 def prepare(classroom: Classroom, assignment: str, student: str, master: Any, work: Path) -> Path:
@@ -27,14 +28,21 @@ def prepare(classroom: Classroom, assignment: str, student: str, master: Any, wo
     clean.require_name(student)
     place = work / "submitted" / student / assignment
     place.mkdir(parents=True)
+    words = classroom.words(assignment).get(student, {})
+    asked = variants.told(master, words)
     path, notes = find(classroom.root / "submitted", student, assignment)
     notes += _copy_date(path.parent / "timestamp.txt", place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nbformat's are about what is put right here
-        notebook = completed(path.read_bytes(), master, notes)
+        notebook = completed(path.read_bytes(), asked, notes)
+        notebook.metadata["kfqn"]["notes"] += variants.strangers(notebook, master, words)
+        notebook.metadata["kfqn"]["words"] = words
         (place / f"{assignment}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
         _put_tests_back(classroom, assignment, student, work)
-    return work / "autograded" / student / assignment
+    prepared = work / "autograded" / student / assignment
+    if words:
+        _say_in_words(prepared / f"{assignment}.ipynb", asked)
+    return prepared
 
 
 def completed(data: bytes, master: Any, notes: list[str]) -> Any:
@@ -43,6 +51,16 @@ def completed(data: bytes, master: Any, notes: list[str]) -> Any:
     notes = [*notes, *told, *Marks(notebook, master).restore()]
     notebook.metadata["kfqn"] = {"notes": notes}
     return notebook
+
+
+def _say_in_words(path: Path, asked: Any) -> None:
+    """Put the student's variant where nbgrader put what the source says."""
+    notebook = nbformat.read(path, as_version=4)
+    sources = {grade_id(cell): cell.source for cell in asked.cells if not is_solution(cell)}
+    for cell in notebook.cells:
+        if grade_id(cell) and cell.cell_type == "code":
+            cell.source = sources.get(grade_id(cell), cell.source)
+    path.write_text(nbformat.writes(notebook), encoding="utf-8")
 
 
 def _copy_date(stamp: Path, clean: Path) -> list[str]:

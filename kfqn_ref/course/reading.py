@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 
+MOST = 5000  # cells; a hand-out has about thirty
 LARGEST = 100 * 2**20  # bytes of a file; outputs and pictures are most of a large one
 AGAIN = "save it in Jupyter and hand it in again"
 
@@ -68,6 +69,8 @@ def _cells(raw: Any) -> list[Any]:
     cells = raw["cells"]
     if not isinstance(cells, list):
         raise TypeError("its cells are no list")
+    if len(cells) > MOST:
+        raise ValueError(f"it has {len(cells)} cells, more than {MOST}")
     return cells
 
 

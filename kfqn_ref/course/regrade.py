@@ -21,6 +21,7 @@ from kfqn_ref.course.lesson import LawBroken, laws
 from kfqn_ref.course.remote import Submission, SubmissionError, Woken
 from kfqn_ref.course.sandbox import Limits
 from kfqn_ref.course.source import defined
+from kfqn_ref.course.variants import told
 
 # How a test says that a function is missing: by the laws, or by Python.
 MISSING = re.compile(r"✗ (?P<early>\w+) is not defined yet|name '(?P<late>\w+)' is not defined")
@@ -60,8 +61,9 @@ class Graded:
 
 
 def regrade(master: Any, submitted: Any, limits: Limits) -> Graded:
-    """Run a submission, then hold it to the tests of the master notebook."""
-    return _Run(master, submitted, limits).graded()
+    """Run a submission, then hold it to the master's tests, in the student's words."""
+    words = submitted.metadata.get("kfqn", {}).get("words", {})
+    return _Run(told(master, words), submitted, limits).graded()
 
 
 class _Run:

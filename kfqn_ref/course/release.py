@@ -5,14 +5,19 @@ answers.
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
+from nbconvert import HTMLExporter
 from nbgrader.converters import GenerateAssignment
 
+from kfqn_ref.course import variants
 from kfqn_ref.course.classroom import CONFIG, IGNORED, Classroom, CourseError, run, write_whole
+from kfqn_ref.course.clean import require_name
+from kfqn_ref.course.reading import NotGraded
 
 HERE = Path(__file__).resolve().parents[2] / "notebooks" / "assignments"
 
@@ -55,6 +60,10 @@ def master_notebook(path: Path) -> Any:
             # the same every time, as ids drawn at random would make every release differ
             f"cell-{number}"
         )
+    header = notebook.metadata.get("kfqn", {})
+    if "vary" in header:  # YAML reads numbers where words are meant
+        vary = header["vary"].items()
+        header["vary"] = {str(word): list(map(str, others)) for word, others in vary}
     notebook.metadata["kernelspec"] = {
         "name": "python3",
         "display_name": "Python 3",
@@ -78,11 +87,17 @@ def with_fresh_seeds(notebook: Any) -> Any:
 
 
 def release(
-    classroom: Classroom, assignment: str, sources: Path = HERE, *, fresh_seeds: bool = True
+    classroom: Classroom,
+    assignment: str,
+    sources: Path = HERE,
+    *,
+    fresh_seeds: bool = True,
+    students: Iterable[str] = (),
 ) -> Path:
     """Write ``source/`` and ``release/`` of one assignment; return the student's notebook.
 
     Args:
+        students: who get a variant of their own, beside ``release/``'s; who has one keeps it.
         fresh_seeds: draw the hidden examples of this course; no other course, and no student, has
             them.
 
@@ -108,4 +123,48 @@ def release(
     run(converter)
     released = classroom.root / "release" / assignment / f"{assignment}.ipynb"
     os.chmod(released, 0o644)
+    hand_out = nbformat.read(released, as_version=4)
+    if "vary" in hand_out.metadata.get("kfqn", {}):  # what others are asked is not told
+        write_whole(released, nbformat.writes(variants.told(hand_out, {})))
+    if students := list(students):
+        return _release_variants(classroom, assignment, released, students)
     return released
+
+
+def _release_variants(
+    classroom: Classroom, assignment: str, released: Path, students: list[str]
+) -> Path:
+    """Write a hand-out for each student; return their folder."""
+    for student in students:
+        _require_name(student)
+    hand_out = nbformat.read(released, as_version=4)
+    folder = released.parent.with_name(f"{assignment}-for")
+    dealt = variants.deal(classroom, assignment, students)
+    for student in students:
+        text = nbformat.writes(variants.told(hand_out, dealt[student]))
+        write_whole(folder / student / assignment / f"{assignment}.ipynb", text)
+    return folder
+
+
+def _require_name(student: str) -> None:
+    try:
+        require_name(student)
+    except NotGraded as refused:
+        raise CourseError(f"{refused}; got {student!r}") from refused
+    if Path(student).name != student or not student.strip(". "):
+        raise CourseError(f"a student's name must be the name of a folder, got {student!r}")
+
+
+def solutions(classroom: Classroom, assignment: str) -> list[Path]:
+    """Write a page with the solution of each variant, or of the one assignment, for the instructor.
+
+    Hidden tests are part of it. The pages lie in no folder that is handed out.
+    """
+    master = classroom.master_notebook(assignment)
+    dealt = classroom.words(assignment) or {assignment: {}}
+    pages = []
+    for name, words in sorted(dealt.items()):
+        page = classroom.root / "solutions" / assignment / f"{name}.html"
+        write_whole(page, HTMLExporter().from_notebook_node(variants.told(master, words))[0])
+        pages.append(page)
+    return pages

@@ -56,7 +56,7 @@ def statistics(classroom: Classroom, assignment: str) -> Statistics:
             f"nothing of {assignment} has been graded: run `kfqn course grade {assignment}` first"
         )
     notebooks = {r.student: _notebook(classroom, assignment, r.student) for r in graded}
-    master = nbformat.read(classroom.master(assignment), as_version=4)
+    master = classroom.master_notebook(assignment)
     tests = [cell for cell in master.cells if is_test(cell)]
     parts = [_part(cell, graded, notebooks) for cell in tests]
     parts.sort(key=lambda part: -part.failed)

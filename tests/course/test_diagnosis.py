@@ -225,6 +225,17 @@ def test_a_failed_law_shows_reason_formula_and_a_case_by_hand():
     assert "book/damping.md" in text
 
 
+def test_a_function_among_the_arguments_is_shown_by_what_it_does():
+    namespace = notebook_of("a1_bfgs")
+    right = namespace["inverse_from_products"]
+    namespace["inverse_from_products"] = lambda multiply, n: [2 * H for H in right(multiply, n)]
+    with pytest.raises(LawBroken) as broken:
+        laws(namespace, "secants.inverse")
+    text = " ".join(str(broken.value).split())
+    assert re.search(r"By hand: inverse_from_products\(multiply = v ↦ A v with A = \[\[", text)
+    assert " at 0x" not in text
+
+
 if __name__ == "__main__":  # write the table anew
     table = {}
     for each in WRONG:

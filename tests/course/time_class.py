@@ -2,7 +2,8 @@
 
 The class is one of the first assignment: right answers in four forms, mistakes of
 ``wrong_answers.txt``, untouched hand-outs and copies. What is written: seconds of the wall and of
-the processor (of the grader, its processes and the boxes), and how many submissions were graded.
+the processor (of the grader and its processes, without the boxes), how many submissions were
+graded, and the load of the machine (mean of five minutes; above the cores, others made it slow).
 """
 
 import json
@@ -70,6 +71,7 @@ def measure(count: int) -> dict[str, Any]:
         "wall_seconds": round(wall),
         "processor_seconds": round(_processor() - before),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[1], 1),
         "python": platform.python_version(),
     }
 

@@ -27,6 +27,10 @@ class Multiply:
     def __call__(self, v: Any) -> Any:
         return self.A @ np.asarray(v, dtype=float)
 
+    def __repr__(self) -> str:
+        rows = self.A.round(3).tolist()
+        return f"v ↦ A v with A = {rows}"
+
 
 class Draw:
     """Random numbers: whole ones, or without structure."""
