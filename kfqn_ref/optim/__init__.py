@@ -21,6 +21,7 @@ In reading order:
 ``distributed``   means over the ranks of DistributedDataParallel
 ``ownership``     factors that live on one rank each
 ``guards``        what a step refuses before anything moves, and how an error is undone
+``rows``          the rows of a mini-batch that count
 ``reduction``     how a loss reduces its samples, as far as its graph shows it
 ``checkpoint``    what is saved, and what must agree when it is loaded
 ``diagnostics``   matrices and numbers to look at

@@ -3,13 +3,14 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from kfqn_ref.optim.geometry import LinearGeometry
 from kfqn_ref.optim.kinds import CONVOLUTIONS, geometry_of, kind_of, why_not
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import Preset
@@ -126,6 +127,32 @@ def covered_layers(found: Sequence[Owned], model: nn.Module, preset: Preset) -> 
             f"all covered layers must be on one device, got {sorted(map(str, devices))}"
         )
     return layers
+
+
+def set_sample_axes(model: nn.Module, layers: Sequence[Layer], axes: Mapping[str, int]) -> None:
+    """Note the axis of the samples of the linear layers inside modules that are named.
+
+    Raises:
+        ValueError: a name is unknown, an axis is negative or not an integer, or a module has no
+            linear layer.
+    """
+    for name, axis in axes.items():
+        if name not in dict(model.named_modules()):
+            raise ValueError(f"sample_axis must name modules of the model, got {name!r}")
+        if not isinstance(axis, int) or axis < 0:
+            raise ValueError(f"an axis of samples must be an integer from 0 on, got {axis!r}")
+        inside = [
+            layer.geometry
+            for layer in layers
+            if not name or layer.name == name or layer.name.startswith(f"{name}.")
+        ]
+        linear = [each for each in inside if isinstance(each, LinearGeometry)]
+        if not linear:
+            raise ValueError(
+                f"sample_axis is for linear layers that are covered, but {name!r} has none"
+            )
+        for geometry in linear:
+            geometry.sample_axis = axis
 
 
 def _reasons(found: Sequence[Owned]) -> str:

@@ -32,7 +32,7 @@ class Curvature:
         H_g: estimate of ``(G + λ_G I)⁻¹``, (d_g, d_g); (groups, d_g, d_g) for a grouped
             convolution.
         lambda_a, lambda_g: damping of the two sides.
-        T: number of output locations at the first mini-batch.
+        T: number of output locations at the first mini-batch, a mean if samples differ in it.
         counts: what happened to the pairs.
     """
 
@@ -40,7 +40,7 @@ class Curvature:
     H_g: Tensor
     lambda_a: float
     lambda_g: float
-    T: int
+    T: float
     counts: Counts
 
 

@@ -32,6 +32,11 @@ class Geometry(Protocol):
     d_a: int
     d_g: int
     bias: bool
+    sample_axis: int
+
+    def row_axes(self, h: Tensor) -> torch.Size:
+        """Return the sizes of the axes of an output that a mask of its rows must have."""
+        ...
 
     def as_weight(self, W: Tensor, shape: torch.Size) -> Tensor:
         """Return ``W`` without its bias column as a view with the shape of the weight."""
@@ -92,6 +97,7 @@ class RowGeometry:
     bias: bool
     d_a: int
     d_g: int
+    sample_axis: int = 0
 
     def as_weight(self, W: Tensor, shape: torch.Size) -> Tensor:
         return W.reshape(shape)
@@ -101,7 +107,9 @@ class RowGeometry:
 
 
 class LinearGeometry(RowGeometry):
-    """A linear layer: the axes between the first and the last are the locations."""
+    """A linear layer: the last axis holds the features, ``sample_axis`` the samples (the first one
+    unless it is set), and the others are the locations.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.groups = 1
@@ -111,7 +119,19 @@ class LinearGeometry(RowGeometry):
         self.d_a = int(weight.shape[1]) + self.bias
 
     def counts(self, h: Tensor) -> tuple[int, int]:
-        return (h.shape[0], prod(h.shape[1:-1])) if h.ndim > 1 else (1, 1)
+        if h.ndim == 1:
+            return 1, 1
+        if self.sample_axis > h.ndim - 2:
+            raise ValueError(
+                f"sample_axis={self.sample_axis} must be an axis of a linear layer's output before "
+                f"the last one, got the shape {tuple(h.shape)}: name the layers on (T, N, d) alone"
+            )
+        rows = h.shape[:-1]
+        locations = rows[: self.sample_axis] + rows[self.sample_axis + 1 :]
+        return rows[self.sample_axis], prod(locations)
+
+    def row_axes(self, h: Tensor) -> torch.Size:
+        return h.shape[:-1]
 
     def output_sum(self, Dh: Tensor) -> Tensor:
         locations = tuple(range(1, Dh.ndim - 1))
@@ -171,6 +191,9 @@ class ConvGeometry(RowGeometry):
     def counts(self, h: Tensor) -> tuple[int, int]:
         axes = len(self.kernel)
         return (h.shape[0] if h.ndim > axes + 1 else 1), prod(h.shape[-axes:])
+
+    def row_axes(self, h: Tensor) -> torch.Size:
+        return h.shape[: h.ndim - len(self.kernel) - 1]
 
     def output_sum(self, Dh: Tensor) -> Tensor:
         Dh = self._batched(Dh).sum(tuple(range(2, len(self.kernel) + 2)), dtype=narrow(Dh))

@@ -22,6 +22,7 @@ from kfqn_ref.optim.options import Method
 from kfqn_ref.optim.ownership import Ownership, move_owned_
 from kfqn_ref.optim.passes import Capture, Record, Replay, refuse_other_pass
 from kfqn_ref.optim.reduction import refuse_reduction
+from kfqn_ref.optim.rows import Rows
 from kfqn_ref.optim.update import InputPair, Means, Seen, act, compare, start_, to_reduce
 
 Closure = Callable[[], Any]
@@ -38,6 +39,7 @@ class Core:
         state: what the optimizer keeps of each parameter.
         started: the layers that have factors.
         unseen: the layers that the first iteration did not see.
+        rows: the rows of a mini-batch that count.
         reducer, ownership: the ranks, and which of them keeps which layer.
         update_: the update of the factors, compiled or not.
         other_step: name of the step that other parameters take.
@@ -52,6 +54,7 @@ class Core:
     state: MutableMapping[Any, dict[str, Any]]
     started: set[Layer]
     unseen: list[Layer]
+    rows: Rows
     reducer: Reducer
     ownership: Ownership
     update_: Callable[..., Any]
@@ -96,7 +99,7 @@ class Iteration:
         reduction = self.core.method.loss_reduction
         layers = [layer for layer in core.layers if layer.weight.requires_grad]
         stale = Stale(layers)
-        self.first: Capture = Capture(layers, keep_input=self.updates)
+        self.first: Capture = Capture(layers, core.rows, keep_input=self.updates)
         watched = self.updates or reduction == "sum"
         with torch.enable_grad(), self.first.watching(watched):
             loss = self.closure()
@@ -136,7 +139,7 @@ class Iteration:
         self.seen = {}
         if not self.means:  # the first mini-batch was not finite, and no layer has begun
             return
-        second = Capture([*self.means], keep_input=False, frozen=True)
+        second = Capture([*self.means], core.rows, keep_input=False, frozen=True)
         with torch.enable_grad(), core.reducer.quiet(), self.replay.again(), second.watching():
             self._call_again()
         refuse_other_pass(self.first, second, [*self.means])

@@ -3,7 +3,8 @@ formula.
 """
 
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
 
 import torch
@@ -14,6 +15,7 @@ from kfqn_ref.optim.coverage import (
     covered_layers,
     plain_arithmetic,
     refuse_large_factors,
+    set_sample_axes,
     survey,
     table,
     warn_of_others,
@@ -41,6 +43,7 @@ from kfqn_ref.optim.options import (
 )
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
+from kfqn_ref.optim.rows import Rows
 from kfqn_ref.optim.update import Seen, update_
 from kfqn_ref.optim.warm_start import mean_factors
 
@@ -102,6 +105,8 @@ class KFQN(torch.optim.Optimizer):
             norms) do not decay.
         max_factor_bytes: memory that all factors together may take; ``None`` is a quarter of the
             device's.
+        sample_axis: names of modules, with the axis of the samples in the inputs of the linear
+            layers inside: ``{"encoder": 1}`` where these are ``(T, N, d)``. It is 0 for all others.
 
     Attributes:
         model, method: the model without wrappers, and its preset with hyper-parameters.
@@ -144,6 +149,7 @@ class KFQN(torch.optim.Optimizer):
         other_betas: tuple[float, float] = (0.9, 0.999),
         other_weight_decay: float = 0.01,
         max_factor_bytes: int | None = None,
+        sample_axis: Mapping[str, int] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(
@@ -170,6 +176,7 @@ class KFQN(torch.optim.Optimizer):
         refuse_sharded(self.model)
         self._found = survey(self.model, exclude)
         self.layers: list[Layer] = covered_layers(self._found, self.model, chosen)
+        set_sample_axes(self.model, self.layers, sample_axis or {})
         self._factor_bytes = {layer: factor_bytes(layer, self.method) for layer in self.layers}
         refuse_large_factors(self._factor_bytes, max_factor_bytes)
         self._ownership = Ownership(self._reducer, self.layers, factor_ownership, chosen)
@@ -199,6 +206,7 @@ class KFQN(torch.optim.Optimizer):
         }
         check_groups(self.layers, self._group_of)
         self._unseen: list[Layer] = []
+        self._rows = Rows()
         self._other_step = "momentum" if chosen.convergent else "AdamW"
         warn_of_others(self._found, self._other_step)
         self._latest: dict[Layer, Seen] = {}
@@ -338,10 +346,33 @@ class KFQN(torch.optim.Optimizer):
         """
         if self._k:
             raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
-        factors = mean_factors(self.model, self.layers, self.method, batches, forward or self.model)
+        factors = mean_factors(
+            self.model, self.layers, self._rows, self.method, batches, forward or self.model
+        )
         with plain_arithmetic(self.layers):
             for record, A in factors:
                 start(self._core(), record, A, torch.ones((), dtype=torch.bool, device=A.device))
+
+    def row_weights(self, weights: Tensor) -> AbstractContextManager[None]:
+        """Leave rows of weight 0 out of the curvature, in the calls of the model made inside.
+
+        For rows that the loss ignores: padding, ``ignore_index``, masks. In the closure::
+
+            with opt.row_weights(target != -100):
+                logits = model(x)
+
+        The step is then the one of a mini-batch without these rows. Their outputs must not enter
+        the loss; the gradient is left as it is.
+
+        Args:
+            weights: 0 or 1 (or a mask), in the shape of the rows of the layers that are called:
+                ``(N,)``, or for linear layers on ``(N, T, d)`` also ``(N, T)``.
+
+        Raises:
+            TypeError: not a tensor.
+            ValueError: another value, or a shape that does not fit a layer.
+        """
+        return self._rows.only(weights)
 
     def describe(self) -> str:
         """Return a table: which modules are covered, what their factors take, and why not."""
@@ -463,6 +494,7 @@ class KFQN(torch.optim.Optimizer):
             state=self.state,
             started=self.started,
             unseen=self._unseen,
+            rows=self._rows,
             reducer=self._reducer,
             ownership=self._ownership,
             update_=self._update_,

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from kfqn_ref.optim.geometry import Geometry, total
 from kfqn_ref.optim.layer import Layer
+from kfqn_ref.optim.rows import Rows, counts
 
 
 class Record:
@@ -49,21 +51,28 @@ class Record:
         self.pending: list[tuple[int, Tensor]] = []  # backward pass, sum
         self.N = 0
         self.rows: int = 0
-        self.T = 0
+        self.T: float = 0  # a whole number, unless samples have unlike numbers of rows
+        self.sizes: set[int] = set()  # of the first axis, with rows that do not count
         self.fixed: bool = True
         self.open: bool = False  # calls were made whose gradients have not come yet
         # of the latest micro-batch
         self.samples: int = 0
-        self.locations: int = 0
+        self.locations: float = 0
 
-    def see(self, a: Tensor, h: Tensor, *, keep_input: bool) -> None:
+    def see(self, a: Tensor, h: Tensor, keep: Tensor | None, *, keep_input: bool) -> None:
         """Take note of one call.
+
+        Args:
+            a, h: input and output.   keep: mask of the rows that count, ``None`` for all.
+            keep_input: whether the input is kept.
 
         Raises:
             ValueError: several uses before one backward pass have different numbers of samples.
         """
         self.settle()
-        N, T = self.geometry.counts(h)
+        N, rows = counts(self.layer, h, keep)
+        in_all = self.geometry.counts(h)
+        self.sizes |= {N, rows, in_all[0], prod(in_all)}
         if self.open and N != self.samples:
             raise ValueError(
                 f"the uses of a layer before a backward pass must have equally many samples, but "
@@ -75,16 +84,17 @@ class Record:
             self.samples = N
             self.locations = 0
         self.open = True
-        self.locations += T
-        self.rows += N * T
+        self.locations += _ratio(rows, N)
+        self.rows += rows
         self.T = self.locations if self.N == self.samples else self.T  # of the first micro-batch
         self.fixed = self.fixed and not a.requires_grad
-        self.batch_sums.append((self.geometry.batch_sum(a.detach(), self.dtype), N * T))
+        a = a.detach() if keep is None else a.detach()[keep]
+        self.batch_sums.append((self.geometry.batch_sum(a, self.dtype), rows))
         if keep_input:
-            self.a.append(a.detach())
+            self.a.append(a)
 
-    def see_gradient(self, Dh: Tensor) -> None:
-        """Take note of the gradient with respect to the output of a call.
+    def see_gradient(self, Dh: Tensor, keep: Tensor | None) -> None:
+        """Take note of the gradient with respect to the output of a call, with its mask of rows.
 
         Raises:
             NotImplementedError: the gradient is to be differentiated itself.
@@ -97,7 +107,8 @@ class Record:
                 f"be wrong; train such a model with another optimizer"
             )
         task = torch._C._current_graph_task_id()
-        self.pending.append((task, self.geometry.output_sum(Dh.detach())))
+        Dh = Dh.detach() if keep is None else Dh.detach()[keep]
+        self.pending.append((task, self.geometry.output_sum(Dh)))
 
     def settle(self) -> None:
         """Count the gradients of the backward passes that are known to count."""
@@ -105,7 +116,7 @@ class Record:
             if task in self.counting:
                 self.open = False
                 T = self.locations
-                self.Dh_sums.append(Dh_sum / T if T > 1 else Dh_sum)
+                self.Dh_sums.append(Dh_sum if T in {0, 1} else Dh_sum / T)
         self.pending = [each for each in self.pending if each[0] not in self.counting]
 
     def Dh_mean(self, scale: float) -> Tensor:
@@ -165,12 +176,16 @@ class Capture:
     the second one weights are frozen; there it counts if it reaches an anchor.
 
     Args:
-        layers: the layers to watch.   keep_input: whether their inputs are kept.
+        layers: the layers to watch.   rows: those that count.
+        keep_input: whether the inputs are kept.
         frozen: whether this is a pass over frozen weights.
     """
 
-    def __init__(self, layers: Sequence[Layer], *, keep_input: bool, frozen: bool = False) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], rows: Rows, *, keep_input: bool, frozen: bool = False
+    ) -> None:
         self.layers = layers
+        self.rows = rows
         self.keep_input = keep_input
         self.frozen = frozen
         self.records: dict[Layer, Record] = {}
@@ -186,8 +201,7 @@ class Capture:
 
     def sizes(self) -> set[int]:
         """Return the numbers of samples, and of rows (samples times locations), of all layers."""
-        records = self.records.values()
-        return {size for record in records for size in (record.samples, record.rows)}
+        return {size for record in self.records.values() for size in record.sizes}
 
     def samples(self) -> int:
         """Return the number of samples of the pass.
@@ -242,8 +256,10 @@ class Capture:
                 counting = self.anchored if self.frozen else set()
                 self.records[layer] = Record(layer, counting)
             record = self.records[layer]
-            record.see(args[0] if args else kwargs["input"], h, keep_input=self.keep_input)
-            h.register_hook(record.see_gradient)
+            keep = self.rows.of(layer, h)
+            a = args[0] if args else kwargs["input"]
+            record.see(a, h, keep, keep_input=self.keep_input)
+            h.register_hook(partial(record.see_gradient, keep=keep))
         elif _is_reentrant():
             raise ValueError(
                 f"layers must not be checkpointed with use_reentrant=True, but {layer.name!r} is: "
@@ -278,6 +294,13 @@ def _is_reentrant() -> bool:
     """Return whether the backward pass is in a block of torch's reentrant checkpointing."""
     node = torch._C._current_autograd_node()
     return type(node).__name__ == "CheckpointFunctionBackward"
+
+
+def _ratio(rows: int, samples: int) -> float:
+    """Return the mean number of locations of a sample, a whole number where they are all alike."""
+    if not samples or rows % samples:
+        return rows / max(samples, 1)
+    return rows // samples
 
 
 def refuse_other_pass(first: Capture, second: Capture, expected: Sequence[Layer]) -> None:

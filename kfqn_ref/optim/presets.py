@@ -44,12 +44,12 @@ def dd_(H: Stack, s: Tensor, y: Tensor, mu1: float, lam: Tensor) -> Tensor:
     return torch.minimum(theta, identity_damp_(s, y, mu2=lam[:, 0]))
 
 
-def sqrt_split(lam: float, T: int) -> tuple[float, float]:
+def sqrt_split(lam: float, T: float) -> tuple[float, float]:
     """Return (λ_A, λ_G) = (√λ, √λ). Source: goldfarb2020kbfgs, ren2021kfqn."""
     return sqrt(lam), sqrt(lam)
 
 
-def location_split(lam: float, T: int) -> tuple[float, float]:
+def location_split(lam: float, T: float) -> tuple[float, float]:
     """Return ``(λ_A, λ_G) = (√(λ|T|), √(λ/|T|))``. Source: ren2022kfqn."""
     return sqrt(lam * T), sqrt(lam / T)
 
@@ -111,7 +111,7 @@ class Preset:
     name: str
     damp: Damp = dp_dlm_
     output_inverse: Callable[[Tensor, int, int], Inverse] = dense_output
-    split: Callable[[float, int], tuple[float, float]] = sqrt_split
+    split: Callable[[float, float], tuple[float, float]] = sqrt_split
     averages_A: bool = False
     skip_below: float = 0.0
     linear_only: bool = False

@@ -52,7 +52,7 @@ def refuse_reduction(loss: Any, reduction: str, samples: Collection[int]) -> Non
 def reductions(loss: Any, samples: Collection[int]) -> set[str]:
     """Return which of ``"mean"`` and ``"sum"`` the terms of a loss show."""
     found: set[str] = set()
-    waiting = [loss.grad_fn] if isinstance(loss, Tensor) else []
+    waiting: list[Any] = [loss.grad_fn] if isinstance(loss, Tensor) else []
     seen = 0
     while waiting and seen < MOST_NODES:
         node = waiting.pop()
@@ -67,8 +67,10 @@ def reductions(loss: Any, samples: Collection[int]) -> set[str]:
 
 def _puts_losses_together(node: Any) -> bool:
     """Return whether this is the sum of a stack of losses."""
-    below = [type(each).__name__ for each, _ in getattr(node, "next_functions", ())]
-    return type(node).__name__ == "SumBackward0" and below == ["StackBackward0"]
+    if type(node).__name__ != "SumBackward0":
+        return False
+    below = [type(each).__name__ for each, _ in node.next_functions]
+    return below == ["StackBackward0"]
 
 
 def _reduction(node: Any, samples: Collection[int]) -> str | None:

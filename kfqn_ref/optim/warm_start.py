@@ -10,11 +10,13 @@ from kfqn_ref.optim.coverage import plain_arithmetic
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import Method
 from kfqn_ref.optim.passes import Capture, Record, Replay
+from kfqn_ref.optim.rows import Rows
 
 
 def mean_factors(
     model: nn.Module,
     layers: Sequence[Layer],
+    rows: Rows,
     method: Method,
     batches: Iterable[Any],
     forward: Callable,
@@ -32,7 +34,7 @@ def mean_factors(
     replay = Replay(model)
     for batch in batches:
         count += 1
-        capture = Capture(layers, keep_input=True)
+        capture = Capture(layers, rows, keep_input=True)
         with replay.again(), capture.watching(), torch.enable_grad():
             forward(batch)
         with plain_arithmetic(layers):

@@ -780,9 +780,10 @@ def test_an_error_anywhere_leaves_everything_as_it_was(options: dict[str, Any]) 
 
 
 def test_the_committed_table_is_what_the_tests_declare() -> None:
-    from . import test_distributed, test_training_values  # their rows, too
+    from . import test_distributed, test_rows, test_training_values  # their rows, too
 
     assert test_distributed
+    assert test_rows
     assert test_training_values
     rows = sorted(patterns.TABLE, key=lambda row: row["test"])
     if os.environ.get("KFQN_WRITE_PATTERNS"):
