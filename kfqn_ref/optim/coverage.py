@@ -83,6 +83,8 @@ def _judge(
         return None, "excluded"
     if module in inside:
         return None, "MultiheadAttention reads its weight without calling it"
+    if isinstance(module, torch.jit.ScriptModule):
+        return None, "scripted by torch.jit: make the optimizer for the module before, and call it"
     geometry = geometry_of(module)
     if geometry is not None:
         return Layer(name, module, geometry), ""

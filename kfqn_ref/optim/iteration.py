@@ -27,6 +27,9 @@ from kfqn_ref.optim.update import InputPair, Means, Seen, act, compare, start_, 
 
 Closure = Callable[[], Any]
 
+SECOND_PASS_ERRORS = ("NoneType", "does not require grad", "nested_tensorlist")
+"""What errors say that come from weights without gradients; the last one is clip_grad_value_'s."""
+
 
 @dataclass(frozen=True)
 class Core:
@@ -86,7 +89,8 @@ class Iteration:
             eager or due or not core.started
         )  # a bad first batch has started nothing
         self.begun: set[Layer] = set()  # the layers that start in this iteration
-        self.replay: Replay = Replay(core.model)
+        parameters = [p for group in core.groups for p in group["params"]]
+        self.replay: Replay = Replay(core.model, parameters)
 
     def first_pass(self) -> Any:
         """Step 1: call the closure, agree with the other ranks, start new layers; return the loss.
@@ -105,7 +109,17 @@ class Iteration:
             loss = self.closure()
         if not isinstance(loss, Tensor | float):
             raise ValueError(f"the closure must return the loss, got {type(loss).__name__}")
-        if not self._moving() or (watched and not self.first.usable):
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise ValueError(
+                f"the closure must return the loss as one number, got the shape "
+                f"{tuple(loss.shape)}: return its mean"
+            )
+        if reduction == "sum" and not layers:
+            raise ValueError(
+                "with loss_reduction='sum' the weight of a covered layer must be trained, as the "
+                "number of samples is read there; return a mean loss"
+            )
+        if not self._moving() or (watched and layers and not self.first.usable):
             raise ValueError("the closure must call backward, but no gradient was left by it")
         core.reducer.find_wrapper(core.model)
         stale.refuse(self.first.backwards)
@@ -159,7 +173,7 @@ class Iteration:
         try:
             self.closure()
         except (AttributeError, RuntimeError) as error:
-            if "NoneType" in str(error) or "does not require grad" in str(error):
+            if any(words in str(error) for words in SECOND_PASS_ERRORS):
                 raise ValueError(
                     f"the closure must run a second time at the new weights, where the weights are "
                     f"frozen and their gradients are None, but it ended with: {error}. Do what "
@@ -215,7 +229,7 @@ class Iteration:
         Ranks have equally many samples each, so none of them asks.
         """
         waiting = not self.core.started and not self.core.reducer.active
-        return waiting and not any(record.rows for record in records)
+        return waiting and bool(self.first.layers) and not any(record.rows for record in records)
 
     def _note_unseen(self) -> None:
         """Warn once of layers that got a gradient, but whose outputs the first pass of a run has

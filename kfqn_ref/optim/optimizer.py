@@ -40,6 +40,7 @@ from kfqn_ref.optim.options import (
     complete_groups,
     factor_bytes,
     other_group,
+    plain_parameters,
 )
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
@@ -244,6 +245,7 @@ class KFQN(torch.optim.Optimizer):
         """
         if not self.method.preset.convergent and "other" not in param_group:
             param_group = other_group(param_group, self.defaults)
+        param_group = {**param_group, "params": plain_parameters(param_group["params"])}
         check_group({**self.defaults, **param_group}, self.method.preset)
         super().add_param_group(param_group)
         self._dtypes |= {p: p.dtype for p in self.param_groups[-1]["params"]}

@@ -114,7 +114,7 @@ def complete_groups(
     size of each: the second takes AdamW's step with ``other_lr`` as its ``lr``. In a group without
     covered parameters ``lr``, ``momentum`` and ``weight_decay`` mean AdamW's own.
     """
-    complete = [{**group, "params": list(group["params"])} for group in groups]
+    complete = [{**group, "params": plain_parameters(group["params"])} for group in groups]
     taken = {p for group in complete for p in group["params"]}
     complete.append({"params": [p for p in model.parameters() if p not in taken]})
     parted = []
@@ -124,6 +124,22 @@ def complete_groups(
         parted.append({**group, "params": own, "other": False})
         parted.append({**other_group(group, defaults, mixed=bool(own)), "params": rest})
     return [group for group in parted if group["params"]]
+
+
+def plain_parameters(params: Any) -> list[nn.Parameter]:
+    """Return the parameters of a group, which may be one tensor, or pairs of a name and a tensor.
+
+    Raises:
+        TypeError: there is something else.
+    """
+    given: list[Any] = [params] if isinstance(params, torch.Tensor) else list(params)
+    plain: list[Any] = [
+        each[1] if isinstance(each, tuple) and len(each) == 2 else each for each in given
+    ]
+    wrong = [type(each).__name__ for each in plain if not isinstance(each, torch.Tensor)]
+    if wrong:
+        raise TypeError(f"params of a group must be parameters, got {wrong[0]}")
+    return plain
 
 
 def other_group(

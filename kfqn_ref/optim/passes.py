@@ -338,10 +338,14 @@ class Replay:
 
     Remembered are torch's generators of the CPU and of the CUDA devices that hold the model, and
     the global generators of Python and, where it is loaded, NumPy.
+
+    Args:
+        model: the model.   parameters: those that an optimizer trains, in the model or not.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, parameters: Sequence[nn.Parameter] = ()) -> None:
         self.model = model
+        self.parameters = parameters
         devices = (
             {p.device for p in model.parameters() if p.is_cuda}
             if torch.cuda.is_available()
@@ -372,7 +376,7 @@ class Replay:
         Frozen weights cost no weight gradients; the pass begins to be differentiated at the first
         watched layer.
         """
-        parameters = list(self.model.parameters())
+        parameters = dict.fromkeys([*self.model.parameters(), *self.parameters])
         kept = [(p, p.requires_grad, p.grad) for p in parameters]
         buffers = _buffers(self.model)
         self.rewind()

@@ -93,8 +93,8 @@ def mean_in_place_of_one(self: Any, batch_sum: Tensor, rows: int) -> Tensor:
     return total
 
 
-def gradient_not_divided_by_T(self: Any, Dh: Tensor) -> None:
-    self.waits = False
+def gradient_not_divided_by_T(self: Any, Dh: Tensor, keep: Tensor | None) -> None:
+    self.open = False
     self.Dh_sums.append(self.geometry.output_sum(Dh))
 
 

@@ -19,7 +19,7 @@ from kfqn_ref.optim import KFQN
 
 from .. import warm
 from . import ranks
-from .models import closure_of, cnn, data, equal, mlp, weights
+from .models import close, closure_of, cnn, data, equal, mlp, weights
 from .patterns import pattern
 from .test_training_patterns import EXACT, REFUSED, everything, refused, started
 
@@ -164,6 +164,112 @@ def test_an_empty_first_batch_changes_nothing() -> None:
         plain.step(closure_of(one, *data(seed=k)))
         opt.step(closure_of(other, *data(seed=k)))
     assert equal(weights(other), weights(one))
+
+
+@pattern("a loss that is not one number", REFUSED)
+def test_a_loss_for_each_sample_is_refused() -> None:
+    model = cnn()
+    opt = KFQN(model)
+
+    def closure() -> Tensor:
+        each = nn.functional.cross_entropy(model(X), Y, reduction="none")
+        each.mean().backward()
+        return each
+
+    refused(opt, closure, ValueError, r"as one number, got the shape \(16,\)")
+
+
+# ------------------------------------------------------------------------- what is trained, and how
+
+
+@pattern("named parameters, or one parameter, in a group", EXACT)
+def test_groups_take_named_parameters_and_single_ones() -> None:
+    one, other = cnn(), cnn()
+    plain = KFQN(one, groups=[{"params": [one[5].weight, one[5].bias], "lr": 0.1}])
+    named = [{"params": other[5].named_parameters(), "lr": 0.1}]
+    opt = KFQN(other, groups=named)
+    for k, (model, each) in enumerate(((one, plain), (other, opt))):
+        model.append(nn.Linear(5, 5, bias=False, dtype=torch.float64))
+        nn.init.eye_(model[6].weight)
+        new = model[6].weight
+        each.add_param_group({"params": new if k else [new]})
+        for _ in range(2):
+            each.step(closure_of(model, X, Y))
+    assert equal(weights(one), weights(other))
+    with pytest.raises(TypeError, match="must be parameters, got str"):
+        KFQN(cnn(), groups=[{"params": ["weight"]}])
+
+
+@pytest.mark.filterwarnings("ignore:covered")
+@pattern("only biases, or only norms, of a model are trained", EXACT)
+@pytest.mark.parametrize("part", ["bias", "1."])
+def test_parameters_beside_frozen_layers_take_the_step_of_AdamW(part: str) -> None:
+    def build() -> nn.Sequential:
+        model = cnn()
+        model[1] = nn.BatchNorm2d(4, dtype=torch.float64)
+        for name, p in model.named_parameters():
+            p.requires_grad_(part in name)
+        return model
+
+    one, other = build(), build()
+    trained = [p for p in one.parameters() if p.requires_grad]
+    adamw = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
+    opt = KFQN(other)
+    for k in range(3):
+        adamw.step(closure_of(one, *data(seed=k)))
+        opt.step(closure_of(other, *data(seed=k)))
+    assert close(weights(other), weights(one), 1e-12)
+
+
+def test_a_sum_over_samples_that_no_trained_layer_counts_is_refused() -> None:
+    model = cnn()
+    for name, p in model.named_parameters():
+        p.requires_grad_("bias" in name)
+    opt = KFQN(model, loss_reduction="sum")
+    closure = closure_of(model, X, Y, reduction="sum")
+    refused(opt, closure, ValueError, "the number of samples is read there")
+
+
+@pattern("a trained parameter that is not the model's", EXACT)
+def test_a_parameter_beside_the_model_keeps_the_gradient_of_the_first_pass() -> None:
+    model = cnn()
+    scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+    opt = KFQN(model, groups=[{"params": scale}])
+    first: list[Tensor | None] = []
+
+    def closure() -> Tensor:
+        model.zero_grad()
+        scale.grad = None
+        loss = nn.functional.cross_entropy(model(X) * scale, Y)
+        loss.backward()
+        first.append(scale.grad)
+        return loss
+
+    opt.step(closure)
+    assert scale.grad is first[0] is not None
+    assert first[1] is None
+    assert scale != 1
+
+
+@pattern("clip_grad_value_ in both passes; a model scripted by torch.jit", REFUSED)
+def test_what_torch_cannot_do_without_gradients_is_refused_in_our_words() -> None:
+    model = cnn()
+    opt = KFQN(model)
+
+    def closure() -> Tensor:
+        loss = closure_of(model, X, Y)()
+        nn.utils.clip_grad_value_(model.parameters(), 1.0)
+        return loss
+
+    before = weights(model)
+    with pytest.raises(ValueError, match="only `if not opt.in_second_pass`"):
+        opt.step(closure)
+    assert equal(weights(model), before)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its script old
+        scripted = torch.jit.script(mlp())
+    with pytest.raises(ValueError, match=r"scripted by torch\.jit: make the optimizer for"):
+        KFQN(scripted)
 
 
 # ----------------------------------------------------------------------------------------- ranks
