@@ -102,13 +102,20 @@ class Reducer:
 
 
 def wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
-    """Return the DistributedDataParallel that was put around a model later, if there is one."""
+    """Return the DistributedDataParallel that was put around a model later, if there is one.
+
+    A trainer wraps the module that holds the model, where the model is only a part of it.
+    """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return None
     for found in gc.get_objects():
-        if issubclass(type(found), DistributedDataParallel) and found.module is model:
+        if issubclass(type(found), DistributedDataParallel) and _holds(found.module, model):
             return found
     return None
+
+
+def _holds(module: nn.Module, model: nn.Module) -> bool:
+    return any(part is model for part in module.modules())
 
 
 def without_wrapper(model: nn.Module) -> nn.Module:

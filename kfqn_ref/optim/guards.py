@@ -1,5 +1,6 @@
 """What a step refuses before anything moves, and how a step that failed is undone."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,6 +81,21 @@ def refuse_gradients(named: Iterable[tuple[str, nn.Parameter]]) -> None:
         raise ValueError(
             f"gradients must be dense, got sparse ones for {sparse}: make the embedding with "
             f"sparse=False"
+        )
+
+
+def refuse_skipped_closures() -> None:
+    """Refuse the accumulation of Accelerate, which calls the last of several closures only.
+
+    Raises:
+        ValueError: Accelerate is loaded, and was told to accumulate.
+    """
+    accelerate = sys.modules.get("accelerate.state")
+    if accelerate is not None and accelerate.GradientState().num_steps > 1:
+        raise ValueError(
+            f"gradient_accumulation_steps must be 1, got {accelerate.GradientState().num_steps}: "
+            f"Accelerate never calls the closures of the other micro-batches; do all backward "
+            f"passes of a step in one closure"
         )
 
 

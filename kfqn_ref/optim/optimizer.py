@@ -28,6 +28,7 @@ from kfqn_ref.optim.guards import (
     refuse_changed_damping,
     refuse_changed_layers,
     refuse_new_parameters,
+    refuse_skipped_closures,
 )
 from kfqn_ref.optim.iteration import Core, Iteration, start
 from kfqn_ref.optim.layer import Layer
@@ -315,6 +316,7 @@ class KFQN(torch.optim.Optimizer):
                 "the closure's backward() would leave scaled pairs; train in bfloat16 without a "
                 "scaler, or make it with GradScaler(enabled=False)"
             )
+        refuse_skipped_closures()
         preset = self.method.preset
         for group in self.param_groups:  # a scheduler or a user may have changed a value
             check_values(group, preset)

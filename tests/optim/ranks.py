@@ -118,12 +118,18 @@ def resume(variant: Variant, half: dict[str, Any], rank: int = 0, world: int = 1
     return weights(model)
 
 
-def late(rank: int, world: int) -> list[Tensor]:
-    """Return the weights where the model is wrapped after the optimizer was made."""
-    model = model_for("kfqn_cnn")
-    opt = optimizer_for(model, ("kfqn_cnn", "dense", False))
-    train(wrapped(model, world), opt, range(HALF), rank, world)
-    return weights(model)
+def late(rank: int, world: int) -> dict[str, list[Tensor]]:
+    """Return the weights where the model, or a module that holds it, is wrapped after the optimizer
+    was made.
+    """
+    found = {}
+    for place in ("model", "holder"):
+        model = model_for("kfqn_cnn")
+        opt = optimizer_for(model, ("kfqn_cnn", "dense", False))
+        whole = nn.Sequential(model) if place == "holder" else model
+        train(wrapped(whole, world), opt, range(HALF), rank, world)
+        found[place] = weights(model)
+    return found
 
 
 def refusal(action: Any) -> str:
