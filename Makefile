@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help check verify test steady coverage wheel constraints lint format fuzz thorough notebooks launch course-test lab book claims chapter book-test book-times paper pdf clean
+.PHONY: help check verify test steady coverage wheel constraints lint format fuzz thorough trainers notebooks launch course-test lab book claims chapter book-test book-times paper pdf clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,10 @@ fuzz: $(READY)  ## random networks on reference and torch for SECONDS (300); fai
 thorough: $(READY)  ## every law on 100,000 cases, and correct alternatives on 10,000; a stopped run goes on
 	$(BIN)/python -m kfqn_ref.testing.thorough --out out/thorough $(ARGS)
 	$(BIN)/python tests/testing/no_false_alarm.py --out out/thorough
+
+trainers: $(READY)  ## KFQN in Lightning, Accelerate, skorch and transformers: installs them, runs their tests
+	@$(PIP) --no-build-isolation --editable '.[dev,trainers]'
+	$(BIN)/python -m pytest tests/trainers $(ARGS)
 
 notebooks: $(READY)  ## run the read-along notebooks and keep their outputs
 	env -u MPLBACKEND $(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py

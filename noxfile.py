@@ -54,6 +54,12 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def trainers(session: nox.Session) -> None:
+    """KFQN in the loops of other libraries."""
+    make(session, "trainers", "trainers")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The book, and the tests of its pages."""
     make(session, "book-test", "docs")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "constraints.txt"
-EXTRAS = "dev,book,peers"  # the others are parts of these
+EXTRAS = "dev,book,peers,trainers"  # the others are parts of these
 
 
 def normal(name: str) -> str:
