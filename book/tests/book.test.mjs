@@ -172,22 +172,3 @@ test("figures have alternative text, and follow the page into the dark", async (
     await close();
   }
 });
-
-test("axe finds no serious fault, in the light and in the dark", async (t) => {
-  const axe = readFileSync(fileURLToPath(new URL("../node_modules/axe-core/axe.min.js", import.meta.url)), "utf-8");
-  let faults = [];
-  for (const name of chapters) {
-    for (const colorScheme of ["light", "dark"]) {
-      const { page, close } = await open(name, { colorScheme });
-      await page.evaluate(axe);
-      const found = await page.evaluate(() => window.axe.run(".bd-article", { resultTypes: ["violations"] }));
-      for (const { id, impact, nodes } of found.violations) {
-        if (impact === "serious" || impact === "critical") {
-          faults.push(`${name}, ${colorScheme}: ${id} at ${nodes.length} places, first ${nodes[0].target}`);
-        }
-      }
-      await close();
-    }
-  }
-  assert.deepEqual(faults, []);
-});
