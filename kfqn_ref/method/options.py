@@ -138,7 +138,10 @@ class LbfgsInput:
 
 
 class OutputInverse(Protocol):
-    """How ``H_g`` is kept."""
+    """How ``H_g`` is kept, and whether it learns from output pairs."""
+
+    learns: ClassVar[bool]
+    """False: steps 4.2 to 4.5 never happen, so that no iteration has a second pass."""
 
     def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
         """Return the first ``H_g``, ``gamma I`` (d_g, d_g)."""
@@ -149,6 +152,8 @@ class OutputInverse(Protocol):
 class BfgsOutput:
     """``H_g`` is a matrix, changed by BFGS."""
 
+    learns: ClassVar[bool] = True
+
     def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
         """Return ``gamma I`` as a matrix."""
         return DenseInverse(gamma * np.eye(d_g))
@@ -158,9 +163,22 @@ class BfgsOutput:
 class LbfgsOutput:
     """``H_g`` is stored as the last ``memory`` pairs."""
 
+    learns: ClassVar[bool] = True
+
     def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
         """Return L-BFGS from ``gamma I``."""
         return LBFGSInverse.empty(d_g, gamma=gamma, memory=memory)
+
+
+@dataclass(frozen=True)
+class FixedOutput:
+    """``H_g`` stays ``gamma I``: the output side learns nothing and needs no second pass."""
+
+    learns: ClassVar[bool] = False
+
+    def start(self, d_g: int, gamma: float, memory: int) -> InverseEstimate:
+        """Return ``gamma I``: L-BFGS that never gets a pair."""
+        return LBFGSInverse.empty(d_g, gamma=gamma, memory=1)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,17 @@ from dataclasses import fields, replace
 from typing import Any
 
 from kfqn_ref.method.convergent import Convergent
-from kfqn_ref.method.options import DoubleDamp, LbfgsOutput, Options, location_split
+from kfqn_ref.method.options import (
+    DoubleDamp,
+    FixedOutput,
+    LbfgsOutput,
+    Options,
+    location_split,
+)
 from kfqn_ref.method.step import KFQN
 
 _OF_2020 = Options(damp=DoubleDamp(), averages_A=True, skip_below=1e-4, linear_only=True)
+_INPUT = Options(output_inverse=FixedOutput())
 _EAGER = Options(eager_steps=20)
 _NADAM = Options(square_decay=0.99)
 _BY_LOCATIONS = Options(split=location_split)
@@ -17,6 +24,7 @@ PRESETS: dict[str, KFQN] = {
     "kbfgs_l_2020": KFQN(options=replace(_OF_2020, output_inverse=LbfgsOutput())),
     "kfqn_cnn": KFQN(),
     "kfqn_cnn_l": KFQN(options=Options(output_inverse=LbfgsOutput())),
+    "kfqn_input": KFQN(options=_INPUT),
     "kfqn_eager": KFQN(curvature_interval=10, options=_EAGER),
     "kfqn_adam": KFQN(lr=0.01, damping=0.3, curvature_interval=10, options=_NADAM),
     "kbfgs_2022": KFQN(curvature_interval=10, options=_BY_LOCATIONS),
@@ -32,6 +40,7 @@ def preset(name: str, **overrides: Any) -> KFQN:
     ``kbfgs_l_2020``        K-BFGS(L): the same with L-BFGS for ``H_g``
     ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
     ``kfqn_cnn_l``          KF-BFGS(L)-CNN: the same with L-BFGS for ``H_g``
+    ``kfqn_input``          the input side alone: ``H_g = I``, no second pass (derived here)
     ``kfqn_eager``          KF-BFGS-CNN, in 20 eager iterations, then every 10 (derived here)
     ``kfqn_adam``           Adam on ``H_g ∇f H_a``, curvature every 10 iterations (derived here)
     ``kbfgs_2022``          ``(√(λ|T|), √(λ/|T|))``, curvature every 10 iterations (ren2022kfqn)

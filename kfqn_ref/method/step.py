@@ -249,6 +249,8 @@ class KFQN:
             self.update_input(block, record.a_bar, keep_A=keep_A)  # 4.1
             for block, record in zip(state.blocks, first.records, strict=True)
         ]
+        if not self.options.output_inverse.learns:
+            return replace(state, blocks=tuple(learnt))
         second = forward_backward(network, new, x, target)  # 4.2
         both = zip(learnt, first.records, second.records, strict=True)
         blocks = tuple(self.update_output(*each) for each in both)  # 4.3 to 4.5

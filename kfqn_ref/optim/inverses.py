@@ -1,5 +1,5 @@
-"""The two forms of an inverse estimate, thin views on tensors of the optimizer's state; and several
-at once.
+"""The three forms of an inverse estimate, thin views on tensors of the optimizer's state; and
+several at once.
 
 ``left(X)`` is ``H X`` for ``X`` ``(groups, d, columns)``, ``right(X)`` is ``X H``; ``apply`` takes
 vectors ``(groups, d)``.
@@ -119,6 +119,30 @@ class LBFGSInverse:
         return lbfgs_apply(t["S"], t["Y"], t["R"], X, gamma=t["gamma"])
 
 
+class ScaledIdentity:
+    """``gamma I``, which no pair changes."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+
+    @classmethod
+    def start(cls, gamma: Tensor, d: int) -> "ScaledIdentity":
+        """Return ``gamma I`` of size ``d``; ``gamma`` is ``(groups,)``."""
+        return cls({"diagonal": gamma[:, None].expand(-1, d).clone()})
+
+    def apply(self, v: Tensor) -> Tensor:
+        return self.tensors["diagonal"] * v
+
+    def left(self, X: Tensor) -> Tensor:
+        return self.tensors["diagonal"][..., None] * X
+
+    def right(self, X: Tensor) -> Tensor:
+        return X * self.tensors["diagonal"][..., None, :]
+
+    def dense(self) -> Tensor:
+        return torch.diag_embed(self.tensors["diagonal"])
+
+
 def numbers_of_inverse(d: int, memory: int | None) -> int:
     """Return how many numbers an estimate of size ``d`` keeps; ``memory`` is None for a matrix."""
     if memory is None:
@@ -129,6 +153,8 @@ def numbers_of_inverse(d: int, memory: int | None) -> int:
 
 def inverse_of(tensors: Tensors) -> Inverse:
     """Return the estimate that keeps these tensors."""
+    if "diagonal" in tensors:
+        return ScaledIdentity(tensors)
     return LBFGSInverse(tensors) if is_lean(tensors) else DenseInverse(tensors)
 
 

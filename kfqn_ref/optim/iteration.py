@@ -69,9 +69,10 @@ class Iteration:
 
     Attributes:
         updates: whether the curvature is updated.
+        compares: whether it is updated from a second pass.
         ok: mask without axes: loss and gradients are finite.
         inputs: the input pair of every layer that a first pass has shown.
-        seen: all pairs of these layers, after the second pass.
+        seen: all pairs of these layers, after the updates.
     """
 
     ok: Tensor
@@ -88,6 +89,7 @@ class Iteration:
         self.updates: bool = (
             eager or due or not core.started
         )  # a bad first batch has started nothing
+        self.compares: bool = self.updates and core.method.preset.learns_output
         self.begun: set[Layer] = set()  # the layers that start in this iteration
         parameters = [p for group in core.groups for p in group["params"]]
         self.replay: Replay = Replay(core.model, parameters)
@@ -146,6 +148,11 @@ class Iteration:
             self.inputs = {
                 layer: self._act(layer, mean, s_a[layer]) for layer, mean in self.means.items()
             }
+
+    def update_inputs_(self) -> None:
+        """Step 4.5 of the input side alone, where no second pass belongs to the preset."""
+        with plain_arithmetic(self.core.layers):
+            self._update_({})
 
     def second_pass(self) -> None:
         """Step 4.2: call the closure at the new weights; then steps 4.3 to 4.5, all updates."""

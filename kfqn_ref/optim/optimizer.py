@@ -72,6 +72,7 @@ class KFQN(torch.optim.Optimizer):
             (1d, 2d, 3d) or of a kind given to ``register_layer`` are covered.
             Wrapped in DistributedDataParallel, the ranks must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
+            ``kfqn_input`` (ours: the input side alone, one call of the closure a step),
             ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
             ``H_g ∇f H_a``), ``kbfgs_2022``, ``convergent``
             (the one with a theorem).
@@ -298,7 +299,9 @@ class KFQN(torch.optim.Optimizer):
     def _iterate(self, iteration: Iteration) -> Any:
         loss = iteration.first_pass()
         iteration.move_()
-        if iteration.updates:
+        if iteration.updates and not iteration.compares:
+            iteration.update_inputs_()
+        if iteration.compares:
             self.in_second_pass = True
             try:
                 iteration.second_pass()

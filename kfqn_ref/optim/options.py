@@ -14,7 +14,7 @@ from torch import nn
 
 from kfqn_ref.optim.inverses import numbers_of_inverse
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.presets import INPUT_INVERSES, Preset, lbfgs_output
+from kfqn_ref.optim.presets import INPUT_INVERSES, Preset, fixed_output, lbfgs_output
 
 
 def check_group(group: dict[str, Any], preset: Preset) -> None:
@@ -296,10 +296,12 @@ class Method:
 def factor_bytes(layer: Layer, method: Method) -> int:
     """Return how many bytes ``H_a``, ``H_g`` and, where it is averaged, ``A`` of a layer take."""
     groups, d_g, d_a = layer.shape
-    forms = (
-        (d_a, method.form_of(layer) == "lbfgs"),
-        (d_g, method.preset.output_inverse is lbfgs_output),
-    )
-    numbers = sum(numbers_of_inverse(d, method.memory if lean else None) for d, lean in forms)
+    of_pairs = method.memory
+    numbers = numbers_of_inverse(d_a, of_pairs if method.form_of(layer) == "lbfgs" else None)
+    if method.preset.output_inverse is fixed_output:
+        numbers += d_g
+    else:
+        lean = method.preset.output_inverse is lbfgs_output
+        numbers += numbers_of_inverse(d_g, of_pairs if lean else None)
     numbers += method.preset.averages_A * d_a**2
     return groups * numbers * layer.dtype.itemsize

@@ -9,7 +9,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.inverses import DenseInverse, Inverse, LBFGSInverse, Stack
+from kfqn_ref.optim.inverses import DenseInverse, Inverse, LBFGSInverse, ScaledIdentity, Stack
 from kfqn_ref.optim.kernels import damped_inverse, identity_damp_, lm_damp_, powell_damp_
 
 Damp = Callable[[Stack, Tensor, Tensor, float, Tensor], Tensor]
@@ -83,6 +83,11 @@ def lbfgs_output(gamma: Tensor, d: int, memory: int) -> Inverse:
     return LBFGSInverse.start(gamma, d, memory)
 
 
+def fixed_output(gamma: Tensor, d: int, memory: int) -> Inverse:
+    """Keep ``gamma I`` for ever: the output side learns nothing and needs no second pass."""
+    return ScaledIdentity.start(gamma, d)
+
+
 @dataclass(frozen=True)
 class Preset:
     """What the published variants do differently.
@@ -129,6 +134,11 @@ class Preset:
         if not 0 <= self.square_decay < 1:
             raise ValueError(f"square_decay must be in [0, 1), got {self.square_decay}")
 
+    @property
+    def learns_output(self) -> bool:
+        """Whether ``H_g`` learns, so that every curvature update has a second pass."""
+        return self.output_inverse is not fixed_output
+
 
 _YEAR_2020 = {
     "damp": dd_,
@@ -145,6 +155,7 @@ PRESETS: dict[str, Preset] = {
         Preset("kbfgs_l_2020", output_inverse=lbfgs_output, **_YEAR_2020),
         Preset("kfqn_cnn"),
         Preset("kfqn_cnn_l", output_inverse=lbfgs_output),
+        Preset("kfqn_input", output_inverse=fixed_output),
         Preset("kfqn_eager", curvature_interval=10, eager_steps=20),
         Preset("kfqn_adam", curvature_interval=10, square_decay=0.99, lr=0.01, damping=0.3),
         Preset("kbfgs_2022", split=location_split, curvature_interval=10),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kfqn_ref as kf
+from kfqn_ref.method import step as method_step
 from kfqn_ref.method.options import LbfgsInput
 from kfqn_ref.method.state import Counts
 
@@ -102,6 +103,8 @@ class Oracle:
             a_mean = bars[l].reshape(-1, bars[l].shape[2]).mean(0)
             s = np.linalg.solve(self.B_a[l], a_mean)
             self.B_a[l] = inverse_by_b_form(self.B_a[l], s, self.A[l] @ s + self.lam_a[l] * s)
+            if self.name == "kfqn_input":  # B_g stays I
+                continue
             ds = (second.records[l].h - first.records[l].h).mean((0, 1))
             dy = (second.records[l].Dh - first.records[l].Dh).mean((0, 1))
             self.sg[l], self.yg[l] = 0.9 * self.sg[l] + 0.1 * ds, 0.9 * self.yg[l] + 0.1 * dy
@@ -121,6 +124,7 @@ class Oracle:
         ("kbfgs_2022", CNN),
         ("kbfgs_2020", MLP),
         ("kfqn_cnn", MLP),
+        ("kfqn_input", CNN),
     ],
 )
 def test_iterations_follow_a_second_derivation(name, network, tau):
@@ -141,8 +145,10 @@ def test_iterations_follow_a_second_derivation(name, network, tau):
             )
             for H, B in ((block.H_a, oracle.B_a[l]), (block.H_g, oracle.B_g[l])):
                 np.testing.assert_allclose(H.dense() @ B, np.eye(len(B)), atol=1e-9)
-    assert all(block.counts.updates_g == 12 - block.counts.skipped_g for block in state.blocks)
-    assert any(block.counts.damped_g for block in state.blocks)  # both branches of (2.1) were taken
+    pairs_g = 12 if optimizer.options.output_inverse.learns else 0
+    assert all(block.counts.updates_g == pairs_g - block.counts.skipped_g for block in state.blocks)
+    damped = any(block.counts.damped_g for block in state.blocks)
+    assert damped == (pairs_g > 0)  # both branches of (2.1) were taken
 
 
 @pytest.mark.parametrize("name", kf.PRESETS)
@@ -164,10 +170,36 @@ def test_invariants_along_a_run(name):
                 np.testing.assert_allclose(H, H.T, rtol=0, atol=1e-13 * abs(H).max())
                 assert np.linalg.eigvalsh(H).min() > 0
             counts = block.counts
-            assert (
-                counts.updates_a + counts.skipped_a == counts.updates_g + counts.skipped_g == k + 1
-            )
+            assert counts.updates_a + counts.skipped_a == k + 1
+            pairs_g = k + 1 if optimizer.options.output_inverse.learns else 0
+            assert counts.updates_g + counts.skipped_g == pairs_g
     assert state.k == 8
+
+
+def test_the_input_side_alone_has_no_second_pass(monkeypatch):
+    """One pass a step; H_g is gamma I throughout, so that P is gamma M H_a."""
+    passes = []
+    original = method_step.forward_backward
+
+    def counted(*args):
+        passes.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(method_step, "forward_backward", counted)
+    optimizer = kf.preset("kfqn_input", gamma=0.5)
+    params = CNN.init(np.random.default_rng(2))
+    state = optimizer.init(params)
+    for k in range(3):
+        params, state, _ = optimizer.step(CNN, params, state, *batch(CNN, seed=k))
+    assert len(passes) == 3
+    for block in state.blocks:
+        np.testing.assert_array_equal(block.H_g.dense(), 0.5 * np.eye(len(block.s_g)))
+        expected = 0.5 * block.M @ block.H_a.dense()
+        np.testing.assert_allclose(
+            block.along(block.M), expected, rtol=0, atol=1e-14 * abs(expected).max()
+        )
+        assert not block.s_g.any()
+        assert not block.y_g.any()
 
 
 def test_full_lbfgs_memory_equals_bfgs():

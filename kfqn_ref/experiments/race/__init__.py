@@ -13,5 +13,6 @@
 ``show``            the report as tables and figures
 ``ablations``       variants of our own entrant
 ``ablations_show``  their tables and figures
+``sides``           which half of the method helps
 ==================  ============================================================================
 """

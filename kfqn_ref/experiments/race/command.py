@@ -19,6 +19,7 @@ class SuiteName(StrEnum):
     QUICK = "quick"
     FULL = "full"
     ABLATIONS = "ablations"
+    SIDES = "ablate-sides"
 
 
 def command(
@@ -36,8 +37,8 @@ def command(
     """Race all optimizers on real images, tuned by one rule.
 
     `smoke` takes seconds, `quick` some minutes, `full` two hours or more on a core of its own,
-    `ablations` some minutes. Started again with the same `--out`, a race goes on where it was
-    stopped.
+    `ablations` some minutes, `ablate-sides` (which half of the method helps) an hour. Started
+    again with the same `--out`, a race goes on where it was stopped.
     """
     import torch
     from rich.console import Console
@@ -52,7 +53,9 @@ def command(
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     try:
-        if suite is SuiteName.ABLATIONS:
+        if suite is SuiteName.SIDES:
+            _sides(suite, out, store, report_only, Console())
+        elif suite is SuiteName.ABLATIONS:
             _ablations(suite, out, store, report_only, Console())
         else:
             _race(suite, out, store, report_only, Console(), _names(tasks), _names(entrants))
@@ -110,6 +113,32 @@ def _ablations(name: str, out: Path, store: Any, report_only: bool, console: Any
     plot_all(found, out)
     show_all(found, console)
     console.print(f"written to {out}")
+
+
+def _sides(name: str, out: Path, store: Any, report_only: bool, console: Any) -> None:
+    from rich.table import Table
+
+    from kfqn_ref.experiments.race.sides import results, run_sides, runs
+
+    if not report_only:
+        with _progress(console, runs()) as tell:
+            run_sides(store, tell)
+    found = results(store)
+    write_record(out / "sides.json", f"kfqn race {name}", found)
+    for task in found["tasks"].values():
+        table = Table(
+            "what learns", "lr", "damping", "mean loss", "minus input", title=task["title"]
+        )
+        for label, row in task["rows"].items():
+            gap = row["minus_input"]
+            cells = (_number(row["mean"]), _number(gap["mean"]))
+            table.add_row(label, f"{row['lr']:g}", f"{row['damping']:g}", *cells)
+        console.print(table)
+    console.print(f"written to {out}")
+
+
+def _number(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.4f}"
 
 
 class _progress:
