@@ -269,7 +269,10 @@ def interval(values: Sequence[Loss]) -> dict[str, float | None]:
     if len(known) < len(values) or len(known) < 2:
         return {"mean": None, "low": None, "high": None}
     mean = math.fsum(known) / len(known)
-    low, high = stats.t.interval(0.95, len(known) - 1, loc=mean, scale=stats.sem(known))
+    error = float(stats.sem(known))
+    if error == 0:  # as where a row is compared with itself
+        return {"mean": mean, "low": mean, "high": mean}
+    low, high = stats.t.interval(0.95, len(known) - 1, loc=mean, scale=error)
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
