@@ -4,6 +4,7 @@ In reading order:
 
 ================  ==================================================================================
 ``optimizer``     the class ``KFQN``: options, errors, checkpoints
+``closures``      the closure of a model, a loss function and one mini-batch
 ``iteration``     the order of the steps: passes, momentum, step, pairs, updates
 ``passes``        what a pass leaves for the curvature, and how the second pass repeats the first
 ``move``          steps 2 and 3: averaged gradients, directions, the step
@@ -34,9 +35,10 @@ from kfqn_ref._extras import needs_torch
 
 needs_torch(torch.__version__)
 
+from kfqn_ref.optim.closures import closure
 from kfqn_ref.optim.diagnostics import Counts, Curvature
 from kfqn_ref.optim.kinds import register_layer
 from kfqn_ref.optim.optimizer import KFQN
 from kfqn_ref.optim.presets import PRESETS
 
-__all__ = ["KFQN", "PRESETS", "Counts", "Curvature", "register_layer"]
+__all__ = ["KFQN", "PRESETS", "Counts", "Curvature", "closure", "register_layer"]

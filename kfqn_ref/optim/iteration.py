@@ -122,7 +122,10 @@ class Iteration:
                 "number of samples is read there; return a mean loss"
             )
         if not self._moving() or (watched and layers and not self.first.usable):
-            raise ValueError("the closure must call backward, but no gradient was left by it")
+            raise ValueError(
+                "the closure must call backward, but no gradient was left by it; without a "
+                "closure, call loss.backward() before step()"
+            )
         core.reducer.find_wrapper(core.model)
         stale.refuse(self.first.backwards)
         refuse_reduction(loss, reduction, self.first.sizes())

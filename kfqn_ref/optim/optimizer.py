@@ -261,22 +261,21 @@ class KFQN(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Do one iteration on the mini-batch of ``closure``; return its loss.
 
+        Without a closure the step takes the gradients as they are, where no curvature update is
+        due in this iteration: ``loss.backward(); opt.step()``. It then returns None.
+
         An iteration whose loss or gradient is not finite, or that is to begin from an empty
         mini-batch, changes nothing, and is counted in
         ``skipped_steps``.
 
         Raises:
-            TypeError: there is no closure.
+            TypeError: there is no closure, and the iteration needs one.
             ValueError: the closure did not call ``backward`` or did not return the loss, or used a
                 layer twice before a backward pass. The weights and the state are then as they were.
         """
-        if not callable(closure):
-            raise TypeError(
-                f"step needs a closure that calls backward and returns the loss, got "
-                f"{type(closure).__name__}: the curvature needs a second pass at the new weights"
-            )
+        iteration = Iteration(self._core(), closure or as_they_are, self._k)
+        self._refuse_closure(closure, iteration)
         self._refuse()
-        iteration = Iteration(self._core(), closure, self._k)
         parameters = [p for group in self.param_groups for p in group["params"]]
         before = Snapshot(iteration.replay, parameters, self.state, iteration.updates)
         started = set(self.started)
@@ -294,7 +293,26 @@ class KFQN(torch.optim.Optimizer):
         self._k += 1
         if iteration.updates:
             self._latest |= iteration.seen
-        return loss
+        return None if closure is None else loss
+
+    def _refuse_closure(self, closure: Any, iteration: Iteration) -> None:
+        """Refuse what cannot be called, and a step without a closure that needs one."""
+        needed = ""
+        if iteration.updates:
+            needed = "in this iteration the curvature is updated from the layers' inputs"
+        if iteration.compares:
+            needed = "the curvature needs a second pass at the new weights in this iteration"
+        if not needed and self.method.loss_reduction == "sum":
+            needed = "with loss_reduction='sum' the number of samples must be seen"
+        if callable(closure) or (closure is None and not needed):
+            return
+        raise TypeError(
+            f"step needs a closure that calls backward and returns the loss, got "
+            f"{type(closure).__name__}{needed and ': '}{needed}; "
+            f"kfqn_ref.optim.closure(model, loss_fn, batch) makes one. Without one a step works "
+            f"where no curvature update is due (curvature_interval="
+            f"{self.method.curvature_interval}, and this is iteration {self._k})"
+        )
 
     def _iterate(self, iteration: Iteration) -> Any:
         loss = iteration.first_pass()
@@ -511,6 +529,11 @@ class KFQN(torch.optim.Optimizer):
     def _identity(self) -> dict[str, Any]:
         sizes = [len(group["params"]) for group in self.param_groups]
         return checkpoint.identity(self.model, self.method, self.layers, sizes)
+
+
+def as_they_are() -> float:
+    """Stand in for a closure: the gradients are there, and a loss is not known."""
+    return 0.0
 
 
 def updating(compiled: bool) -> Callable[..., Any]:
