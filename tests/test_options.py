@@ -29,6 +29,7 @@ ONLY_TORCH = {
     "other_lr": "the reference has no parameters outside its blocks",
     "other_betas": "the reference has no parameters outside its blocks",
     "other_weight_decay": "the reference has no parameters outside its blocks",
+    "sample_axis": "the reference has the samples on the first axis",
     "max_factor_bytes": "the reference is for small networks",
 }
 """Options that the reference has no use for, and why."""
