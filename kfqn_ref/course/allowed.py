@@ -54,8 +54,10 @@ class Allowed:
         for name, value in self.values.items():
             if hasattr(value, "_fields"):
                 kinds["records"][name] = list(value._fields)
+            elif isinstance(value, type):
+                kinds["classes"].append(name)
             else:
-                kinds["classes" if isinstance(value, type) else "functions"].append(name)
+                kinds["functions"].append(name)
         return {"start": kinds | {"refused": self.refused, "seconds": seconds}}
 
     def reader(self) -> wire.Reader:

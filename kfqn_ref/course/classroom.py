@@ -154,8 +154,8 @@ class Classroom:
     def key(self, assignment: str, student: str) -> str:
         """A digest of what a student handed in and of the tests that it is held to."""
         digest = hashlib.sha256(self.master(assignment).read_bytes())
-        words = self.words(assignment).get(student)
-        digest.update(json.dumps(words).encode() if words else b"")
+        if words := self.words(assignment).get(student):
+            digest.update(json.dumps(words).encode())
         folder = self.root / "submitted" / student
         for path in sorted(folder.rglob("*")):
             other = path.relative_to(folder).parts[0] != assignment and path.parent != folder

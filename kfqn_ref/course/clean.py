@@ -104,7 +104,9 @@ def _output(raw: dict[str, Any]) -> list[Any]:
             return [error(name, value, text(raw.get("traceback", "")))]
         case "display_data" | "execute_result":
             data = raw.get("data")
-            return _displayed(data if isinstance(data, dict) else {}, raw.get("dropped"))
+            if not isinstance(data, dict):
+                data = {}
+            return _displayed(data, raw.get("dropped"))
     return []
 
 
@@ -119,8 +121,9 @@ def _displayed(data: dict[str, Any], dropped: Any) -> list[Any]:
             del kept["image/png"]
             names.append("image/png that is none, or is larger than 2 MB")
     shown = [nbformat.v4.new_output("display_data", data=kept)] if kept else []
-    left = ", ".join(line(name, 80) for name in names[:10])
-    return shown + ([stream(LEFT_OUT.format(left) + "\n")] if left else [])
+    if left := ", ".join(line(name, 80) for name in names[:10]):
+        shown.append(stream(LEFT_OUT.format(left) + "\n"))
+    return shown
 
 
 def stream(words: str) -> Any:
@@ -147,7 +150,9 @@ def markdown(source: str) -> str:
         url_schemes={"http", "https", "mailto"},
     )
     cleaned = ACTIVE_TEX.sub("", cleaned)
-    return cleaned + (f"<p>{PICTURE}</p>" if pictures else "")
+    if pictures:
+        cleaned += f"<p>{PICTURE}</p>"
+    return cleaned
 
 
 def _only_the_web(tag: str, name: str, value: str) -> str | None:
@@ -176,7 +181,9 @@ def notebook(submitted: Any, master: Any) -> Any:
     own = {(cell.cell_type, cell.source) for cell in master.cells}
     for number, cell in enumerate(submitted.cells):
         mark = cell.metadata.get("nbgrader")
-        cell.metadata = nbformat.from_dict({"nbgrader": _mark(mark)} if mark else {})
+        cell.metadata = nbformat.from_dict({})
+        if mark:
+            cell.metadata["nbgrader"] = nbformat.from_dict(_mark(mark))
         cell.pop("attachments", None)
         cell["id"] = f"cell-{number}"
         if cell.cell_type == "code":

@@ -202,18 +202,22 @@ def aloud(records: list[Record]) -> str:
         said.append(f"{mean:.1f} of {graded[0].max_score:g} points on average, {full} with all")
     said += [f"{count} {state}" for state, count in states.items()]
     noted = sum(bool(record.notes) for record in graded)
-    return "; ".join(said) + (f"; {noted} with a note to read." if noted else ".")
+    if noted:
+        said.append(f"{noted} with a note to read")
+    return "; ".join(said) + "."
 
 
 def line(record: Record) -> str:
     """A record as a line of the terminal."""
-    colour = "green" if record.state == "graded" and record.score == record.max_score else "yellow"
-    colour = colour if record.state == "graded" else "red"
-    points = f"{'–' if record.state == OUT_OF_TIME else f'{record.score:g}'}/{record.max_score:g}"
+    colour = "green" if record.score == record.max_score else "yellow"
+    if record.state != "graded":
+        colour = "red"
+    score = "–" if record.state == OUT_OF_TIME else f"{record.score:g}"
+    points = f"{score}/{record.max_score:g}"
     name = escape(clean.line(record.student))
     notes = escape(clean.line("; ".join(record.notes)))
     text = f"[{colour}]{record.state:<11}[/] {points:>9} {record.seconds:6.1f} s  {name}"
-    return text + (f"  [dim]{notes}[/]" if notes else "")
+    return f"{text}  [dim]{notes}[/]" if notes else text
 
 
 @app.command()
@@ -235,7 +239,8 @@ def feedback(
                 failed += 1
     if failed or not classroom.records(assignment):
         nothing = f"nothing has been graded yet: run `kfqn course grade {assignment}` first"
-        typer.echo(f"pages missing: {failed}" if failed else nothing, err=True)
+        told = f"pages missing: {failed}" if failed else nothing
+        typer.echo(told, err=True)
         raise typer.Exit(1)
 
 

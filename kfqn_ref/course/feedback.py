@@ -103,12 +103,10 @@ def _cell(
     """What the page shows of a cell: hidden tests are taken out."""
     name = grade_id(cell)
     part, row = parts.get(name, (0, {}))
-    shown = {
-        "number": number,
-        "kind": "code" if cell.cell_type == "code" else "text",
-        "outputs": [],
-    }
-    shown |= {"part": part, "name": name if part else "", "comment": comments.get(name, "")}
+    kind = "code" if cell.cell_type == "code" else "text"
+    heading = name if part else ""
+    shown = {"number": number, "kind": kind, "outputs": []}
+    shown |= {"part": part, "name": heading, "comment": comments.get(name, "")}
     shown["points"] = f"{row['score']} of {row['most']} points" if row else ""
     if cell.cell_type == "code":
         shown["source"] = HIDDEN.sub("", cell.source).rstrip()

@@ -171,8 +171,9 @@ def _settle(
     for cell in filter(is_test, notebook.cells):
         result = ran.found.results.get(grade_id(cell), NO_RESULT)
         text = clean.text(result["text"])
-        failed = clean.error("TestFailed", clean.line(text, 200), text)
-        cell.outputs = [clean.stream("✓ passed\n") if result["passed"] else failed]
+        cell.outputs = [clean.error("TestFailed", clean.line(text, 200), text)]
+        if result["passed"]:
+            cell.outputs = [clean.stream("✓ passed\n")]
     about: Any = {"notebook": assignment, "assignment": assignment, "student": student}
     about["db_url"] = classroom.coursedir(assignment).db_url
     notebook, _ = SaveAutoGrades().preprocess(notebook, ResourcesDict(nbgrader=about))

@@ -123,14 +123,12 @@ def _copied(result: Any) -> Any:
 
 
 def _leaves(value: Any) -> list[Any]:
-    value = outward(
-        (value.H_a, value.H_g) if isinstance(value, BlockView) else value
-    )  # counts are not compared
-    return (
-        [leaf for part in value for leaf in _leaves(part)]
-        if isinstance(value, tuple | list)
-        else [value]
-    )
+    if isinstance(value, BlockView):  # counts are not compared
+        value = value.H_a, value.H_g
+    value = outward(value)
+    if isinstance(value, tuple | list):
+        return [leaf for part in value for leaf in _leaves(part)]
+    return [value]
 
 
 def _answer(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:

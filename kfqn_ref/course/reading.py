@@ -87,7 +87,8 @@ def _source(value: Any) -> str:
     """One text, whether it came as one or as lines, with or without their ends."""
     lines = [str(line) for line in value] if isinstance(value, list) else [str(value or "")]
     bare = not any(line.endswith("\n") for line in lines[:-1])
-    text = ("\n" if bare else "").join(lines)
+    end = "\n" if bare else ""
+    text = end.join(lines)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     # Halves of a surrogate pair are joined; one that stands alone becomes U+FFFD.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

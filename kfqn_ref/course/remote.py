@@ -91,8 +91,10 @@ class Submission:
         """
         reply = self._exchange({"run": cell})
         self._know(reply)
-        outputs = reply.get("outputs", [])
-        return str(reply.get("problem", "")), outputs if isinstance(outputs, list) else []
+        outputs = reply.get("outputs")
+        if not isinstance(outputs, list):
+            outputs = []
+        return str(reply.get("problem", "")), outputs
 
     def keep(self) -> None:
         """Keep the state of here; :meth:`back` returns to it."""

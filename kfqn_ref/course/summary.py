@@ -61,9 +61,11 @@ def likeliest(text: str) -> str:
     _, found, rest = text.partition("Likeliest mistake:")
     if found:
         return " ".join(rest.partition("\n\n")[0].split()).removesuffix(SAME).strip()
-    wanted = [line.strip() for line in text.splitlines() if line.strip().startswith("✗")]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (wanted or lines or [""])[0 if wanted else -1].removeprefix("✗").strip()
+    wanted = [line for line in lines if line.startswith("✗")]
+    if wanted:
+        return wanted[0].removeprefix("✗").strip()
+    return lines[-1] if lines else ""
 
 
 def points_of(

@@ -49,8 +49,9 @@ def _rows(classroom: Classroom, assignments: list[str]) -> Lines:
 def _row(assignment: str, record: Record, score: Any, most: Any, waits: Any) -> dict[str, Any]:
     notes = "; ".join(record.notes).replace("\n", " ")
     given = "" if record.state == OUT_OF_TIME else f"{score:g}"
+    by_hand = "yes" if waits else ""
     return {"student": record.student, "assignment": assignment, "state": record.state,
-            "score": given, "max_score": f"{most:g}", "waits_for_hand": "yes" if waits else "",
+            "score": given, "max_score": f"{most:g}", "waits_for_hand": by_hand,
             "notes": notes}  # fmt: skip  # the columns in their order
 
 

@@ -75,7 +75,9 @@ def with_adapters(namespace: Mapping[str, Any]) -> dict[str, Any]:
     one.
     """
     step = namespace.get("kfqn_step")
-    return dict(namespace) | ({"optimizer_steps": _runner(step)} if callable(step) else {})
+    if callable(step):
+        return dict(namespace) | {"optimizer_steps": _runner(step)}
+    return dict(namespace)
 
 
 def _runner(kfqn_step: Callable[..., Any]) -> Callable[..., Any]:

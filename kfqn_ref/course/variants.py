@@ -45,8 +45,9 @@ def told(notebook: Any, words: Mapping[str, str]) -> Any:
     """A copy of a notebook in other words; what varies, and how, is taken out of its metadata."""
     copy = deepcopy(notebook)
     copy.metadata.get("kfqn", {}).pop("vary", None)
-    for cell in copy.cells if words else ():
-        cell.source = in_words(cell.source, words)
+    if words:
+        for cell in copy.cells:
+            cell.source = in_words(cell.source, words)
     return copy
 
 

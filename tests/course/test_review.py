@@ -13,7 +13,7 @@ from kfqn_ref.course.desk import Desks
 from kfqn_ref.course.feedback import feedback
 from kfqn_ref.course.grade import grade
 from kfqn_ref.course.regrade import Graded, grade_id, is_test
-from kfqn_ref.course.release import release
+from kfqn_ref.course.release import HERE, release
 from kfqn_ref.course.sandbox import Limits
 
 from ..command import kfqn, words
@@ -243,6 +243,48 @@ def test_the_demonstration_shows_what_a_teacher_meets(tmp_path, monkeypatch):
     sources = list(demo.ANSWERS.values())
     assert len(set(sources)) == len(sources)  # no replacement that replaces nothing
     assert "must be a new folder" in words(kfqn("course", "demo", "--course", tmp_path / "demo"))
+
+
+def test_a_course_gone_through_twice_is_the_same_and_a_change_touches_its_assignment_only(
+    tmp_path, monkeypatch
+):
+    asked = []
+
+    def passes(desks, path):
+        asked.append(path.parts[-3:-1])
+        cells = nbformat.read(path, as_version=4).cells
+        tests = [grade_id(cell) for cell in cells if is_test(cell)]
+        return Graded({}, dict.fromkeys(tests, {"passed": True, "text": ""}))
+
+    monkeypatch.setattr(Desks, "regrade", passes)
+    root = tmp_path / "course"
+    folders = {"a1_bfgs": HERE, "demo": demo.HERE}
+    once = {}
+    for _ in range(2):
+        for name, sources in folders.items():
+            release(Classroom(root), name, sources, fresh_seeds=False, students=())
+            place = root / "submitted" / "ada" / name / f"{name}.ipynb"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes((root / "release" / name / f"{name}.ipynb").read_bytes())
+            option = ["--student", "ada", "--part", "secant", "--points", 1, "--reason", "x"]
+            grading = ["grade", name, "--unsafe"]
+            for step in (grading, ["override", name, *option], ["feedback", name], ["stats", name]):
+                result = kfqn("course", *step, "--course", root)
+                assert result.exit_code == 0, result.output
+        export = ["export", "--out", root / "grades.csv"]
+        assert kfqn("course", *export, "--course", root).exit_code == 0
+        files = [path for path in root.rglob("*") if path.is_file()]
+        kept = [p for p in files if "gradebook" not in p.name and p.parent.name != "by_hand"]
+        now = {path: path.read_bytes() for path in kept}
+        assert once in ({}, now)
+        once = now
+    assert asked == [("ada", "a1_bfgs"), ("ada", "demo")]
+    given = Classroom(root).by_hand("demo")
+    assert len(given) == 1
+    release(Classroom(root), "demo", demo.HERE)  # other hidden examples
+    for name in folders:
+        assert kfqn("course", "grade", name, "--unsafe", "--course", root).exit_code == 0
+    assert asked[2:] == [("ada", "demo")]
 
 
 def test_the_server_listens_on_this_machine_only_and_says_so(course, monkeypatch, tmp_path):

@@ -141,12 +141,14 @@ def _replaced(tree: ast.AST, new: dict[ast.AST, ast.expr | ast.AST]) -> ast.AST:
     fresh = copy.copy(tree)
     for name, value in ast.iter_fields(fresh):
         if isinstance(value, list):
-            setattr(
-                fresh, name, [_replaced(v, new) if isinstance(v, ast.AST) else v for v in value]
-            )
+            setattr(fresh, name, [_replaced_part(part, new) for part in value])
         elif isinstance(value, ast.expr):
             setattr(fresh, name, _replaced(value, new))
     return fresh
+
+
+def _replaced_part(part: Any, new: dict[ast.AST, ast.expr | ast.AST]) -> Any:
+    return _replaced(part, new) if isinstance(part, ast.AST) else part
 
 
 @cache

@@ -12,7 +12,7 @@ Named = dict[str, Any]
 
 # A test of the arguments by name, and how it is said. The simplest come first.
 FEATURES: list[tuple[str, Callable[[Named], bool]]] = [
-    ("n ≥ 2", lambda a: len(a["y"] if "y" in a and "S" not in a else a["v"]) >= 2),
+    ("n ≥ 2", lambda a: len(_vector(a)) >= 2),
     ("n ≥ 2", lambda a: a["n"] >= 2),
     ("n ≥ 3", lambda a: len(a["y"]) >= 3),
     ("n ≥ 3", lambda a: a["n"] >= 3),
@@ -79,8 +79,13 @@ def _image(a: Named) -> np.ndarray:
     return a["a"] if "conv" in a else a["x"]
 
 
+def _vector(a: Named) -> np.ndarray:
+    return a["y"] if "y" in a and "S" not in a else a["v"]
+
+
 def _option(a: Named, name: str) -> tuple[int, int]:
-    return tuple(getattr(a["conv"], name) if "conv" in a else a[name])
+    option = getattr(a["conv"], name) if "conv" in a else a[name]
+    return tuple(option)
 
 
 def _uneven(a: Named, name: str) -> bool:

@@ -1,5 +1,6 @@
 """Simple relations between the expected and the given arrays of all wrong cases."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,19 @@ def _small(pairs: list[tuple[np.ndarray, np.ndarray]], most: float) -> str:
     return ""
 
 
+def _of_matrix(change: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """A change of matrices; of anything else it makes another shape, which agrees with nothing."""
+    return lambda a: change(a) if a.ndim == 2 else a[None]
+
+
 RELATIONS = [
     ("it is all zero", lambda a: 0 * a),
     ("the sign is wrong", lambda a: -a),
-    ("it is transposed", lambda a: a.T if a.ndim == 2 else a[None]),
+    ("it is transposed", _of_matrix(lambda a: a.T)),
     ("its order is reversed", lambda a: a[::-1]),
     ("rows are taken for columns: the entries come in another order",
-     lambda a: a.T.reshape(a.shape) if a.ndim == 2 else a[None]),
-    ("it is inverted", lambda a: np.linalg.inv(a) if a.ndim == 2 else a[None]),
+     _of_matrix(lambda a: a.T.reshape(a.shape))),
+    ("it is inverted", _of_matrix(np.linalg.inv)),
     ("it is its square", lambda a: a**2), ("it is its root", lambda a: np.sqrt(np.abs(a))),
 ]  # fmt: skip  # a relation a line
 
@@ -203,15 +209,21 @@ def _at(shape: tuple[int, ...], index: Any) -> np.ndarray:
     return mask
 
 
+def _corner(shape: tuple[int, ...], end: int) -> np.ndarray:
+    """The first entry (0) or the last one (-1) alone: of a vector, or of a tensor of three axes."""
+    axes = 1 if len(shape) == 1 else 3
+    return _at(shape, (end,) * axes)
+
+
 MASKS: list[tuple[str, Any]] = [
-    ("the last entry is", lambda w: _at(w.shape, -1 if w.ndim == 1 else (-1, -1, -1))),
-    ("the first entry is", lambda w: _at(w.shape, 0 if w.ndim == 1 else (0, 0, 0))),
+    ("the last entry is", lambda w: _corner(w.shape, -1)),
+    ("the first entry is", lambda w: _corner(w.shape, 0)),
     ("the diagonal is", lambda w: np.identity(len(w)) == 1),
     ("the entries off the diagonal are", lambda w: np.identity(len(w)) == 0),
     ("the entries below the diagonal are", lambda w: np.tril(np.ones_like(w), -1) > 0),
     ("the entries above the diagonal are", lambda w: np.triu(np.ones_like(w), 1) > 0),
-    ("the last row is", lambda w: _at(w.shape, -1)),
-    ("the first row is", lambda w: _at(w.shape, 0)),
+    ("the last row is", lambda w: _corner(w.shape, -1)),
+    ("the first row is", lambda w: _corner(w.shape, 0)),
     ("the last column is", lambda w: _at(w.shape, (..., -1))),
     ("the first column is", lambda w: _at(w.shape, (..., 0))),
 ]

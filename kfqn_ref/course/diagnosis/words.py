@@ -114,9 +114,9 @@ def _factor(node: ast.AST) -> str:
 
 
 def _product(left: ast.AST, right: ast.AST) -> str:
-    row = _is_vector(left) and _is_single(right)
+    space = "" if _is_vector(left) and _is_single(right) else " "
     front = _transposed(math(left), left) if _is_vector(left) else _factor(left)
-    return f"{front}{'' if row else ' '}{_factor(right)}"
+    return f"{front}{space}{_factor(right)}"
 
 
 def _is_single(node: ast.AST) -> bool:
