@@ -5,7 +5,8 @@ random search; hypothesis makes a counterexample small.
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import lru_cache
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -144,12 +145,53 @@ def _planned(check: Check, precision: Precision, effort: Effort) -> Iterator[tup
     """The cases of the coverage; for a law of a formula, which is cheap, many random ones too."""
     for round_ in range(effort.rounds):
         seed = 1_000 * (effort.seed or 0) + round_
-        yield from covering(check, precision, seed)
-        if check.sizes:
+        wanted = check, precision, seed, BULK * effort.examples
+        remembered = _remembered(*wanted)
+        yield from remembered if remembered.lasting else _drawn(*wanted)
+
+
+@lru_cache(maxsize=24)  # as many laws as one function has
+def _remembered(check: Check, precision: Precision, seed: int, many: int) -> "Remembered":
+    return Remembered(_drawn(check, precision, seed, many))
+
+
+def _drawn(check: Check, precision: Precision, seed: int, many: int) -> Iterator[tuple[Row, Case]]:
+    yield from covering(check, precision, seed)
+    if check.sizes:
+        forget()
+        for case in islice(cases(check.given(precision), seed), many):
+            yield chosen(), case
             forget()
-            for case in islice(cases(check.given(precision), seed), BULK * effort.examples):
-                yield chosen(), case
-                forget()
+
+
+class Remembered:
+    """Cases that are drawn once and read by every implementation: they depend on the seed alone.
+
+    Attributes:
+        lasting: whether no implementation can change a case: it holds read-only arrays and values.
+    """
+
+    def __init__(self, source: Iterator[tuple[Row, Case]]) -> None:
+        self._source = source
+        self._kept: list[tuple[Row, Case]] = [*islice(source, 1)]
+        self.lasting = all(map(_is_fixed, self._kept[0][1].values())) if self._kept else True
+
+    def __iter__(self) -> Iterator[tuple[Row, Case]]:
+        for i in count():
+            if i == len(self._kept):
+                self._kept += islice(self._source, 1)
+            if i == len(self._kept):
+                return
+            row, case = self._kept[i]
+            yield row, case
+
+
+def _is_fixed(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return not value.flags.writeable
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def run_check(check: Check, implementation: Implementation, effort: Effort) -> CheckResult:
