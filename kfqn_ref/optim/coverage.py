@@ -131,8 +131,22 @@ def covered_layers(found: Sequence[Owned], model: nn.Module, preset: Preset) -> 
     return layers
 
 
+TIME_FIRST = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+"""Modules of torch whose inputs are (T, N, d), unless they are made with ``batch_first=True``."""
+
+
+def _time_first(model: nn.Module) -> dict[str, int]:
+    """Return the names of torch's Transformer layers that have the samples on axis 1."""
+    return {
+        name: 1
+        for name, module in model.named_modules()
+        if isinstance(module, TIME_FIRST) and not module.self_attn.batch_first
+    }
+
+
 def set_sample_axes(model: nn.Module, layers: Sequence[Layer], axes: Mapping[str, int]) -> None:
-    """Note the axis of the samples of the linear layers inside modules that are named.
+    """Note the axis of the samples of the linear layers inside modules that are named, and inside
+    torch's Transformer layers, which know it themselves.
 
     Raises:
         ValueError: a name is unknown, an axis is negative or not an integer, or a module has no
@@ -143,18 +157,23 @@ def set_sample_axes(model: nn.Module, layers: Sequence[Layer], axes: Mapping[str
             raise ValueError(f"sample_axis must name modules of the model, got {name!r}")
         if not isinstance(axis, int) or axis < 0:
             raise ValueError(f"an axis of samples must be an integer from 0 on, got {axis!r}")
-        inside = [
-            layer.geometry
-            for layer in layers
-            if not name or layer.name == name or layer.name.startswith(f"{name}.")
-        ]
-        linear = [each for each in inside if isinstance(each, LinearGeometry)]
-        if not linear:
+        if not _linear_in(layers, name):
             raise ValueError(
                 f"sample_axis is for linear layers that are covered, but {name!r} has none"
             )
-        for geometry in linear:
+    for name, axis in {**_time_first(model), **axes}.items():
+        for geometry in _linear_in(layers, name):
             geometry.sample_axis = axis
+
+
+def _linear_in(layers: Sequence[Layer], module: str) -> list[LinearGeometry]:
+    """Return the geometries of the linear layers inside a module."""
+    inside = [
+        layer.geometry
+        for layer in layers
+        if not module or layer.name == module or layer.name.startswith(f"{module}.")
+    ]
+    return [each for each in inside if isinstance(each, LinearGeometry)]
 
 
 def _reasons(found: Sequence[Owned]) -> str:

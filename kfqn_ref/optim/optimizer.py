@@ -109,7 +109,8 @@ class KFQN(torch.optim.Optimizer):
         max_factor_bytes: memory that all factors together may take; ``None`` is a quarter of the
             device's.
         sample_axis: names of modules, with the axis of the samples in the inputs of the linear
-            layers inside: ``{"encoder": 1}`` where these are ``(T, N, d)``. It is 0 for all others.
+            layers inside: ``{"encoder": 1}`` where these are ``(T, N, d)``. It is 0 for all others,
+            but 1 in torch's Transformer layers that have ``batch_first=False``.
 
     Attributes:
         model, method: the model without wrappers, and its preset with hyper-parameters.

@@ -192,6 +192,29 @@ def test_the_first_axis_is_another_method() -> None:
     assert not close(weights(wrong.model), weights(right.model), 1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:covered")
+@pattern("torch's Transformer layers with batch_first=False", EXACT)
+def test_transformer_layers_know_their_axis() -> None:
+    x = torch.randn(6, 7, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    found = []
+    for batch_first in (True, False):
+        torch.manual_seed(2)
+        model = nn.TransformerEncoderLayer(4, 2, 8, 0.0, batch_first=batch_first).double()
+        opt = KFQN(model, lr=0.1)
+        seen = x if batch_first else x.transpose(0, 1)
+
+        def closure(model: nn.Module = model, opt: KFQN = opt, seen: Tensor = seen) -> Tensor:
+            opt.zero_grad()
+            loss = (model(seen) - 1).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(4):
+            opt.step(closure)
+        found.append(weights(model))
+    assert close(*found, 1e-10)
+
+
 @pattern("a sample axis that a layer's output does not have, or of no linear layer", REFUSED)
 def test_a_sample_axis_that_does_not_fit_is_refused() -> None:
     opt = KFQN(net(), sample_axis={"2": 1})
