@@ -88,6 +88,42 @@ def final_loss(method: KFQN, seed: int) -> float:
     return float(loss) if np.isfinite(loss) else float("inf")
 
 
+def output_side(seed: int) -> list[dict[str, float]]:
+    """Return, for each layer, what the output side did in a run of KF-BFGS-CNN.
+
+    ``negative`` and ``damped`` are the shares of the steps whose averaged pair had negative
+    curvature, and whose pair was damped; ``smallest``, ``median`` and ``largest`` are eigenvalues
+    of the last ``H_g``, and ``unseen`` is ``1/λ_G``, the inverse of the damped ``G = 0``.
+    """
+    net = network()
+    data = digits().train
+    method = kf.preset("kfqn_cnn", lr=1.0, damping=DAMPING)
+    W = net.init(np.random.default_rng(seed))
+    state = None
+    order = np.random.default_rng(100 + seed)
+    signs = []
+    for _ in range(EPOCHS):
+        for step in kf.fit(method, net, W, kf.minibatches(*data, 100, order), state):
+            W = step.params
+            state = step.state
+            signs.append([block.s_g @ block.y_g < 0 for block in state.blocks])
+    assert state is not None, "there is at least one mini-batch"
+    shares = np.mean(signs, axis=0)
+    return [_of_block(*each, steps=len(signs)) for each in zip(state.blocks, shares, strict=True)]
+
+
+def _of_block(block: Any, negative: float, *, steps: int) -> dict[str, float]:
+    values = np.linalg.eigvalsh(block.H_g.dense())
+    return {
+        "negative": float(negative),
+        "damped": block.counts.damped_g / steps,
+        "smallest": float(values[0]),
+        "median": float(np.median(values)),
+        "largest": float(values[-1]),
+        "unseen": 1 / block.lambda_g,
+    }
+
+
 def row(options: Mapping[str, Any]) -> dict[str, Any]:
     """Tune the step size on its own seeds; return the chosen one and the losses of the others."""
     methods = {lr: kf.preset("kfqn_cnn", lr=lr, damping=DAMPING, **options) for lr in RATES}
