@@ -14,7 +14,7 @@ from .test_training_patterns import EXACT, REFUSED, refused
 F64 = torch.float64
 N, T, D, CLASSES = 6, 5, 4, 3
 IGNORED = -100
-PRESETS = ["kfqn_cnn", "kfqn_cnn_l", "kfqn_adam", "kbfgs_2022"]
+PRESETS = ["kfqn_cnn", "kfqn_input", "kfqn_cnn_l", "kfqn_adam", "kbfgs_2022"]
 
 
 def tokens(*, seed: int) -> tuple[Tensor, Tensor]:
