@@ -119,11 +119,12 @@ def from_transformers() -> Iterator[Case]:
     }
     for kind, options in texts.items():
         full = {**SMALL, **options}
+        logits = _of_text_with_end if kind in ("bart", "t5") else _of_text
         yield Case(
             "transformers",
             f"{kind} (classes)",
             built(hf.AutoModelForSequenceClassification, kind, full),
-            _of_text_with_end if kind in ("bart", "t5") else _of_text,
+            logits,
         )
     languages: dict[str, dict[str, Any]] = {
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
