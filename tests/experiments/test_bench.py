@@ -113,6 +113,9 @@ def test_the_limit_counts_passes_products_and_one_read_and_write() -> None:
         opt = KFQN(model, curvature_interval=every)
         expected = 7.0 + products / 10 + (5.0 + 8 * factors / 100) / every
         assert measure.limit(opt, 7.0, 5.0, rates) == pytest.approx(expected)
+    alone = KFQN(model, "kfqn_input")  # one pass, no product with H_g, H_a alone is read
+    expected = 7.0 + (3 * 25 + 2 * 2 * 1) / 10 + 8 * (25 + 2 * 1) / 100
+    assert measure.limit(alone, 7.0, 5.0, rates) == pytest.approx(expected)
 
 
 def test_kernels_are_counted_without_views() -> None:

@@ -67,6 +67,8 @@ MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "kfqn_cnn": lambda m: KFQN(m, lr=0.1),
     "kfqn_cnn, every 10": lambda m: KFQN(m, lr=0.1, curvature_interval=10),
     "kfqn_cnn_l": lambda m: KFQN(m, "kfqn_cnn_l", lr=0.1),
+    "kfqn_input": lambda m: KFQN(m, "kfqn_input", lr=0.1),
+    "kfqn_input, every 10": lambda m: KFQN(m, "kfqn_input", lr=0.1, curvature_interval=10),
     "kfqn_cnn, lean": lambda m: KFQN(m, lr=0.1, **LEAN),
     "kfqn_cnn, every 10, lean": lambda m: KFQN(m, lr=0.1, curvature_interval=10, **LEAN),
 }
@@ -154,13 +156,15 @@ def timed(clock: Clock, work: Callable[[], Any]) -> float:
 def limit(opt: KFQN, first: float, second: float, rates: Rates) -> float:
     """Return the least time of a step: passes, ``H_g M H_a`` at the GEMM rate, H read and written
     once.
+
+    Where the output side does not learn there is no second pass, and ``H_g`` is a number.
     """
-    products = sum(
-        g * (d_g * d_g * d_a + d_g * d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers)
-    )
-    factors = sum(g * (d_g * d_g + d_a * d_a) for g, d_g, d_a in (x.shape for x in opt.layers))
+    output = int(opt.method.preset.learns_output)
+    shapes = [layer.shape for layer in opt.layers]
+    products = sum(g * (output * d_g**2 * d_a + d_g * d_a**2) for g, d_g, d_a in shapes)
+    factors = sum(g * (output * d_g**2 + d_a**2) for g, d_g, d_a in shapes)
     every = opt.method.curvature_interval
-    update = second + 2 * 4 * factors / rates.memory  # float32: one read and one write
+    update = output * second + 2 * 4 * factors / rates.memory  # float32: one read and one write
     return first + products / rates.gemm + update / every
 
 
