@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kfqn_ref.experiments import architectures
 from kfqn_ref.experiments.architectures import Case
+from kfqn_ref.experiments.bench import memory
 
 DATA = Path(__file__).parents[2] / "book/data"
 
@@ -70,3 +71,17 @@ def test_a_refusal_is_kept_where_the_advice_was_taken() -> None:
     assert row["outcome"] == "refused"  # the first layer shares its weight as well
     assert "exclude=['first']" in row["message"]
     assert row["excluded"] == ["head"]
+
+
+@pytest.mark.parametrize("preset", ["kfqn_cnn", "kfqn_cnn_l"])
+def test_no_step_leaves_a_tensor_behind(preset: str) -> None:
+    early, late = memory.measure(preset, (100, 400))
+    assert early["tensors"] == late["tensors"]
+
+
+def test_memory_was_flat_over_ten_thousand_steps() -> None:
+    early, *_, late = stored("memory.json")["rows"]
+    assert (early["step"], late["step"]) == (100, 10_000)
+    assert early["tensors"] == late["tensors"]
+    assert late["traced_bytes"] <= 1.01 * early["traced_bytes"]
+    assert late["resident_bytes"] <= 1.01 * early["resident_bytes"]

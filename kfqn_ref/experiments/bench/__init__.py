@@ -4,5 +4,6 @@
 ``command``  the command
 ``measure``  interleaved timing of whole steps
 ``kernels``  how many kernels a step launches
+``memory``   what many steps hold
 ===========  ===================================================================================
 """
