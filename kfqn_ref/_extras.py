@@ -9,6 +9,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "cli": ("typer", "rich", "jinja2", "sklearn", "matplotlib"),
     "check": ("hypothesis", "allpairspy", "rich", "jinja2"),
+    "exact": ("flint",),
     "course": ("nbgrader", "nbformat", "jupytext", "psutil", "nh3"),
     "notebooks": ("jupyterlab",),
     "peers": ("pytorch_optimizer", "asdl"),

@@ -1,12 +1,18 @@
-"""Array types with shapes, checked at run time in the reference.
+"""Array types with shapes, checked at run time in the reference, and guards beside formulas.
 
 ``Float[Array, "n n"]`` says dtype and shape; the ``checked`` decorator compares every call with
 the signature, so that a wrong kind or shape is a ``TypeError`` before any arithmetic happens.
 Equal letters within one signature must be equal sizes.
+
+A guard compares numbers and refuses what the formula has no answer for (``guarded``). In a finite
+field no number is positive, so kinds and guards are left out inside ``formulas_only``: there the
+formulas are evaluated with scalars of any field.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -16,6 +22,17 @@ from jaxtyping import Float, Inexact, Integer, jaxtyped
 Array = np.ndarray
 CHECK_SHAPES = os.environ.get("KFQN_CHECK_SHAPES", "1") != "0"
 F = TypeVar("F", bound=Callable[..., Any])
+_formulas_only: ContextVar[bool] = ContextVar("formulas_only", default=False)
+
+
+@contextmanager
+def formulas_only() -> Iterator[None]:
+    """Leave out the checks of kinds and shapes and the guards inside the block, in this thread."""
+    token = _formulas_only.set(True)
+    try:
+        yield
+    finally:
+        _formulas_only.reset(token)
 
 
 def checked(function: F) -> F:
@@ -35,9 +52,36 @@ def checked(function: F) -> F:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if _formulas_only.get():
+            return function(*args, **kwargs)
         return _with_checks(function)(*args, **kwargs)
 
     return cast(F, call)
+
+
+def guarded(
+    guard: Callable[..., None], *, result: Callable[[Any], Any] | None = None
+) -> Callable[[F], F]:
+    """Return the decorator that lets ``guard`` see the arguments before the formula does.
+
+    Args:
+        guard: takes the arguments of the function, and raises for those that the formula has no
+            answer for.
+        result: converts what the formula gives, for example to a Python float.
+    """
+
+    def decorate(formula: F) -> F:
+        @wraps(formula)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _formulas_only.get():
+                return formula(*args, **kwargs)
+            guard(*args, **kwargs)
+            value = formula(*args, **kwargs)
+            return value if result is None else result(value)
+
+        return cast(F, call)
+
+    return decorate
 
 
 @cache
@@ -82,4 +126,15 @@ class InverseEstimate(Protocol):
         ...
 
 
-__all__ = ["Array", "Float", "Inexact", "Integer", "InverseEstimate", "Pair", "checked", "require"]
+__all__ = [
+    "Array",
+    "Float",
+    "Inexact",
+    "Integer",
+    "InverseEstimate",
+    "Pair",
+    "checked",
+    "formulas_only",
+    "guarded",
+    "require",
+]

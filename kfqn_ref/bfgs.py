@@ -10,18 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from kfqn_ref._typing import Array, Float, checked
+from kfqn_ref._typing import Array, Float, checked, guarded
 
 
-def _rho(s: Array, y: Array) -> float:
-    """Return ``1 / sᵀy``, refusing a pair without positive curvature."""
+def _positive_curvature(H: Array, s: Array, y: Array) -> None:
+    """Refuse a pair without positive curvature."""
     sy = float(s @ y)
     if not sy > 0:
         raise LinAlgError(f"sᵀy must be positive, got {sy:.3g}")
-    return 1 / sy
+
+
+def _positive_curvatures(B: Array, s: Array, y: Array) -> None:
+    """Refuse a pair without positive curvature, or an estimate that has none along ``s``."""
+    _positive_curvature(B, s, y)
+    sBs = s @ (B @ s)
+    if not sBs > 0:
+        raise LinAlgError(f"sᵀBs must be positive, got {sBs:.3g}")
 
 
 @checked
+@guarded(_positive_curvature)
 def bfgs_inverse_update(
     H: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]
 ) -> Float[Array, "n n"]:
@@ -43,13 +51,14 @@ def bfgs_inverse_update(
 
     Source: nocedal2006, ch. 6.
     """
-    rho = _rho(s, y)
+    rho = 1 / (s @ y)
     V = np.eye(s.size) - rho * np.outer(y, s)
     # (1.3): the first term removes what H said about y, the second says H⁺ y = s
     return V.T @ H @ V + rho * np.outer(s, s)
 
 
 @checked
+@guarded(_positive_curvatures)
 def bfgs_direct_update(
     B: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]
 ) -> Float[Array, "n n"]:
@@ -68,12 +77,9 @@ def bfgs_direct_update(
 
     Source: nocedal2006, ch. 6.
     """
-    rho = _rho(s, y)
+    rho = 1 / (s @ y)
     Bs = B @ s
-    sBs = s @ Bs
-    if not sBs > 0:
-        raise LinAlgError(f"sᵀBs must be positive, got {sBs:.3g}")
-    return B - np.outer(Bs, Bs) / sBs + rho * np.outer(y, y)
+    return B - np.outer(Bs, Bs) / (s @ Bs) + rho * np.outer(y, y)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,34 @@ use them in pairs: DD is (2.1) then (2.2), D_P D_LM is (2.1) then (2.3).
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from kfqn_ref._typing import Array, Float, InverseEstimate, Pair, checked
+from kfqn_ref._typing import Array, Float, InverseEstimate, Pair, checked, guarded
+
+
+def _powell_defined(H: Array | InverseEstimate, s: Array, y: Array, *, mu1: float = 0.2) -> None:
+    """Refuse a threshold outside (0, 1), and an ``H`` that has no curvature along ``y``."""
+    if not 0 < mu1 < 1:
+        raise ValueError(f"mu1 must be in (0, 1), got {mu1}")
+    yHy = y @ (H @ y)
+    if not yHy > 0:
+        raise LinAlgError(f"yᵀHy must be positive, got {yHy:.3g}")
+
+
+def _identity_defined(s: Array, y: Array, *, mu2: float) -> None:
+    """Refuse a threshold outside (0, 1), and a step that is zero or not finite."""
+    if not 0 < mu2 < 1:
+        raise ValueError(f"mu2 must be in (0, 1), got {mu2}")
+    ss = s @ s
+    if not ss > 0:
+        raise LinAlgError(f"sᵀs must be positive, got {ss:.3g}")
+
+
+def _damping_not_negative(s: Array, y: Array, *, lam: float) -> None:
+    if not lam >= 0:
+        raise ValueError(f"lam must not be negative, got {lam}")
 
 
 @checked
+@guarded(_powell_defined, result=float)
 def powell_theta(
     H: Float[Array, "n n"] | InverseEstimate,
     s: Float[Array, " n"],
@@ -37,16 +61,13 @@ def powell_theta(
 
     Source: powell1978, goldfarb2020kbfgs.
     """
-    if not 0 < mu1 < 1:
-        raise ValueError(f"mu1 must be in (0, 1), got {mu1}")
     sy = s @ y
     yHy = y @ (H @ y)
-    if not yHy > 0:
-        raise LinAlgError(f"yᵀHy must be positive, got {yHy:.3g}")
     if sy >= mu1 * yHy:
         return 1.0
     # the θ for which s̃ᵀy = mu1 yᵀHy
-    return float((1 - mu1) * yHy / (yHy - sy))
+    theta = (1 - mu1) * yHy / (yHy - sy)
+    return theta  # pyright: ignore[reportReturnType]  # a number, which NumPy's types do not say
 
 
 @checked
@@ -73,6 +94,7 @@ def powell_damp(
 
 
 @checked
+@guarded(_identity_defined, result=float)
 def identity_theta(s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float) -> float:
     r"""Return the weight :math:`\theta \in (0, 1]` that damping with the identity gives to ``y``.
 
@@ -91,16 +113,13 @@ def identity_theta(s: Float[Array, " n"], y: Float[Array, " n"], *, mu2: float) 
 
     Source: goldfarb2020kbfgs.
     """
-    if not 0 < mu2 < 1:
-        raise ValueError(f"mu2 must be in (0, 1), got {mu2}")
     sy = s @ y
     ss = s @ s
-    if not ss > 0:
-        raise LinAlgError(f"sᵀs must be positive, got {ss:.3g}")
     if sy >= mu2 * ss:
         return 1.0
     # the θ for which sᵀỹ = mu2 sᵀs
-    return float((1 - mu2) * ss / (ss - sy))
+    theta = (1 - mu2) * ss / (ss - sy)
+    return theta  # pyright: ignore[reportReturnType]  # a number, which NumPy's types do not say
 
 
 @checked
@@ -123,6 +142,7 @@ def identity_damp(
 
 
 @checked
+@guarded(_damping_not_negative)
 def lm_damp(s: Float[Array, " n"], y: Float[Array, " n"], *, lam: float) -> Float[Array, " n"]:
     r"""Return ``y`` as if ``lam I`` had been added to the Hessian (2.3): Levenberg-Marquardt
     damping.
@@ -139,8 +159,6 @@ def lm_damp(s: Float[Array, " n"], y: Float[Array, " n"], *, lam: float) -> Floa
 
     Source: ren2021kfqn.
     """
-    if not lam >= 0:
-        raise ValueError(f"lam must not be negative, got {lam}")
     return y + lam * s
 
 

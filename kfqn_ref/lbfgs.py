@@ -10,21 +10,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from kfqn_ref._typing import Array, Float, Pair, checked
+from kfqn_ref._typing import Array, Float, Pair, checked, guarded
 from kfqn_ref.bfgs import bfgs_inverse_update
 
 
-def _check(S: Array, Y: Array, gamma: float) -> Array:
-    """Return the curvatures ``s_iᵀy_i``, (m,), refusing a pair or a gamma that is not positive."""
+def _curvatures(S: Array, Y: Array) -> Array:
+    """Return the curvatures ``s_iᵀy_i``, (m,)."""
+    return np.einsum("mn,mn->m", S, Y)
+
+
+def _all_positive(S: Array, Y: Array, q: Array | None = None, *, gamma: float = 1.0) -> None:
+    """Refuse a pair without positive curvature, or a gamma that is not positive."""
     if not gamma > 0:
         raise ValueError(f"gamma must be positive, got {gamma}")
-    sy = np.einsum("mn,mn->m", S, Y)
+    sy = _curvatures(S, Y)
     if not (sy > 0).all():
         raise LinAlgError(f"sᵀy must be positive for every pair, got {sy.min():.3g}")
-    return sy
+
+
+def _pushable(S: Array, Y: Array, s: Array, y: Array, *, memory: int) -> None:
+    """Refuse a memory without room, or a pair without positive curvature."""
+    if memory < 1:
+        raise ValueError(f"memory must be at least 1, got {memory}")
+    if not s @ y > 0:
+        raise LinAlgError(f"sᵀy must be positive, got {s @ y:.3g}")
 
 
 @checked
+@guarded(_pushable)
 def lbfgs_push(
     S: Float[Array, "m n"],
     Y: Float[Array, "m n"],
@@ -46,14 +59,11 @@ def lbfgs_push(
 
     Source: nocedal2006, ch. 7.
     """
-    if memory < 1:
-        raise ValueError(f"memory must be at least 1, got {memory}")
-    if not s @ y > 0:
-        raise LinAlgError(f"sᵀy must be positive, got {s @ y:.3g}")
     return np.vstack([S, s])[-memory:], np.vstack([Y, y])[-memory:]
 
 
 @checked
+@guarded(_all_positive)
 def lbfgs_two_loop(
     S: Float[Array, "m n"], Y: Float[Array, "m n"], q: Float[Array, "n ..."], *, gamma: float = 1.0
 ) -> Float[Array, "n ..."]:
@@ -70,7 +80,7 @@ def lbfgs_two_loop(
 
     Source: nocedal2006, alg. 7.4.
     """
-    rho = 1 / _check(S, Y, gamma)
+    rho = 1 / _curvatures(S, Y)
     m = len(S)
     alpha = [np.zeros(q.shape[1:])] * m
     for i in reversed(range(m)):  # newest to oldest
@@ -84,6 +94,7 @@ def lbfgs_two_loop(
 
 
 @checked
+@guarded(_all_positive)
 def lbfgs_compact(
     S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0
 ) -> Float[Array, "n n"]:
@@ -102,7 +113,7 @@ def lbfgs_compact(
 
     Source: byrd1994compact.
     """
-    sy = _check(S, Y, gamma)
+    sy = _curvatures(S, Y)
     R_inv = np.linalg.inv(np.triu(S @ Y.T))
     top_left = R_inv.T @ (np.diag(sy) + gamma * Y @ Y.T) @ R_inv
     middle = np.block([[top_left, -R_inv.T], [-R_inv, np.zeros_like(R_inv)]])
@@ -111,6 +122,7 @@ def lbfgs_compact(
 
 
 @checked
+@guarded(_all_positive)
 def lbfgs_dense(
     S: Float[Array, "m n"], Y: Float[Array, "m n"], *, gamma: float = 1.0
 ) -> Float[Array, "n n"]:
@@ -120,7 +132,6 @@ def lbfgs_dense(
 
     Source: nocedal2006, ch. 7.
     """
-    _check(S, Y, gamma)
     H = gamma * np.eye(S.shape[1])
     for s, y in zip(S, Y, strict=True):
         H = bfgs_inverse_update(H, s, y)

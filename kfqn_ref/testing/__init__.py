@@ -18,13 +18,16 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``report``          what the checks found, as values, JSON and text
 ``html``            the same as a page
 ``junit``           the same as JUnit XML
+``exact``           identities decided in a finite field or in exact rationals
 ``verdict``         what an accepted file was tried with, and how sure that makes
 ``supervise``       checks in processes of their own, with a time limit
 ``command``         the command ``kfqn check``
 ``parametrize``     the checks as pytest tests, one a law
+``plugin``          the same from the command line: ``pytest --kfqn-check FILE.py``
 ``mutants``         the known mistakes, each as an implementation that the checks reject
 ``kill_matrix``     which check rejects which mutant
 ``power``           how often the suite finds a mistake
+``variants``        wrong variants from the syntax tree, and the share of them that is rejected
 ``bulk``            many cases at once, drawn by NumPy's generator
 ``thorough``        every law on a hundred thousand cases
 ``fuzz``            random networks, data and options until a time budget is used up

@@ -14,7 +14,7 @@ from kfqn_ref.testing.junit import to_junit
 from kfqn_ref.testing.kill_matrix import diagnose
 from kfqn_ref.testing.law import Check
 from kfqn_ref.testing.report import CheckResult, Report, print_result
-from kfqn_ref.testing.runner import Effort, all_checks
+from kfqn_ref.testing.runner import Effort, all_checks, exact_checks
 from kfqn_ref.testing.supervise import supervised
 
 
@@ -26,6 +26,9 @@ def command(
         ),
     ],
     errors: Annotated[bool, typer.Option("--errors", help="Check the error contract too.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Decide identities in exact arithmetic too.")
+    ] = False,
     examples: Annotated[int, typer.Option(min=1, help="Examples a law.")] = 100,
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Visit the domain twenty times, with 2,000 examples.")
@@ -56,7 +59,7 @@ def command(
     shown. Exit code 0: every law holds; 1: one is broken; 2: the file cannot be used.
     """
     console = Console(highlight=False)
-    checks = _chosen(errors, only)
+    checks = _chosen(errors, exact, only)
     effort = Effort(2_000, seed, rounds=20) if thorough else Effort(examples, seed)
     try:
         report, printed = _run(console, target, checks, effort, limit, workers)
@@ -70,8 +73,11 @@ def command(
         raise typer.Exit(1)
 
 
-def _chosen(errors: bool, only: str) -> list[Check]:
-    checks = [check for check in all_checks(errors=errors) if check.name.startswith(only)]
+def _chosen(errors: bool, exact: bool, only: str) -> list[Check]:
+    known = all_checks(errors=errors)
+    if exact:
+        known += exact_checks()
+    checks = [check for check in known if check.name.startswith(only)]
     if not checks:
         raise typer.BadParameter(f"no check's name begins with {only!r}", param_hint="--only")
     return checks

@@ -51,12 +51,14 @@ def parametrize_with_checks(
         marks = []
         if check.name in expected:
             marks.append(pytest.mark.xfail(reason=expected[check.name], strict=True))
-        test = _test_of(check, loaded, effort or Effort())
+        test = as_test(check, loaded, effort or Effort())
         parameters.append(pytest.param(test, id=check.name, marks=marks))
     return pytest.mark.parametrize("check", parameters)
 
 
-def _test_of(check: Check, implementation: Any, effort: Effort) -> Callable[[], None]:
+def as_test(check: Check, implementation: Any, effort: Effort) -> Callable[[], None]:
+    """The test of one law: it fails with the lines that explain the failure."""
+
     def test() -> None:
         result = run_check(check, implementation, effort)
         if result.outcome == "failed":

@@ -36,6 +36,7 @@ CHAPTERS = {
     "network": Chapter("A network as a chain of linear maps", "book/linear_maps.md"),
     "optimizer": Chapter("KF-QN-CNN", "book/kfqn.md"),
     "errors": Chapter("Checks and mutants", "book/testing.md"),
+    "exact": Chapter("Checks and mutants", "book/testing.md"),
 }
 
 
@@ -94,15 +95,22 @@ class Failure:
         return cls(shown, "the call", said, "a result", "", np.inf, 0.0, case=case)
 
 
+OUTCOMES = ("passed", "failed", "not provided")
+EXACT_OUTCOMES = ("proved", "no counterexample", "floats only")
+
+
 @dataclass(frozen=True)
 class CheckResult:
-    """Outcome of one check: "passed", "failed" or "not provided"."""
+    """Outcome of one check: "passed", "failed" or "not provided"; of an exact law also "proved",
+    "no counterexample" or "floats only", with a note that says how sure that is, or why.
+    """
 
     check: Check
     outcome: str
     examples: int
     failure: Failure | None
     visited: Visited = field(default_factory=Visited, repr=False, compare=False)
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data; infinite sizes become None."""
@@ -115,6 +123,8 @@ class CheckResult:
         }
         topic, page = CHAPTERS[check.chapter]
         entry |= {"formula": check.formula, "chapter": topic, "page": page}
+        if self.note:
+            entry["note"] = self.note
         if self.failure is not None:
             failure = {key: value for key, value in vars(self.failure).items() if key != "case"}
             failure["size"] = failure["size"] if np.isfinite(failure["size"]) else None
@@ -141,11 +151,10 @@ class Report:
         return tuple(result for result in self.results if result.outcome == "failed")
 
     def counts(self) -> dict[str, int]:
-        """Number of checks by outcome."""
+        """Number of checks by outcome; outcomes of exact laws only where there are some."""
         outcomes = [result.outcome for result in self.results]
-        return {
-            outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "not provided")
-        }
+        met = [outcome for outcome in EXACT_OUTCOMES if outcome in outcomes]
+        return {outcome: outcomes.count(outcome) for outcome in (*OUTCOMES, *met)}
 
     def to_json(self) -> str:
         """The whole report as JSON."""
@@ -157,15 +166,18 @@ class Report:
 
 
 _COLOURS = {"passed": "green", "failed": "bold red", "not provided": "dim"}
+_COLOURS |= {"proved": "bold green", "no counterexample": "green", "floats only": "yellow"}
 
 
 def print_result(console: Console, result: CheckResult) -> None:
     """Print one line for a check, and what a failure teaches below it."""
     colour = _COLOURS[result.outcome]
     line = f"[{colour}]{result.outcome:<13}[/] {result.check.name}"
-    if result.examples:
+    if result.note:
+        line += f" [dim]({escape(result.note)})[/]"
+    elif result.examples:
         line += f" [dim]({result.examples} examples)[/]"
-    console.print(line, highlight=False)
+    console.print(line, highlight=False, soft_wrap=True)
     if result.failure is not None:
         for label, text in explain(result):
             body = text.replace("\n", "\n" + " " * 19)

@@ -6,12 +6,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from kfqn_ref._extras import needs
 from kfqn_ref.testing import checks as _fills_the_registry
 from kfqn_ref.testing.bulk import cases
 from kfqn_ref.testing.coverage import Row, Visited, covering
@@ -25,7 +27,7 @@ from kfqn_ref.testing.tolerances import Precision
 
 BULK = 5  # random cases in bulk for every example of the search, for laws of formulas
 
-__all__ = ["Effort", "all_checks", "run_check", "run_checks"]
+__all__ = ["Effort", "all_checks", "check_named", "exact_checks", "run_check", "run_checks"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,23 @@ def all_checks(*, errors: bool = False) -> tuple[Check, ...]:
     """Every check, in order of chapters; those of the error contract only when asked for."""
     assert _fills_the_registry, "importing the checks registers them"
     return tuple(check for check in REGISTRY.values() if errors or check.group != "errors")
+
+
+def exact_checks() -> tuple[Check, ...]:
+    """Every law of exact arithmetic.
+
+    Raises:
+        MissingExtra: python-flint is not installed.
+    """
+    needs("exact", "kfqn check --exact")
+    return tuple(import_module("kfqn_ref.testing.exact.laws").EXACT.values())
+
+
+def check_named(name: str) -> Check:
+    """The check of this name, of floats or of exact arithmetic."""
+    if name.startswith("exact."):
+        return next(check for check in exact_checks() if check.name == name)
+    return REGISTRY[name]
 
 
 def run_checks(
@@ -196,6 +215,8 @@ def _is_fixed(value: Any) -> bool:
 
 def run_check(check: Check, implementation: Implementation, effort: Effort) -> CheckResult:
     """Look for a case that breaks one law, and say what was found in words."""
+    if check.group == "exact":
+        return import_module("kfqn_ref.testing.exact.prove").prove(check, implementation)
     if not implementation.provides(check.requires):
         return CheckResult(check, "not provided", 0, None)
     found = search(check, implementation, effort)

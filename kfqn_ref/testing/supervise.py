@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from kfqn_ref.testing.implementation import UnusableImplementation, load
-from kfqn_ref.testing.law import REGISTRY, Check
+from kfqn_ref.testing.law import Check
 from kfqn_ref.testing.report import CheckResult, Failure, Report
-from kfqn_ref.testing.runner import Effort, all_checks, run_check
+from kfqn_ref.testing.runner import Effort, all_checks, check_named, run_check
 
 Progress = Callable[[CheckResult], None]
 
@@ -53,13 +53,13 @@ def _work(connection: Connection, target: str, names: Sequence[str], effort: Eff
         return
     connection.send(("loaded", (implementation.label, implementation.precision.name)))
     for name in names:
-        result = run_check(REGISTRY[name], implementation, effort)
+        result = run_check(check_named(name), implementation, effort)
         _send(connection, result, printed.size)
     connection.send(("end", None))
 
 
 def _send(connection: Connection, result: CheckResult, printed: int) -> None:
-    outcome = result.check.name, result.outcome, result.examples
+    outcome = result.check.name, result.outcome, result.examples, result.note
     try:
         connection.send(("result", (*outcome, result.failure, result.visited, printed)))
     except Exception:  # the case holds an object of the stranger that cannot be sent
@@ -159,8 +159,8 @@ class _Supervisor:
                 return words
 
     def _take(self, check: Check, content: tuple[Any, ...]) -> None:
-        _, outcome, examples, failure, visited, self.printed = content
-        self._add(CheckResult(check, outcome, examples, failure, visited))
+        _, outcome, examples, note, failure, visited, self.printed = content
+        self._add(CheckResult(check, outcome, examples, failure, visited, note))
 
     def _add(self, result: CheckResult) -> None:
         self.results[result.check.name] = result

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from kfqn_ref.testing.coverage import Visited
-from kfqn_ref.testing.report import CheckResult, Report
+from kfqn_ref.testing.report import EXACT_OUTCOMES, CheckResult, Report
 from kfqn_ref.testing.strategies.axes import AXES
 
 SHARE = 0.01  # of the domain: the width of a mistake for which the power is stated
@@ -46,12 +46,25 @@ def lines(report: Report) -> list[str]:
         found.append("  layouts: C, Fortran, strided, reversed, views, read-only")
     if "state" in chapters:
         found.append("  state: 1,100 calls in a row, two threads, kept results, changed arguments")
+    found += _exact_lines(report)
     found += [_power_line(name, result) for name, result in strongest(tried).items()]
     found.append(
         "not tried: vectors of more than 200 entries, other types than "
         f"{report.precision}, NaN and infinities" + _missing(report)
     )
     return found
+
+
+def _exact_lines(report: Report) -> list[str]:
+    """What was proved, what was only not refuted, and what could not be tried exactly."""
+    lines = []
+    for outcome in EXACT_OUTCOMES:
+        by_note: dict[str, list[str]] = {}
+        for result in report.results:
+            if result.outcome == outcome:
+                by_note.setdefault(result.note, []).append(result.check.name)
+        lines += [f"{outcome} {note}: {', '.join(names)}" for note, names in by_note.items()]
+    return lines
 
 
 def _classes(values: list[object]) -> str:

@@ -34,6 +34,11 @@ def _terms(a_bar: np.ndarray) -> int:
     return a_bar.shape[0] * a_bar.shape[1]
 
 
+def _thirds(a_bar: np.ndarray) -> np.ndarray:
+    """Inputs without a short binary form, which a cast to float32 on the way would change."""
+    return np.concatenate([a_bar[..., :-1] / 3, a_bar[..., -1:]], axis=2)
+
+
 @law(
     "A sums the outer products of a layer's inputs over the locations and averages them over "
     "the batch.",
@@ -46,6 +51,8 @@ def _terms(a_bar: np.ndarray) -> int:
 def factor_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     bound = tol.rounding(f.u, _terms(a_bar), _size(a_bar))
     equal("A", f.input_factor(a_bar), "mean_n Σ_t ā_t ā_tᵀ", oracles.factor(a_bar), bound)
+    thirds = _thirds(a_bar)
+    equal("A of a/3", f.input_factor(thirds), "mean_n Σ_t ā_t ā_tᵀ", oracles.factor(thirds), bound)
 
 
 @law(
@@ -78,6 +85,9 @@ def mean_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
 def action_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
     bound = tol.rounding(f.u, _terms(a_bar) + len(v), _size(a_bar) * tol.norm(v))
     equal("A v without A", f.hessian_action(a_bar, v), "A v", oracles.factor(a_bar) @ v, bound)
+    thirds = _thirds(a_bar)
+    wanted = oracles.factor(thirds) @ (v / 3)
+    equal("A v of a/3, v/3", f.hessian_action(thirds, v / 3), "A v", wanted, bound)
 
 
 @st.composite

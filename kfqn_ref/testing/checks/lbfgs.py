@@ -115,6 +115,23 @@ def newest_secant(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: fl
 
 
 @law(
+    "A function that takes the columns of a matrix applies H to each of them.",
+    "two_loop(S, Y, Q) = H Q, or refused",
+    chapter="lbfgs",
+    requires="lbfgs_two_loop",
+    given=lbfgs_cases,
+)
+def two_loop_columns(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
+    Q = np.stack([q, 2 * q[::-1], q + 1], axis=1)
+    try:
+        columns = f.lbfgs_two_loop(S, Y, Q, gamma=gamma)
+    except Exception:  # a function of vectors alone may refuse a matrix
+        return
+    bound = tol.lbfgs(f.u, S, Y, gamma) * tol.norm(np.ravel(Q))
+    equal("two_loop(S, Y, Q)", columns, "H Q", recursion(S, Y, gamma) @ Q, bound)
+
+
+@law(
     "Where nothing else is said, the matrix starts from the identity.",
     "gamma = 1 by default",
     chapter="lbfgs",
@@ -168,3 +185,6 @@ def push_newest(f: Any, S: np.ndarray, Y: np.ndarray, memory: int) -> None:
     exact = tol.rounding(f.u, 1, 1.0)  # a stored pair may have been rounded, as by a difference
     equal("S kept", kept_S, "the newest s", S[-memory:], exact * tol.norm(S))
     equal("Y kept", kept_Y, "the newest y", Y[-memory:], exact * tol.norm(Y))
+    thirds = _pushed(f, S / 3, Y / 3, memory)  # a cast to float32 on the way would change them
+    equal("S/3 kept", thirds[0], "the newest s / 3", S[-memory:] / 3, exact * tol.norm(S))
+    equal("Y/3 kept", thirds[1], "the newest y / 3", Y[-memory:] / 3, exact * tol.norm(Y))

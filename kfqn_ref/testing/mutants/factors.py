@@ -75,6 +75,16 @@ def edge_padding(x: Array, kernel_size: Any, *, stride: Any, padding: Any, dilat
     return patches.im2col(padded, kernel_size, stride=stride, dilation=dilation)
 
 
+@mutant("im2col", "as far apart as the kernel is wide, where no stride is given")
+def wide_default(x: Array, kernel_size: Any, **geometry: Any) -> Array:
+    return patches.im2col(x, kernel_size, **({"stride": kernel_size} | geometry))
+
+
+@mutant("col2im", "as far apart as the kernel is wide, where no stride is given")
+def wide_columns(cols: Array, x_shape: Any, kernel_size: Any, **geometry: Any) -> Array:
+    return patches.col2im(cols, x_shape, kernel_size, **({"stride": kernel_size} | geometry))
+
+
 @mutant("col2im", "overlapping patches overwrite instead of adding up")
 def overwrites(cols: Array, x_shape: Any, kernel_size: Any, **geometry: Any) -> Array:
     counts = patches.col2im(np.ones(cols.shape), x_shape, kernel_size, **geometry)

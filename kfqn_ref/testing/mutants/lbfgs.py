@@ -65,6 +65,12 @@ def scaled_default(S: Array, Y: Array, q: Array, *, gamma: float | None = None) 
     return ref.lbfgs_two_loop(S, Y, q, gamma=scale)
 
 
+@mutant("lbfgs_two_loop", "the columns of a matrix are mixed")
+def mixes_columns(S: Array, Y: Array, q: Array, *, gamma: float = 1.0) -> Array:
+    result = ref.lbfgs_two_loop(S, Y, q, gamma=gamma)
+    return result if q.ndim == 1 else result[:, ::-1] + 0
+
+
 @mutant("lbfgs_two_loop", "the newest pair is left out")
 def skips_newest(S: Array, Y: Array, q: Array, *, gamma: float = 1.0) -> Array:
     return ref.lbfgs_two_loop(S[:-1], Y[:-1], q, gamma=gamma)
