@@ -40,8 +40,10 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add a test for every law that applies to each target."""
-    for target in config.getoption("kfqn_check"):
-        items.extend(_laws_of(session, target, config.getoption("kfqn_examples")))
+    targets: Any = config.getoption("kfqn_check", default=[])
+    examples: Any = config.getoption("kfqn_examples", default=100)
+    for target in targets:
+        items.extend(_laws_of(session, target, examples))
 
 
 def _laws_of(session: pytest.Session, target: str, examples: int) -> Iterator[pytest.Item]:
