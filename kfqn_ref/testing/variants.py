@@ -100,6 +100,7 @@ def _refuses(line: ast.stmt) -> bool:
     return isinstance(line, ast.If) and isinstance(line.body[0], ast.Raise)
 
 
+@cache
 def sources_of(kernel: str) -> ast.Module:
     """The functions that make a kernel, without decorators, docstrings and refusals."""
     module, names = SOURCES[kernel]
@@ -254,7 +255,10 @@ def all_variants() -> tuple[Variant, ...]:
 def _arrays(args: tuple[Any, ...]) -> list[np.ndarray]:
     flat: list[Any] = []
     for arg in args:
-        flat += arg if isinstance(arg, tuple) else [arg]
+        if isinstance(arg, tuple):
+            flat.extend(arg)
+        else:
+            flat.append(arg)
     return [part for part in flat if isinstance(part, np.ndarray)]
 
 
