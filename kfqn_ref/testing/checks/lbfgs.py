@@ -122,7 +122,8 @@ def newest_secant(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: fl
     given=lbfgs_cases,
 )
 def two_loop_columns(f: Any, S: np.ndarray, Y: np.ndarray, q: np.ndarray, gamma: float) -> None:
-    Q = np.stack([q, 2 * q[::-1], q + 1], axis=1)
+    # one column more than rows: a function of vectors alone then refuses Q, and broadcasts nothing
+    Q = np.stack([k * q[::-1] + k for k in range(len(q))] + [q], axis=1)
     try:
         columns = f.lbfgs_two_loop(S, Y, Q, gamma=gamma)
     except Exception:  # a function of vectors alone may refuse a matrix
