@@ -166,7 +166,10 @@ def _planned(check: Check, precision: Precision, effort: Effort) -> Iterator[tup
         seed = 1_000 * (effort.seed or 0) + round_
         wanted = check, precision, seed, BULK * effort.examples
         remembered = _remembered(*wanted)
-        yield from remembered if remembered.lasting else _drawn(*wanted)
+        if remembered.lasting:
+            yield from remembered
+        else:
+            yield from _drawn(*wanted)
 
 
 @lru_cache(maxsize=24)  # as many laws as one function has
