@@ -64,7 +64,8 @@ def command(
     try:
         report, printed = _run(console, target, checks, effort, limit, workers)
     except UnusableImplementation as error:
-        Console(stderr=True, highlight=False).print(f"kfqn check: {error}", markup=False)
+        said = Console(stderr=True, highlight=False)
+        said.print(f"kfqn check: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
     report = diagnose(report)
     _show(console, report, printed)
