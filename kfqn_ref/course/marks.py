@@ -145,7 +145,8 @@ class Marks:
         for other in self.order[self.order.index(name) + 1 :]:
             if self.master[other].metadata.nbgrader.solution and found:
                 break
-            found += [other] if is_test(self.master[other]) else []
+            if is_test(self.master[other]):
+                found.append(other)
         return found
 
     def _as_in_master(self, name: str) -> None:

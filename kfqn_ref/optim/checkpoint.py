@@ -23,11 +23,13 @@ def identity(
     group.
     """
     covered = {p for layer in layers for p in layer.parameters}
+    form = method.input_inverse
+    if method.lean_above:
+        form += f" above {method.lean_above}"
     return {
         "version": VERSION,
         "preset": method.preset.name,
-        "input_inverse": method.input_inverse
-        + (f" above {method.lean_above}" if method.lean_above else ""),
+        "input_inverse": form,
         "memory": method.memory,
         "layers": [layer.fingerprint for layer in layers],
         "others": [[n, list(p.shape)] for n, p in model.named_parameters() if p not in covered],

@@ -190,7 +190,8 @@ class ConvGeometry(RowGeometry):
 
     def counts(self, h: Tensor) -> tuple[int, int]:
         axes = len(self.kernel)
-        return (h.shape[0] if h.ndim > axes + 1 else 1), prod(h.shape[-axes:])
+        N = h.shape[0] if h.ndim > axes + 1 else 1
+        return N, prod(h.shape[-axes:])
 
     def row_axes(self, h: Tensor) -> torch.Size:
         return h.shape[: h.ndim - len(self.kernel) - 1]
@@ -251,7 +252,9 @@ class ConvGeometry(RowGeometry):
             for x in channels
             for there, here in shifts
         ]
-        return torch.stack(columns if bias is None else [*columns, u.sum(axes)], 1)
+        if bias is not None:
+            columns.append(u.sum(axes))
+        return torch.stack(columns, 1)
 
     def _action_by_offsets(self, a: Tensor, v: Tensor) -> Tensor:
         """Return the sum of ``ā (āᵀ v)`` of a padded input: a matrix product for all offsets, and

@@ -63,7 +63,8 @@ def _change(model: nn.Module, layer: Layer) -> str:
     if weight.dtype != layer.built_dtype:
         return f"was cast from {layer.built_dtype} to {weight.dtype}"
     module: Any = model
-    for part in layer.name.split(".") if layer.name else ():
+    path = layer.name.split(".") if layer.name else ()
+    for part in path:
         module = module._modules.get(part)
         if module is None:
             break
@@ -226,7 +227,9 @@ def leaves(value: Any) -> list[Tensor]:
     """Return all tensors of nested lists and dictionaries."""
     if isinstance(value, Tensor):
         return [value]
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    items = [*value.values()] if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        return []
     return [tensor for item in items for tensor in leaves(item)]
 
 

@@ -27,7 +27,10 @@ def join(vectors: Sequence[Tensor]) -> Tensor:
         groups, d = v.shape
         if d < width and groups > 1:
             v = F.pad(v, (0, width - d))
-        pieces += [v.reshape(-1)] if v.shape[-1] == width else [v[0], zeros[d:]]
+        if v.shape[-1] == width:
+            pieces.append(v.reshape(-1))
+        else:
+            pieces += [v[0], zeros[d:]]
     return torch.cat(pieces).view(-1, width)
 
 

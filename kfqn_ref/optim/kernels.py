@@ -153,7 +153,8 @@ def momentum_(M: Tensor, g: Tensor, W: Tensor, *, beta: float, tau: float, ok: T
     r"""Move ``M`` to :math:`\beta M + (1 - \beta)(g + \tau W)` if ``ok``. Source:
     goldfarb2020kbfgs.
     """
-    average_(M, g.add(W, alpha=tau) if tau else g, beta, ok)
+    decayed = g.add(W, alpha=tau) if tau else g
+    average_(M, decayed, beta, ok)
 
 
 def scaled_(

@@ -188,13 +188,13 @@ class KFQN(torch.optim.Optimizer):
         self._compile = compile
         self._update_ = updating(compile)
         self.started: set[Layer] = set()
+        given = {"lr": lr, "damping": damping, "momentum": momentum, "step_decay": step_decay}
+        own = {key: getattr(chosen, key) for key, value in given.items() if value is None}
         defaults = {
-            "lr": chosen.lr if lr is None else lr,
-            "damping": chosen.damping if damping is None else damping,
-            "momentum": chosen.momentum if momentum is None else momentum,
+            **given,
+            **own,
             "weight_decay": weight_decay,
             "decoupled": decoupled,
-            "step_decay": chosen.step_decay if step_decay is None else step_decay,
             "other_lr": other_lr,
             "other_betas": other_betas,
             "other_weight_decay": other_weight_decay,

@@ -133,13 +133,15 @@ def plain_parameters(params: Any) -> list[nn.Parameter]:
         TypeError: there is something else.
     """
     given: list[Any] = [params] if isinstance(params, torch.Tensor) else list(params)
-    plain: list[Any] = [
-        each[1] if isinstance(each, tuple) and len(each) == 2 else each for each in given
-    ]
+    plain = [_without_name(each) for each in given]
     wrong = [type(each).__name__ for each in plain if not isinstance(each, torch.Tensor)]
     if wrong:
         raise TypeError(f"params of a group must be parameters, got {wrong[0]}")
     return plain
+
+
+def _without_name(each: Any) -> Any:
+    return each[1] if isinstance(each, tuple) and len(each) == 2 else each
 
 
 def other_group(
@@ -297,11 +299,12 @@ def factor_bytes(layer: Layer, method: Method) -> int:
     """Return how many bytes ``H_a``, ``H_g`` and, where it is averaged, ``A`` of a layer take."""
     groups, d_g, d_a = layer.shape
     of_pairs = method.memory
-    numbers = numbers_of_inverse(d_a, of_pairs if method.form_of(layer) == "lbfgs" else None)
+    pairs = of_pairs if method.form_of(layer) == "lbfgs" else None
+    numbers = numbers_of_inverse(d_a, pairs)
     if method.preset.output_inverse is fixed_output:
         numbers += d_g
     else:
-        lean = method.preset.output_inverse is lbfgs_output
-        numbers += numbers_of_inverse(d_g, of_pairs if lean else None)
+        pairs = of_pairs if method.preset.output_inverse is lbfgs_output else None
+        numbers += numbers_of_inverse(d_g, pairs)
     numbers += method.preset.averages_A * d_a**2
     return groups * numbers * layer.dtype.itemsize

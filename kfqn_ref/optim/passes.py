@@ -116,7 +116,8 @@ class Record:
             if task in self.counting:
                 self.open = False
                 T = self.locations
-                self.Dh_sums.append(Dh_sum if T in {0, 1} else Dh_sum / T)
+                mean = Dh_sum if T in {0, 1} else Dh_sum / T
+                self.Dh_sums.append(mean)
         self.pending = [each for each in self.pending if each[0] not in self.counting]
 
     def Dh_mean(self, scale: float) -> Tensor:
@@ -223,7 +224,8 @@ class Capture:
     def watching(self, watched: bool = True) -> Iterator[None]:
         """Record the forward and backward passes made inside, if ``watched``."""
         handles = []
-        for layer in self.layers if watched else ():
+        wanted = self.layers if watched else ()
+        for layer in wanted:
             called: Any = partial(self._called, layer)
             if "torch._dynamo" in sys.modules:  # a compiled model calls its hooks uncompiled
                 called = torch.compiler.disable(called)

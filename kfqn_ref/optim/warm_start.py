@@ -40,7 +40,9 @@ def mean_factors(
         with plain_arithmetic(layers):
             for layer, record in capture.records.items():
                 A = record.first_factor(method.form_of(layer))
-                sums[layer] = (record, A + sums[layer][1] if layer in sums else A)
+                if layer in sums:
+                    A = A + sums[layer][1]
+                sums[layer] = (record, A)
                 record.a.clear()
     replay.rewind()
     if not count:

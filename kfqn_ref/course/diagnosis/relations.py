@@ -43,7 +43,11 @@ def _small(pairs: list[tuple[np.ndarray, np.ndarray]], most: float) -> str:
 
 def _of_matrix(change: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
     """A change of matrices; of anything else it makes another shape, which agrees with nothing."""
-    return lambda a: change(a) if a.ndim == 2 else a[None]
+
+    def changed(a: np.ndarray) -> np.ndarray:
+        return change(a) if a.ndim == 2 else a[None]
+
+    return changed
 
 
 RELATIONS = [
