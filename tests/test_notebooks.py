@@ -58,7 +58,7 @@ def launch(folder: Path, url: str) -> None:
 
 def test_an_address_adds_what_opens_the_notebooks_and_none_removes_it(tmp_path):
     folder = tmp_path / "notebooks"
-    shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns("assignments"))
+    shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns("assignments", "trainers"))
     before = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     launch(folder, "https://github.com/owner/name")
     for pair in PAIRS:
