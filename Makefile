@@ -108,7 +108,7 @@ chapter: $(BOOK_READY)  ## one chapter, quickly: make chapter NAME=damping
 	$(BIN)/python book/build_chapter.py $(NAME)
 
 book-test: book  ## read the book in headless Chromium, and follow its links
-	$(BIN)/linkchecker --no-status --no-robots --no-warnings file://$(CURDIR)/book/_build/html/index.html
+	cd book/_build/html && ../../../$(BIN)/linkchecker --no-status --no-robots --no-warnings index.html
 	cd book && npm test --silent
 
 paper: $(READY)  ## the figure of paper.md, in out/paper
