@@ -258,3 +258,12 @@ def test_importing_a_kernel_builds_no_checker_before_its_first_call() -> None:
     assert "beartype" not in loaded_by("from kfqn_ref import bfgs_inverse_update")
     call = "import numpy as np; e = np.ones(1); bfgs_inverse_update(np.eye(1), e, e)"
     assert "beartype" in loaded_by(f"from kfqn_ref import bfgs_inverse_update; {call}")
+
+
+def test_a_name_of_the_package_is_what_its_module_has_now(monkeypatch):
+    from kfqn_ref import factors
+
+    with monkeypatch.context() as patched:
+        patched.setattr(factors, "hessian_action", print)
+        assert kfqn_ref.hessian_action is print
+    assert kfqn_ref.hessian_action is factors.hessian_action is not print

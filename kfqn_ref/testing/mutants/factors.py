@@ -11,6 +11,7 @@ from kfqn_ref.layers import Record
 from kfqn_ref.testing.mutants.registry import mutant
 
 Array = np.ndarray
+_hessian_action = factors.hessian_action  # before a mutant of the optimizer replaces it there
 
 
 @mutant("cvec", "rows instead of columns")
@@ -123,7 +124,7 @@ def mean_summed(a_bar: Array) -> Array:
 
 @mutant("hessian_action", "the Hessian action divided by |T|")
 def action_per_location(a_bar: Array, v: Array) -> Array:
-    return ref.hessian_action(a_bar, v) / a_bar.shape[1]
+    return _hessian_action(a_bar, v) / a_bar.shape[1]
 
 
 @mutant("hessian_action", "the inputs averaged before the product: ā̄ ā̄ᵀ v")
