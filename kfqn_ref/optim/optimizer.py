@@ -42,6 +42,7 @@ from kfqn_ref.optim.options import (
     factor_bytes,
     other_group,
     plain_parameters,
+    refuse_group,
 )
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
@@ -244,8 +245,11 @@ class KFQN(torch.optim.Optimizer):
         """Add a group after checking its values.
 
         Raises:
-            ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range.
+            TypeError: it is not a dictionary with ``params``, or these are not parameters.
+            ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range, or a
+                parameter is in a group already.
         """
+        refuse_group(param_group)
         if not self.method.preset.convergent and "other" not in param_group:
             param_group = other_group(param_group, self.defaults)
         param_group = {**param_group, "params": plain_parameters(param_group["params"])}

@@ -114,7 +114,10 @@ def complete_groups(
     size of each: the second takes AdamW's step with ``other_lr`` as its ``lr``. In a group without
     covered parameters ``lr``, ``momentum`` and ``weight_decay`` mean AdamW's own.
     """
-    complete = [{**group, "params": plain_parameters(group["params"])} for group in groups]
+    complete = []
+    for group in groups:
+        refuse_group(group)
+        complete.append({**group, "params": plain_parameters(group["params"])})
     taken = {p for group in complete for p in group["params"]}
     complete.append({"params": [p for p in model.parameters() if p not in taken]})
     parted = []
@@ -130,14 +133,32 @@ def plain_parameters(params: Any) -> list[nn.Parameter]:
     """Return the parameters of a group, which may be one tensor, or pairs of a name and a tensor.
 
     Raises:
-        TypeError: there is something else.
+        TypeError: there is something else, or a set, which has no order.
+        ValueError: a parameter is there twice, and would move twice a step.
     """
+    if isinstance(params, set | frozenset):
+        raise TypeError("params of a group must have an order, got a set: give a list")
     given: list[Any] = [params] if isinstance(params, torch.Tensor) else list(params)
     plain = [_without_name(each) for each in given]
     wrong = [type(each).__name__ for each in plain if not isinstance(each, torch.Tensor)]
     if wrong:
         raise TypeError(f"params of a group must be parameters, got {wrong[0]}")
+    if len({*map(id, plain)}) < len(plain):
+        raise ValueError(
+            f"a parameter must be in a group once, got {len(plain)} entries for "
+            f"{len({*map(id, plain)})} parameters: leave out the repeated ones"
+        )
     return plain
+
+
+def refuse_group(group: Any) -> None:
+    """Refuse a parameter group that is no dictionary with ``params``.
+
+    Raises:
+        TypeError: it is not one.
+    """
+    if not isinstance(group, dict) or "params" not in group:
+        raise TypeError(f"a group must be a dictionary with params, got {group!r}")
 
 
 def _without_name(each: Any) -> Any:
