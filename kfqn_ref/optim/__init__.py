@@ -7,6 +7,7 @@ In reading order:
 ``closures``      the closure of a model, a loss function and one mini-batch
 ``iteration``     the order of the steps: passes, momentum, step, pairs, updates
 ``passes``        what a pass leaves for the curvature, and how the second pass repeats the first
+``standing``      hooks that stand from the beginning, where a step needs no closure
 ``move``          steps 2 and 3: averaged gradients, directions, the step
 ``update``        steps 4.1 to 4.5: the pairs of the layers, and the updates of their factors
 ``kernels``       the formulas, in place and masked on the device

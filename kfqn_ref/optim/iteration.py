@@ -20,9 +20,10 @@ from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.options import Method
 from kfqn_ref.optim.ownership import Ownership, move_owned_
-from kfqn_ref.optim.passes import Capture, Record, Replay, refuse_other_pass
+from kfqn_ref.optim.passes import Capture, Observed, Record, Replay, refuse_other_pass
 from kfqn_ref.optim.reduction import refuse_reduction
 from kfqn_ref.optim.rows import Rows
+from kfqn_ref.optim.standing import Standing
 from kfqn_ref.optim.update import InputPair, Means, Seen, act, compare, start_, to_reduce
 
 Closure = Callable[[], Any]
@@ -43,6 +44,7 @@ class Core:
         started: the layers that have factors.
         unseen: the layers that the first iteration did not see.
         rows: the rows of a mini-batch that count.
+        standing: the calls since the last step, where hooks stand from the beginning.
         reducer, ownership: the ranks, and which of them keeps which layer.
         update_: the update of the factors, compiled or not.
         other_step: name of the step that other parameters take.
@@ -58,14 +60,43 @@ class Core:
     started: set[Layer]
     unseen: list[Layer]
     rows: Rows
+    standing: Standing | None
     reducer: Reducer
     ownership: Ownership
     update_: Callable[..., Any]
     other_step: str
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """What an enabled ``torch.amp.GradScaler`` says of the gradients.
+
+    Args:
+        scale: what they were multiplied by, or None where they are divided by it already.
+        found_inf: not zero where one of them is not finite.
+    """
+
+    scale: Tensor | None
+    found_inf: Tensor
+
+
+def updates_curvature(core: Core, k: int) -> bool:
+    """Return whether iteration ``k`` updates the curvature.
+
+    It does where no layer has factors yet: a bad first batch has started nothing.
+    """
+    eager = k < core.method.preset.eager_steps
+    due = k % core.method.curvature_interval == 0
+    return eager or due or not core.started
+
+
 class Iteration:
-    """Iteration ``k`` on the mini-batch of ``closure``; its methods come in this order.
+    """Iteration ``k``; its methods come in this order.
+
+    Args:
+        core: what it works on.   k: its number.
+        closure: runs its mini-batch, or None where the gradients are there already.
+        scaled: what a gradient scaler says of them, or None without one.
 
     Attributes:
         updates: whether the curvature is updated.
@@ -76,19 +107,19 @@ class Iteration:
     """
 
     ok: Tensor
+    first: Observed
     means: dict[Layer, Means]
     inputs: dict[Layer, InputPair]
     seen: dict[Layer, Seen]
 
-    def __init__(self, core: Core, closure: Closure, k: int) -> None:
+    def __init__(
+        self, core: Core, closure: Closure | None, k: int, scaled: Scaled | None = None
+    ) -> None:
         self.core = core
         self.closure = closure
         self.k = k
-        eager = k < core.method.preset.eager_steps
-        due = k % core.method.curvature_interval == 0
-        self.updates: bool = (
-            eager or due or not core.started
-        )  # a bad first batch has started nothing
+        self.scaled = scaled
+        self.updates: bool = updates_curvature(core, k)
         self.compares: bool = self.updates and core.method.preset.learns_output
         self.begun: set[Layer] = set()  # the layers that start in this iteration
         parameters = [p for group in core.groups for p in group["params"]]
@@ -96,6 +127,8 @@ class Iteration:
 
     def first_pass(self) -> Any:
         """Step 1: call the closure, agree with the other ranks, start new layers; return the loss.
+
+        Without a closure that pass was made already, and the loss is not known.
 
         Raises:
             ValueError: the closure did not call ``backward`` or did not return the loss, or left
@@ -105,9 +138,50 @@ class Iteration:
         reduction = self.core.method.loss_reduction
         layers = [layer for layer in core.layers if layer.weight.requires_grad]
         stale = Stale(layers)
-        self.first: Capture = Capture(layers, core.rows, keep_input=self.updates)
         watched = self.updates or reduction == "sum"
-        with torch.enable_grad(), self.first.watching(watched):
+        loss, self.first = self._observe(layers, watched)
+        if reduction == "sum" and not layers:
+            raise ValueError(
+                "with loss_reduction='sum' the weight of a covered layer must be trained, as the "
+                "number of samples is read there; return a mean loss"
+            )
+        self._refuse_missing(watched and bool(layers))
+        core.reducer.find_wrapper(core.model)
+        if self.closure is not None:
+            stale.refuse(self.first.backwards)
+        for record in self.first.usable:
+            record.refuse_changed_inputs()
+        refuse_reduction(loss, reduction, self.first.sizes())
+        refuse_gradients(core.model.named_parameters())
+        self.scale: float | Tensor = self._scale()
+        with plain_arithmetic(core.layers):
+            self._begin(loss)
+        return loss
+
+    def _observe(self, layers: Sequence[Layer], watched: bool) -> tuple[Any, Observed]:
+        """Call the closure, if there is one; return its loss, and what was seen of the layers."""
+        core = self.core
+        standing = core.standing
+        if standing is None:
+            first = Capture(layers, core.rows, keep_input=self.updates)
+            with first.watching(watched):
+                loss = self._call()
+            return loss, first
+        if self.closure is not None:
+            standing.forget()
+        loss = self._call()
+        trained = [layer for layer in core.layers if layer.weight.requires_grad]  # now, not before
+        return loss, standing.observed(trained, keep_input=self.updates)
+
+    def _call(self) -> Any:
+        """Return the loss of the closure, 0 without one.
+
+        Raises:
+            ValueError: it did not return one number.
+        """
+        if self.closure is None:
+            return 0.0
+        with torch.enable_grad():
             loss = self.closure()
         if not isinstance(loss, Tensor | float):
             raise ValueError(f"the closure must return the loss, got {type(loss).__name__}")
@@ -116,24 +190,35 @@ class Iteration:
                 f"the closure must return the loss as one number, got the shape "
                 f"{tuple(loss.shape)}: return its mean"
             )
-        if reduction == "sum" and not layers:
-            raise ValueError(
-                "with loss_reduction='sum' the weight of a covered layer must be trained, as the "
-                "number of samples is read there; return a mean loss"
-            )
-        if not self._moving() or (watched and layers and not self.first.usable):
-            raise ValueError(
-                "the closure must call backward, but no gradient was left by it; without a "
-                "closure, call loss.backward() before step()"
-            )
-        core.reducer.find_wrapper(core.model)
-        stale.refuse(self.first.backwards)
-        refuse_reduction(loss, reduction, self.first.sizes())
-        refuse_gradients(core.model.named_parameters())
-        self.scale: float = 1 / max(self.first.samples(), 1) if reduction == "sum" else 1.0
-        with plain_arithmetic(core.layers):
-            self._begin(loss)
         return loss
+
+    def _refuse_missing(self, needed: bool) -> None:
+        """Refuse a step without gradients, or without the inputs that are ``needed``.
+
+        Raises:
+            ValueError: there are none.
+        """
+        moving = bool(self._moving())
+        if moving and not (needed and not self.first.usable):
+            return
+        if moving and self.closure is None:
+            raise ValueError(
+                "the gradients of a step without a closure must come from calls of the model "
+                "since the last step and since the optimizer was made, but no input was seen: run "
+                "the model, call loss.backward(), then step()"
+            )
+        raise ValueError(
+            "the closure must call backward, but no gradient was left by it; without a "
+            "closure, call loss.backward() before step()"
+        )
+
+    def _scale(self) -> float | Tensor:
+        """Return the factor that makes the gradients those of a mean loss."""
+        is_sum = self.core.method.loss_reduction == "sum"
+        scale = 1 / max(self.first.samples(), 1) if is_sum else 1.0
+        if self.scaled is None or self.scaled.scale is None:
+            return scale
+        return scale / self.scaled.scale
 
     def move_(self) -> None:
         """Steps 2 and 3 for all parameters, and step 4.1: the input pairs are formed."""
@@ -170,6 +255,7 @@ class Iteration:
         with plain_arithmetic(core.layers):
             records = second.usable
             firsts = [self.means[record.layer] for record in records]
+            assert isinstance(self.scale, float), "a scaled gradient has no second pass"
             pairs = compare(firsts, records, self.scale)
             outputs = {r.layer: pair for r, pair in zip(records, pairs, strict=True)}
             self._update_(outputs)
@@ -180,6 +266,7 @@ class Iteration:
         Raises:
             ValueError: it used gradients, of which the second pass has none.
         """
+        assert self.closure is not None, "without one no second pass is due"
         try:
             self.closure()
         except (AttributeError, RuntimeError) as error:
@@ -217,6 +304,8 @@ class Iteration:
         loss = self._own_copy(loss)
         core.reducer.mean_([loss, *a_means])
         self.ok = all_finite([loss, *(grad for _, grad in self._moving())])
+        if self.scaled is not None:
+            self.ok = self.ok & (self.scaled.found_inf == 0).to(self.ok.device)
         if self._is_empty_start(records):
             self.ok = torch.zeros_like(self.ok)
         past = not core.method.preset.convergent  # there no batch has a say in its own step: A = 0

@@ -44,7 +44,12 @@ class Move:
     """
 
     def __init__(
-        self, group: dict[str, Any], alpha: float, scale: float, ok: Tensor, preset: Preset
+        self,
+        group: dict[str, Any],
+        alpha: float,
+        scale: float | Tensor,
+        ok: Tensor,
+        preset: Preset,
     ) -> None:
         self.square_decay: float = preset.square_decay
         self.convergent: bool = preset.convergent
@@ -119,7 +124,9 @@ class Move:
 
     def _mean_gradient(self, p: nn.Parameter) -> Any:
         """Return the gradient of the mean loss."""
-        return p.grad if self.scale == 1 or p.grad is None else p.grad * self.scale
+        if p.grad is None or (isinstance(self.scale, float) and self.scale == 1):
+            return p.grad
+        return p.grad.to(whole(p.grad.dtype)) * self.scale
 
     def _descend_(self, parameters: Sequence[nn.Parameter], Ps: Sequence[Tensor]) -> None:
         alpha = begun(self.alphas, Ps[0].dtype, lambda: self.ok.to(Ps[0].dtype) * self.alpha)

@@ -30,7 +30,7 @@ from kfqn_ref.optim.guards import (
     refuse_new_parameters,
     refuse_skipped_closures,
 )
-from kfqn_ref.optim.iteration import Core, Iteration, start
+from kfqn_ref.optim.iteration import Core, Iteration, Scaled, start, updates_curvature
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import (
     Method,
@@ -47,6 +47,7 @@ from kfqn_ref.optim.options import (
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
 from kfqn_ref.optim.rows import Rows
+from kfqn_ref.optim.standing import Standing
 from kfqn_ref.optim.update import Seen, update_
 from kfqn_ref.optim.warm_start import mean_factors
 
@@ -66,14 +67,15 @@ class KFQN(torch.optim.Optimizer):
     ``loss = opt.step(closure)``; the closure clears the gradients, runs the model on one
     mini-batch, calls ``backward`` and returns the loss. Every ``curvature_interval`` iterations it
     is called a second time, at the new weights, with the same random state and frozen weights: it
-    must use the same mini-batch, and there the gradients are ``None``.
+    must use the same mini-batch, and there the gradients are ``None``. A preset without that second
+    pass (``kfqn_input``) needs no closure: ``loss.backward(); opt.step()``.
 
     Args:
         model: the model; its modules whose forward pass is that of Linear, Conv or ConvTranspose
             (1d, 2d, 3d) or of a kind given to ``register_layer`` are covered.
             Wrapped in DistributedDataParallel, the ranks must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
-            ``kfqn_input`` (ours: the input side alone, one call of the closure a step),
+            ``kfqn_input`` (ours: the input side alone, without a second pass),
             ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
             ``H_g ∇f H_a``), ``kbfgs_2022``, ``convergent``
             (the one with a theorem).
@@ -212,6 +214,7 @@ class KFQN(torch.optim.Optimizer):
         check_groups(self.layers, self._group_of)
         self._unseen: list[Layer] = []
         self._rows = Rows()
+        self._standing = self._stand()
         self._other_step = "momentum" if chosen.convergent else "AdamW"
         warn_of_others(self._found, self._other_step)
         self._latest: dict[Layer, Seen] = {}
@@ -222,12 +225,15 @@ class KFQN(torch.optim.Optimizer):
         self._skipped_steps = torch.zeros(
             (), dtype=torch.int64, device=self.layers[0].weight.device
         )
+        self._expect(self._k)
 
-    _step_supports_amp_scaling = True  # so that an enabled GradScaler shows itself, and is refused
+    _step_supports_amp_scaling = (
+        True  # an enabled GradScaler then says what it did to the gradients
+    )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but hooks and compiled code: copies and pickles go on as this one."""
-        left_out = ("_update_", "_zero_grad_profile_name")
+        left_out = ("_update_", "_zero_grad_profile_name", "_standing")
         return {
             key: value
             for key, value in self.__dict__.items()
@@ -239,6 +245,8 @@ class KFQN(torch.optim.Optimizer):
         if "_compile" in state:  # a copy, not a state that load_state_dict brings
             self._update_ = updating(self._compile)
             self._number = next(_numbers)
+            self._standing = self._stand()
+            self._expect(self._k)
             self._claim()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -266,21 +274,33 @@ class KFQN(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Do one iteration on the mini-batch of ``closure``; return its loss.
 
-        Without a closure the step takes the gradients as they are, where no curvature update is
-        due in this iteration: ``loss.backward(); opt.step()``. It then returns None.
+        Without a closure the step takes the gradients as they are, and returns None:
+        ``opt.zero_grad(); loss.backward(); opt.step()``. That works in every iteration of a preset
+        without a second pass (``kfqn_input``), and with the others where no curvature update is
+        due. The inputs are those of the calls whose backward passes left these gradients: several
+        backward passes are micro-batches, and clearing the gradients lets go of their inputs. There
+        gradients may be clipped, and scaled by an enabled ``GradScaler``.
 
         An iteration whose loss or gradient is not finite, or that is to begin from an empty
-        mini-batch, changes nothing, and is counted in
-        ``skipped_steps``.
+        mini-batch, changes nothing, and is counted in ``skipped_steps``.
 
         Raises:
             TypeError: there is no closure, and the iteration needs one.
             ValueError: the closure did not call ``backward`` or did not return the loss, or used a
-                layer twice before a backward pass. The weights and the state are then as they were.
+                layer twice before a backward pass, or an input was changed in place. The weights
+                and the state are then as they were.
         """
-        iteration = Iteration(self._core(), closure or as_they_are, self._k)
+        try:
+            return self._step(closure)
+        except BaseException:
+            for name in ("grad_scale", "found_inf"):  # an enabled GradScaler clears what is done
+                self.__dict__.pop(name, None)
+            raise
+
+    def _step(self, closure: Callable[[], Loss] | None) -> Loss | None:
+        iteration = Iteration(self._core(), closure, self._k, self._scaled())
         self._refuse_closure(closure, iteration)
-        self._refuse()
+        self._refuse(closure)
         parameters = [p for group in self.param_groups for p in group["params"]]
         before = Snapshot(iteration.replay, parameters, self.state, iteration.updates)
         started = set(self.started)
@@ -289,10 +309,15 @@ class KFQN(torch.optim.Optimizer):
             loss = self._iterate(iteration)
             if self._k == 0:
                 self._claim()
+            self._expect(self._k + 1)
+            self._forget()
         except BaseException:
             before.restore()
             self.started = started
             self._unseen = unseen
+            self._expect(self._k)
+            if closure is not None:
+                self._forget()
             raise
         self._skipped_steps += ~iteration.ok
         self._k += 1
@@ -300,14 +325,32 @@ class KFQN(torch.optim.Optimizer):
             self._latest |= iteration.seen
         return None if closure is None else loss
 
+    def _stand(self) -> Standing | None:
+        """Set up the hooks that stand from now on, where no iteration has a second pass."""
+        learns_output = self.method.preset.learns_output
+        return None if learns_output else Standing(self.layers, self._rows)
+
+    def _expect(self, k: int) -> None:
+        """Let the standing hooks note the calls that iteration ``k`` needs."""
+        if self._standing is not None:
+            is_sum = self.method.loss_reduction == "sum"
+            self._standing.watches = is_sum or updates_curvature(self._core(), k)
+
+    def _forget(self) -> None:
+        if self._standing is not None:
+            self._standing.forget()
+
+    def _scaled(self) -> Scaled | None:
+        """Return what an enabled ``torch.amp.GradScaler`` says, which calls the step itself."""
+        found_inf = self.__dict__.get("found_inf")
+        return None if found_inf is None else Scaled(self.__dict__["grad_scale"], found_inf)
+
     def _refuse_closure(self, closure: Any, iteration: Iteration) -> None:
         """Refuse what cannot be called, and a step without a closure that needs one."""
         needed = ""
-        if iteration.updates:
-            needed = "in this iteration the curvature is updated from the layers' inputs"
         if iteration.compares:
             needed = "the curvature needs a second pass at the new weights in this iteration"
-        if not needed and self.method.loss_reduction == "sum":
+        elif self.method.loss_reduction == "sum" and self._standing is None:
             needed = "with loss_reduction='sum' the number of samples must be seen"
         if callable(closure) or (closure is None and not needed):
             return
@@ -316,7 +359,8 @@ class KFQN(torch.optim.Optimizer):
             f"{type(closure).__name__}{needed and ': '}{needed}; "
             f"kfqn_ref.optim.closure(model, loss_fn, batch) makes one. Without one a step works "
             f"where no curvature update is due (curvature_interval="
-            f"{self.method.curvature_interval}, and this is iteration {self._k})"
+            f"{self.method.curvature_interval}, and this is iteration {self._k}), and with the "
+            f"preset 'kfqn_input' always"
         )
 
     def _iterate(self, iteration: Iteration) -> Any:
@@ -332,17 +376,10 @@ class KFQN(torch.optim.Optimizer):
                 self.in_second_pass = False
         return loss
 
-    def _refuse(self) -> None:
+    def _refuse(self, closure: Any) -> None:
         """Refuse what a step cannot be exact with, before anything moves."""
-        if hasattr(self, "grad_scale"):  # set by an enabled torch.amp.GradScaler
-            for name in ("grad_scale", "found_inf"):
-                delattr(self, name)
-            raise ValueError(
-                "the gradients must not be scaled, but step was called by an enabled GradScaler: "
-                "the closure's backward() would leave scaled pairs; train in bfloat16 without a "
-                "scaler, or make it with GradScaler(enabled=False)"
-            )
-        refuse_skipped_closures()
+        if closure is not None:
+            self._refuse_in_closure()
         preset = self.method.preset
         for group in self.param_groups:  # a scheduler or a user may have changed a value
             check_values(group, preset)
@@ -356,6 +393,17 @@ class KFQN(torch.optim.Optimizer):
         refuse_changed_damping(
             self.param_groups, self._group_of, self.state, self.started, self.method.preset
         )
+
+    def _refuse_in_closure(self) -> None:
+        """Refuse what would leave a pass of the closure scaled, or one of its passes out."""
+        if self._scaled() is not None:
+            raise ValueError(
+                "the gradients must not be scaled, but step was called by an enabled GradScaler: "
+                "the closure's backward() would leave scaled pairs; train in bfloat16 without a "
+                "scaler, or make it with GradScaler(enabled=False), or use the preset "
+                "'kfqn_input', which needs no closure"
+            )
+        refuse_skipped_closures()
 
     def warm_start(
         self, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None
@@ -507,6 +555,7 @@ class KFQN(torch.optim.Optimizer):
                 self.state[p] = checkpoint.copied(state, p.device)
         self._k = saved["k"]
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
+        self._expect(self._k)
         self._claim()
 
     def _claim(self) -> None:
@@ -525,6 +574,7 @@ class KFQN(torch.optim.Optimizer):
             started=self.started,
             unseen=self._unseen,
             rows=self._rows,
+            standing=self._standing,
             reducer=self._reducer,
             ownership=self._ownership,
             update_=self._update_,
@@ -534,11 +584,6 @@ class KFQN(torch.optim.Optimizer):
     def _identity(self) -> dict[str, Any]:
         sizes = [len(group["params"]) for group in self.param_groups]
         return checkpoint.identity(self.model, self.method, self.layers, sizes)
-
-
-def as_they_are() -> float:
-    """Stand in for a closure: the gradients are there, and a loss is not known."""
-    return 0.0
 
 
 def updating(compiled: bool) -> Callable[..., Any]:

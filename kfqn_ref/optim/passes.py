@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class Record:
         self.dtype: torch.dtype = layer.dtype
         self.counting = counting
         self.a: list[Tensor] = []
+        self.versions: list[int] = []  # of the inputs, in their calls
         self.batch_sums: list[tuple[Tensor, int]] = []  # sum of the inputs, rows in it
         self.Dh_sums: list[Tensor] = []  # each divided by the locations T of its micro-batch
         self.pending: list[tuple[int, Tensor]] = []  # backward pass, sum
@@ -72,7 +73,26 @@ class Record:
         self.settle()
         N, rows = counts(self.layer, h, keep)
         in_all = self.geometry.counts(h)
-        self.sizes |= {N, rows, in_all[0], prod(in_all)}
+        self.fixed = self.fixed and not a.requires_grad
+        a = a.detach() if keep is None else a.detach()[keep]
+        sizes = {N, rows, in_all[0], prod(in_all)}
+        self.add(a, a._version, N, rows, sizes, keep_input=keep_input)
+
+    def add(
+        self, a: Tensor, version: int, N: int, rows: int, sizes: set[int], *, keep_input: bool
+    ) -> None:
+        """Add one call to the sums.
+
+        Args:
+            a: the input, of the rows that count.   version: its version in the call.
+            N, rows: samples and rows that count.
+            sizes: numbers of samples and of rows, with those that do not count.
+            keep_input: whether the input is kept.
+
+        Raises:
+            ValueError: several uses before one backward pass have different numbers of samples.
+        """
+        self.sizes |= sizes
         if self.open and N != self.samples:
             raise ValueError(
                 f"the uses of a layer before a backward pass must have equally many samples, but "
@@ -87,11 +107,23 @@ class Record:
         self.locations += _ratio(rows, N)
         self.rows += rows
         self.T = self.locations if self.N == self.samples else self.T  # of the first micro-batch
-        self.fixed = self.fixed and not a.requires_grad
-        a = a.detach() if keep is None else a.detach()[keep]
         self.batch_sums.append((self.geometry.batch_sum(a, self.dtype), rows))
         if keep_input:
             self.a.append(a)
+            self.versions.append(version)
+
+    def refuse_changed_inputs(self) -> None:
+        """Refuse inputs that were changed in place after the call, where they are still needed.
+
+        Raises:
+            ValueError: there is one.
+        """
+        pairs = zip(self.a, self.versions, strict=True)
+        if any(a._version != version for a, version in pairs):
+            raise ValueError(
+                f"the input of a layer must stay as it was until the step, but that of "
+                f"{self.layer.name!r} was changed in place after the call: change a clone() of it"
+            )
 
     def see_gradient(self, Dh: Tensor, keep: Tensor | None) -> None:
         """Take note of the gradient with respect to the output of a call, with its mask of rows.
@@ -100,12 +132,7 @@ class Record:
             NotImplementedError: the gradient is to be differentiated itself.
         """
         if Dh.requires_grad:
-            raise NotImplementedError(
-                f"the closure must not differentiate a gradient (create_graph=True, gradient "
-                f"penalties, losses on derivatives): the loss then depends on the weights of "
-                f"{self.layer.name!r} not only through its outputs, and the recorded pairs would "
-                f"be wrong; train such a model with another optimizer"
-            )
+            refuse_differentiated(self.layer)
         task = torch._C._current_graph_task_id()
         Dh = Dh.detach() if keep is None else Dh.detach()[keep]
         self.pending.append((task, self.geometry.output_sum(Dh)))
@@ -170,35 +197,22 @@ class _Root(torch.autograd.Function):
         return grads[0], grads[0].new_zeros(())  # what reaches the anchor shows a full backward
 
 
-class Capture:
+class Observed:
     """The records of one pass, in the order in which the layers were first called.
 
-    In the first pass a backward pass counts for a layer if it leaves a gradient in its weight. In
-    the second one weights are frozen; there it counts if it reaches an anchor.
-
     Args:
-        layers: the layers to watch.   rows: those that count.
-        keep_input: whether the inputs are kept.
-        frozen: whether this is a pass over frozen weights.
+        layers: the layers that are watched.
     """
 
-    def __init__(
-        self, layers: Sequence[Layer], rows: Rows, *, keep_input: bool, frozen: bool = False
-    ) -> None:
+    def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
-        self.rows = rows
-        self.keep_input = keep_input
-        self.frozen = frozen
         self.records: dict[Layer, Record] = {}
         self.backwards: dict[Layer, int] = {}  # how many of them reached the weights
-        self.anchored: set[int] = set()  # the backward passes that reached an anchor
 
     @property
     def usable(self) -> list[Record]:
         """The records of the layers that a gradient reached."""
-        for record in self.records.values():
-            record.settle()
-        return [record for record in self.records.values() if record.Dh_sums]
+        return [*self.records.values()]
 
     def sizes(self) -> set[int]:
         """Return the numbers of samples, and of rows (samples times locations), of all layers."""
@@ -219,6 +233,34 @@ class Capture:
                 f"{seen}; return a mean loss, and leave loss_reduction at 'mean'"
             )
         return next(iter(seen), 0)
+
+
+class Capture(Observed):
+    """A pass whose forward hooks stand only while it is watched.
+
+    In the first pass a backward pass counts for a layer if it leaves a gradient in its weight. In
+    the second one weights are frozen; there it counts if it reaches an anchor.
+
+    Args:
+        layers: the layers to watch.   rows: those that count.
+        keep_input: whether the inputs are kept.
+        frozen: whether this is a pass over frozen weights.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], rows: Rows, *, keep_input: bool, frozen: bool = False
+    ) -> None:
+        super().__init__(layers)
+        self.rows = rows
+        self.keep_input = keep_input
+        self.frozen = frozen
+        self.anchored: set[int] = set()  # the backward passes that reached an anchor
+
+    @property
+    def usable(self) -> list[Record]:
+        for record in self.records.values():
+            record.settle()
+        return [record for record in self.records.values() if record.Dh_sums]
 
     @contextmanager
     def watching(self, watched: bool = True) -> Iterator[None]:
@@ -247,11 +289,7 @@ class Capture:
         """
         if not torch.is_grad_enabled():
             return None
-        if len(args) > 1 or kwargs.get("output_size") is not None:
-            raise ValueError(
-                f"a covered layer must be called with its input alone, but {layer.name!r} got more "
-                f"(output_size): set output_padding in the layer, or exclude=[{layer.name!r}]"
-            )
+        a = input_of(layer, args, kwargs)
         h = self._rooted(h)
         if torch._C._current_graph_task_id() == -1:  # not inside a backward pass
             if layer not in self.records:
@@ -259,22 +297,17 @@ class Capture:
                 self.records[layer] = Record(layer, counting)
             record = self.records[layer]
             keep = self.rows.of(layer, h)
-            a = args[0] if args else kwargs["input"]
             record.see(a, h, keep, keep_input=self.keep_input)
             h.register_hook(partial(record.see_gradient, keep=keep))
-        elif _is_reentrant():
-            raise ValueError(
-                f"layers must not be checkpointed with use_reentrant=True, but {layer.name!r} is: "
-                f"its outputs have no gradient there; use_reentrant=False is exact"
-            )
+        else:
+            refuse_reentrant(layer)
         return h
 
     def _rooted(self, h: Tensor) -> Tensor:
         """Return an output that needs a gradient and keeps its hook; the first one of a pass over
         frozen weights has an anchor.
         """
-        if h._is_view():  # an in-place operation would drop the hook of a view
-            h = torch.ops.aten._unsafe_view(h, h.shape)
+        h = keeping_hooks(h)
         if h.requires_grad and (self.records or not self.frozen):
             return h
         anchor = h.new_zeros((), requires_grad=True)
@@ -292,10 +325,51 @@ class Capture:
             record.settle()
 
 
-def _is_reentrant() -> bool:
-    """Return whether the backward pass is in a block of torch's reentrant checkpointing."""
+def input_of(layer: Layer, args: tuple, kwargs: dict) -> Tensor:
+    """Return the input of a call.
+
+    Raises:
+        ValueError: the call has more than its input.
+    """
+    if len(args) > 1 or kwargs.get("output_size") is not None:
+        raise ValueError(
+            f"a covered layer must be called with its input alone, but {layer.name!r} got more "
+            f"(output_size): set output_padding in the layer, or exclude=[{layer.name!r}]"
+        )
+    return args[0] if args else kwargs["input"]
+
+
+def keeping_hooks(h: Tensor) -> Tensor:
+    """Return an output whose hook an in-place operation does not drop, as it does for a view."""
+    return torch.ops.aten._unsafe_view(h, h.shape) if h._is_view() else h
+
+
+def refuse_differentiated(layer: Layer) -> NoReturn:
+    """Refuse a gradient that is to be differentiated itself.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(
+        f"the closure must not differentiate a gradient (create_graph=True, gradient "
+        f"penalties, losses on derivatives): the loss then depends on the weights of "
+        f"{layer.name!r} not only through its outputs, and the recorded pairs would "
+        f"be wrong; train such a model with another optimizer"
+    )
+
+
+def refuse_reentrant(layer: Layer) -> None:
+    """Refuse a call from the backward pass in a block of torch's reentrant checkpointing.
+
+    Raises:
+        ValueError: it is one.
+    """
     node = torch._C._current_autograd_node()
-    return type(node).__name__ == "CheckpointFunctionBackward"
+    if type(node).__name__ == "CheckpointFunctionBackward":
+        raise ValueError(
+            f"layers must not be checkpointed with use_reentrant=True, but {layer.name!r} is: "
+            f"its outputs have no gradient there; use_reentrant=False is exact"
+        )
 
 
 def _ratio(rows: int, samples: int) -> float:
@@ -305,7 +379,7 @@ def _ratio(rows: int, samples: int) -> float:
     return rows // samples
 
 
-def refuse_other_pass(first: Capture, second: Capture, expected: Sequence[Layer]) -> None:
+def refuse_other_pass(first: Observed, second: Observed, expected: Sequence[Layer]) -> None:
     """Refuse a second pass that differs from the first one in more than the weights.
 
     Inputs that depend on no trained weight must be the same; they are compared on a CPU only, as

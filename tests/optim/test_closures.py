@@ -66,7 +66,6 @@ def test_steps_without_a_closure_are_those_with_one(preset: str) -> None:
     [
         ("kfqn_cnn", {}, 0, "second pass"),
         ("kfqn_cnn", {"curvature_interval": 2}, 2, "second pass"),
-        ("kfqn_input", {"curvature_interval": 2}, 2, "updated from the layers' inputs"),
         ("kfqn_cnn", {"curvature_interval": 2, "loss_reduction": "sum"}, 1, "number of samples"),
     ],
 )

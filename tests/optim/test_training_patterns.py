@@ -289,7 +289,7 @@ def test_a_change_of_gradients_that_are_none_is_refused_with_the_way_out() -> No
     assert equal(weights(model), before)
 
 
-@pattern("an enabled GradScaler", REFUSED)
+@pattern("an enabled GradScaler that is given a closure", REFUSED)
 def test_an_enabled_scaler_is_refused_and_a_disabled_one_is_not() -> None:
     model, opt = started()
     scaler = torch.amp.GradScaler("cpu", enabled=True)
@@ -780,10 +780,12 @@ def test_an_error_anywhere_leaves_everything_as_it_was(options: dict[str, Any]) 
 
 
 def test_the_committed_table_is_what_the_tests_declare() -> None:
-    from . import test_distributed, test_rows, test_training_values  # their rows, too
+    # their rows, too
+    from . import test_distributed, test_rows, test_standing, test_training_values
 
     assert test_distributed
     assert test_rows
+    assert test_standing
     assert test_training_values
     rows = sorted(patterns.TABLE, key=lambda row: row["test"])
     if os.environ.get("KFQN_WRITE_PATTERNS"):
