@@ -184,7 +184,10 @@ class Iteration:
         with torch.enable_grad():
             loss = self.closure()
         if not isinstance(loss, Tensor | float):
-            raise ValueError(f"the closure must return the loss, got {type(loss).__name__}")
+            raise ValueError(
+                f"the closure must return the loss, got {type(loss).__name__}; a step that needs "
+                f"no closure is step(), without one that does nothing"
+            )
         if isinstance(loss, Tensor) and loss.numel() != 1:
             raise ValueError(
                 f"the closure must return the loss as one number, got the shape "

@@ -1,7 +1,8 @@
-"""KFQN with Accelerate: ``accelerator.backward`` inside the closure.
+"""KFQN with Accelerate: ``accelerator.backward`` inside the closure, or no closure at all.
 
 Accelerate returns nothing from ``step``, so the closure notes the loss itself. With accumulation it
-would call the last closure only: accumulate inside the closure, as ``train`` does.
+would call the last closure only: accumulate inside the closure, as ``train`` does. The preset
+``kfqn_input`` needs no closure, and takes Accelerate's own accumulation: ``train_without_closure``.
 Run it: python notebooks/trainers/accelerate_loop.py
 """
 
@@ -38,6 +39,28 @@ def train(
             return total
 
         optimizer.step(closure)
+    return losses
+
+
+def train_without_closure(
+    net: nn.Module, batches: list, lr: float = 0.1, clip: float = 0.0, **options
+) -> list[float]:
+    """Train one epoch on the micro-batches (x, target); return the loss of every one.
+
+    clip: largest norm of the gradient, 0 for none.
+    """
+    accelerator = Accelerator(cpu=True, **options)
+    model, optimizer = accelerator.prepare(net, KFQN(net, "kfqn_input", lr=lr))
+    losses = []
+    for x, target in batches:
+        with accelerator.accumulate(model):
+            loss = F.cross_entropy(model(x), target)
+            accelerator.backward(loss)
+            if clip and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(float(loss.detach()))
     return losses
 
 

@@ -34,11 +34,16 @@ def weights(net: nn.Module) -> list[Tensor]:
 
 
 def loop(
-    *, clip: float = 0.0, bfloat16: bool = False, parts: int = 1, dtype: torch.dtype = torch.float32
+    *,
+    preset: str = "kfqn_cnn",
+    clip: float = 0.0,
+    bfloat16: bool = False,
+    parts: int = 1,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[list[Tensor], list[float]]:
-    """Return the weights and the losses of a loop without a trainer."""
+    """Return the weights and the losses of a loop without a trainer, with a closure."""
     net = network(dtype)
-    opt = KFQN(net, lr=0.1)
+    opt = KFQN(net, preset, lr=0.1)
     losses = []
     for x, target in batches(dtype):
 
@@ -56,6 +61,17 @@ def loop(
 
         losses.append(float(opt.step(closure)))
     return weights(net), losses
+
+
+def halved(batches: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """The micro-batches of a trainer that accumulates two of them."""
+    return [half for x, target in batches for half in zip(x.chunk(2), target.chunk(2), strict=True)]
+
+
+def means_of_two(losses: list[float]) -> list[float]:
+    """The losses of steps that accumulate two micro-batches."""
+    single = torch.tensor(losses) / 2
+    return (single[::2] + single[1::2]).tolist()
 
 
 def row(

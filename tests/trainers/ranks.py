@@ -1,5 +1,6 @@
 """One rank of a trainer, started by torchrun, writes its weights: ``ranks.py TRAINER FOLDER``."""
 
+import importlib
 import os
 import sys
 import warnings
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from plain import batches, network, weights
+from plain import batches, halved, network, weights
 from torch import Tensor, nn
 
 from kfqn_ref.optim import KFQN
@@ -66,9 +67,21 @@ def with_lightning(net: nn.Module) -> None:
     ).fit(Module(), DataLoader(shards(), batch_size=None))
 
 
+def with_transformers(net: nn.Module) -> None:
+    """The ranks take the halves of every mini-batch in turns, as the trainer deals them out."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks/trainers"))
+    transformers_trainer = importlib.import_module("transformers_trainer")
+    transformers_trainer.train(net, halved(batches(F64)))
+
+
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     net = network(F64)
-    {"accelerate": with_accelerate, "lightning": with_lightning}[sys.argv[1]](net)
+    runs = {
+        "accelerate": with_accelerate,
+        "lightning": with_lightning,
+        "transformers": with_transformers,
+    }
+    runs[sys.argv[1]](net)
     torch.save(weights(net), Path(sys.argv[2]) / f"{RANK}.pt")

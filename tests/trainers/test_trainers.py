@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from kfqn_ref.optim import KFQN
 
@@ -39,7 +40,12 @@ def example(name: str, library: str) -> Any:
 
 def same(net: nn.Module, losses: list[float], **conditions: Any) -> None:
     """State that weights and losses are, to the last bit, those of the plain loop."""
-    wanted, wanted_losses = plain.loop(**conditions)
+    equal_to(plain.loop(**conditions), net, losses)
+
+
+def equal_to(loop: tuple[list[Tensor], list[float]], net: nn.Module, losses: list[float]) -> None:
+    """State that weights and losses are those of a loop to the last bit."""
+    wanted, wanted_losses = loop
     assert all(torch.equal(a, b) for a, b in zip(plain.weights(net), wanted, strict=True))
     assert losses == wanted_losses
 
@@ -48,6 +54,9 @@ def unmoved(net: nn.Module) -> None:
     before = plain.weights(plain.network())
     assert all(torch.equal(a, b) for a, b in zip(plain.weights(net), before, strict=True))
 
+
+# A trainer without a closure is held to the plain loop with one.
+INPUT: dict[str, Any] = {"preset": "kfqn_input"}
 
 # ------------------------------------------------------------------------------------- Lightning
 
@@ -83,6 +92,48 @@ def test_clipping_in_mixed_precision_is_refused_by_lightning() -> None:
     net = plain.network()
     with pytest.raises(RuntimeError, match="KFQN, does not allow for gradient clipping"):
         train(net, plain.batches(), precision="bf16-mixed", gradient_clip_val=0.05)
+    unmoved(net)
+
+
+def manual_lightning(net: nn.Module, *, wrapped: bool) -> None:
+    """Train by Lightning's manual optimization, by its wrapper of the optimizer or without."""
+    lightning = pytest.importorskip("lightning", reason="the extra `trainers` is not installed")
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+            self.automatic_optimization = False
+
+        def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+            opt = self.optimizers(use_pl_optimizer=wrapped)
+            opt.zero_grad()
+            self.manual_backward(F.cross_entropy(self.net(batch[0]), batch[1]))
+            opt.step()
+
+        def configure_optimizers(self) -> KFQN:
+            return KFQN(self.net, "kfqn_input", lr=0.1)
+
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet
+    )
+    trainer.fit(Module(), DataLoader(plain.batches(), batch_size=None))  # type: ignore[arg-type]  # a list is a data set
+
+
+@row("Lightning, manual, use_pl_optimizer=False", EXACT, closure="none, kfqn_input")
+def test_manual_optimization_by_lightning() -> None:
+    net = plain.network()
+    manual_lightning(net, wrapped=False)
+    wanted, _ = plain.loop(**INPUT)
+    assert all(torch.equal(a, b) for a, b in zip(plain.weights(net), wanted, strict=True))
+
+
+@row("Lightning, manual", REFUSED, closure="none, kfqn_input")
+def test_a_closure_of_lightning_that_does_nothing_is_refused() -> None:
+    net = plain.network()
+    with pytest.raises(ValueError, match="must return the loss, got NoneType"):
+        manual_lightning(net, wrapped=True)
     unmoved(net)
 
 
@@ -152,29 +203,63 @@ def test_skorch_with_a_list_of_parameters_is_refused() -> None:
 # --------------------------------------------------------------------------- transformers.Trainer
 
 
-@row("transformers.Trainer", REFUSED, closure="none")
-def test_a_trainer_without_a_closure_is_refused(tmp_path: Path) -> None:
-    hub = pytest.importorskip("transformers", reason="the extra `trainers` is not installed")
+WITHOUT_CLOSURE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, INPUT),
+    ({"bf16": True}, {**INPUT, "bfloat16": True}),
+    ({"max_grad_norm": 0.05}, {**INPUT, "clip": 0.05}),
+    ({"gradient_accumulation_steps": 2}, {**INPUT, "parts": 2}),
+]
+
+
+@row("transformers.Trainer", EXACT, closure="none, kfqn_input")
+@row("transformers.Trainer", EXACT, closure="none, kfqn_input", precision="bf16")
+@row("transformers.Trainer", EXACT, closure="none, kfqn_input", clipping="norm")
+@row("transformers.Trainer", EXACT, closure="none, kfqn_input", accumulation="the trainer's")
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize(("options", "conditions"), WITHOUT_CLOSURE)
+def test_transformers(options: dict[str, Any], conditions: dict[str, Any]) -> None:
+    train = example("transformers_trainer", "transformers").train
     net = plain.network()
+    if "parts" in conditions:
+        losses = plain.means_of_two(train(net, plain.halved(plain.batches()), **options))
+    else:
+        losses = train(net, plain.batches(), **options)
+    same(net, losses, **conditions)
 
-    class WithLoss(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
 
-        def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-            out = self.net(x)
-            return {"loss": F.cross_entropy(out, labels), "logits": out}
-
-    rows = [{"x": a, "labels": b} for x, t in plain.batches() for a, b in zip(x, t, strict=True)]
-    options = {"report_to": [], "use_cpu": True, "save_strategy": "no", "disable_tqdm": True}
-    given = hub.TrainingArguments(str(tmp_path), per_device_train_batch_size=16, **options)
-    opt = KFQN(net, lr=0.1)
-    constant = torch.optim.lr_scheduler.LambdaLR(opt, lambda _: 1.0)
-    trainer = hub.Trainer(WithLoss(), given, train_dataset=rows, optimizers=(opt, constant))
-    with pytest.raises(TypeError, match="step needs a closure"):
-        trainer.train()
+@row("transformers.Trainer", REFUSED, closure="none")
+@pytest.mark.usefixtures("_fresh")
+def test_a_trainer_without_a_closure_is_refused() -> None:
+    train = example("transformers_trainer", "transformers").train
+    net = plain.network()
+    with pytest.raises(TypeError, match="step needs a closure.* preset 'kfqn_input' always"):
+        train(net, plain.batches(), preset="kfqn_cnn")
     unmoved(net)
+
+
+@row("Accelerate", EXACT, closure="none, kfqn_input")
+@row("Accelerate", EXACT, closure="none, kfqn_input", precision="bf16")
+@row("Accelerate", EXACT, closure="none, kfqn_input", clipping="norm")
+@row("Accelerate", EXACT, closure="none, kfqn_input", accumulation="the trainer's")
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize(
+    ("options", "conditions"),
+    [
+        ({}, INPUT),
+        ({"mixed_precision": "bf16"}, {**INPUT, "bfloat16": True}),
+        ({"clip": 0.05}, {**INPUT, "clip": 0.05}),
+        ({"gradient_accumulation_steps": 2}, {**INPUT, "parts": 2}),
+    ],
+)
+def test_accelerate_without_a_closure(options: dict[str, Any], conditions: dict[str, Any]) -> None:
+    train = example("accelerate_loop", "accelerate").train_without_closure
+    net = plain.network()
+    loop = plain.loop(**conditions)  # before Accelerate is told to accumulate
+    if "parts" in conditions:
+        losses = plain.means_of_two(train(net, plain.halved(plain.batches()), **options))
+    else:
+        losses = train(net, plain.batches(), **options)
+    equal_to(loop, net, losses)
 
 
 # ------------------------------------------------------------------------------------------ ranks
@@ -182,8 +267,13 @@ def test_a_trainer_without_a_closure_is_refused(tmp_path: Path) -> None:
 
 @row("Lightning, strategy ddp", EXACT, precision="64-true", ranks=2)
 @row("Accelerate, torchrun", EXACT, precision="64", ranks=2)
-@pytest.mark.parametrize("library", ["lightning", "accelerate"])
-def test_two_ranks_equal_the_plain_loop_on_the_whole_batch(library: str, tmp_path: Path) -> None:
+@row("transformers.Trainer, torchrun", EXACT, precision="64", ranks=2, closure="none, kfqn_input")
+@pytest.mark.parametrize(
+    ("library", "conditions"), [("lightning", {}), ("accelerate", {}), ("transformers", INPUT)]
+)
+def test_two_ranks_equal_the_plain_loop_on_the_whole_batch(
+    library: str, conditions: dict[str, Any], tmp_path: Path
+) -> None:
     pytest.importorskip(library, reason="the extra `trainers` is not installed")
     script = Path(__file__).with_name("ranks.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -195,7 +285,7 @@ def test_two_ranks_equal_the_plain_loop_on_the_whole_batch(library: str, tmp_pat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    wanted, _ = plain.loop(dtype=torch.float64)
+    wanted, _ = plain.loop(dtype=torch.float64, **conditions)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for a, b in zip(found, wanted, strict=True):
