@@ -107,6 +107,58 @@ s, y = np.array([1.0, 0.0]), np.array([-0.3, 0.2])  # change y and see
 print("sᵀ(y + λ s) =", (s @ lm_damp(s, y, lam=0.1)).round(3))
 
 # %% [markdown]
+# ## Exercise: write Powell's damping
+#
+# The function below bends every pair half of the way. It must bend only where the curvature is too small, and only as far as the threshold. The cell then asks the laws of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def bend(H, s, y, *, mu1=0.2):
+    """Return s̃, (n,), from H (n, n), s (n,), y (n,)."""
+    return 0.5 * s + 0.5 * (H @ y)  # repair this line
+
+
+try:
+    laws({"powell_damp": bend}, "damping.powell_curvature", "damping.powell_keeps")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Compute `sᵀy` and `yᵀHy` first. In which case is the answer `s` itself?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# On the line `θ s + (1 − θ) H y` the curvature is `θ sᵀy + (1 − θ) yᵀHy`. Set it equal to `mu1 yᵀHy`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Solve for θ: `θ = (1 − mu1) yᵀHy / (yᵀHy − sᵀy)`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def bend(H, s, y, *, mu1=0.2):
+#     """Return s̃, (n,), from H (n, n), s (n,), y (n,)."""
+#     Hy = H @ y
+#     if s @ y >= mu1 * (y @ Hy):
+#         return s.copy()
+#     theta = (1 - mu1) * (y @ Hy) / (y @ Hy - s @ y)
+#     return theta * s + (1 - theta) * Hy
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** Powell's damping with a minus sign, `θ s − (1 − θ) H y`, is a real bug of public code. Which law sees it?

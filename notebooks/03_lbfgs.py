@@ -106,6 +106,72 @@ print(
 )
 
 # %% [markdown]
+# ## Exercise: the order of the loops
+#
+# The function below computes `H q` from the pairs. Both of its loops run from the oldest pair to the newest. One of them must not. The cell then asks the laws of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def two_loops(S, Y, q, *, gamma=1.0):
+    """Return H q, (n,), from pairs in rows, the oldest first."""
+    q = q.copy()
+    alphas = np.zeros((len(S), *q.shape[1:]))
+    for i in range(len(S)):  # repair the order
+        alphas[i] = (S[i] @ q) / (S[i] @ Y[i])
+        q = q - np.multiply.outer(Y[i], alphas[i])
+    r = gamma * q
+    for i in range(len(S)):
+        beta = (Y[i] @ r) / (S[i] @ Y[i])
+        r = r + np.multiply.outer(S[i], alphas[i] - beta)
+    return r
+
+
+try:
+    laws({"lbfgs_two_loop": two_loops}, "lbfgs.two_loop", "lbfgs.newest_secant")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Write `H⁺ q` with one pair: `V H Vᵀ q + ρ s sᵀ q`, where `Vᵀ = I − ρ y sᵀ`. Which factor meets `q` first?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With two pairs, the newest update is outermost: its `Vᵀ` meets `q` first.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# So the first loop runs from the newest pair to the oldest, `reversed(range(len(S)))`; the second stays.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def two_loops(S, Y, q, *, gamma=1.0):
+#     """Return H q, (n,), from pairs in rows, the oldest first."""
+#     q = q.copy()
+#     alphas = np.zeros((len(S), *q.shape[1:]))
+#     for i in reversed(range(len(S))):
+#         alphas[i] = (S[i] @ q) / (S[i] @ Y[i])
+#         q = q - np.multiply.outer(Y[i], alphas[i])
+#     r = gamma * q
+#     for i in range(len(S)):
+#         beta = (Y[i] @ r) / (S[i] @ Y[i])
+#         r = r + np.multiply.outer(S[i], alphas[i] - beta)
+#     return r
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** With p pairs and no drop, L-BFGS equals BFGS from `gamma I`. Why?

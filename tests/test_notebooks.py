@@ -12,8 +12,12 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy
 import pytest
+import yaml
 from nbclient import NotebookClient
+
+import kfqn_ref
 
 from . import cells as cells_alone
 from . import warm
@@ -78,8 +82,12 @@ def test_without_an_address_nothing_leads_to_a_code_host():
     assert not [text for text in texts if "colab" in text.lower() or "%pip" in text]
 
 
-def test_there_are_at_least_eight():
-    assert len(PAIRS) >= 8
+def test_each_chapter_has_its_notebook():
+    """One for each numbered chapter, with its number and name, then that of the training page."""
+    parts = yaml.safe_load((NOTEBOOKS.parent / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    (numbered,) = [part for part in parts["parts"] if part.get("numbered")]
+    files = [chapter["file"] for chapter in numbered["chapters"]] + ["training"]
+    assert [pair.name for pair in PAIRS] == [f"{n:02}_{file}" for n, file in enumerate(files, 1)]
 
 
 @each_notebook
@@ -101,6 +109,30 @@ def test_it_is_complete(pair):
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
 
 
+def exercise(pair: Path) -> tuple[str, list[str], str]:
+    """Return the cell of an exercise, the names of its hints and its solution."""
+    notebook = cells(read(pair, ".ipynb"))
+    titles = [source.startswith("## Exercise: ") for _, source in notebook]
+    (at,) = [number for number, title in enumerate(titles) if title]
+    _, cell = notebook[at + 1]
+    _, hints = notebook[at + 2]
+    (solution,) = re.findall(r"```python\n(.*?)```", hints, flags=re.DOTALL)
+    return cell, re.findall(r"<details><summary>(.*?)</summary>", hints), solution
+
+
+@pytest.mark.parametrize("pair", PAIRS[:-1], ids=lambda pair: pair.name)
+def test_its_exercise_fails_a_law_until_it_is_solved(pair, capsys):
+    """The cell as it stands, and then with the solution in place of its function."""
+    cell, names, solution = exercise(pair)
+    assert names == ["Hint 1", "Hint 2", "Hint 3", "Solution"]
+    namespace = {"np": numpy, "kf": kfqn_ref}
+    exec(cell, namespace)
+    assert capsys.readouterr().out.startswith("✗")
+    exec(solution, namespace)
+    exec(cell[cell.index("try:") :], namespace)
+    assert capsys.readouterr().out.startswith("✓")
+
+
 def assert_not_stale(before: list[str], now: list[str]) -> None:
     for old, new in zip(before, now, strict=True):
         assert same_up_to_the_processor(old, new), (
@@ -111,7 +143,10 @@ def assert_not_stale(before: list[str], now: list[str]) -> None:
 @each_notebook
 def test_it_runs_and_prints_what_is_committed(pair, tmp_path):
     """In a fork of a warm process: a kernel would import torch again for every notebook."""
-    if "fashion" in pair.name and not Path("/usr/share/datasets/fashion-mnist").is_dir():
+    if (
+        "fashion" in pair.with_suffix(".py").read_text(encoding="utf-8")
+        and not Path("/usr/share/datasets/fashion-mnist").is_dir()
+    ):
         pytest.skip(
             "Fashion-MNIST is not installed, and the committed output is that of Fashion-MNIST"
         )

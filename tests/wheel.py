@@ -123,8 +123,8 @@ def use(commands: Path, folder: Path, *, notebook: bool) -> None:
         run([*prefix, *command], folder, environment)
         typer.echo(f"  {name}: works")
     if notebook:
-        shutil.copy(ROOT / "notebooks" / "01_secants.py", folder)
-        jupytext = [str(commands / "jupytext"), "--to", "ipynb", "--execute", "01_secants.py"]
+        shutil.copy(ROOT / "notebooks" / "01_newton.py", folder)
+        jupytext = [str(commands / "jupytext"), "--to", "ipynb", "--execute", "01_newton.py"]
         # Jupyter itself needs a home, and the loopback network
         run(jupytext, folder, {**environment, "HOME": str(folder), "XDG_CACHE_HOME": str(folder)})
         typer.echo("  a notebook: works")

@@ -142,6 +142,60 @@ for shape, block in zip(network.block_shapes, last.state.blocks):
     )
 
 # %% [markdown]
+# ## Exercise: the pair of the input side
+#
+# `H_a` estimates the inverse of `A + λ I`. The function below shows it the curvature of `A` alone. The cell then asks the law of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def pair(H_a, a_mean, A, *, lam):
+    """Return s and y, each (d_a,); A is (d_a, d_a), or the patches (N, T, d_a)."""
+    s = H_a @ a_mean
+    if A.ndim == 3:  # patches: the product without the matrix
+        return s, kf.hessian_action(A, s)  # repair this line
+    return s, A @ s  # and this line
+
+
+try:
+    laws({"input_pair": pair}, "pairs.input_formula")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# If `H_a` were exact, `y` would have to be the mean input again. Is it?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `A + λ I` must be multiplied by `s`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Add `lam * s` to `y` in both lines.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def pair(H_a, a_mean, A, *, lam):
+#     """Return s and y, each (d_a,); A is (d_a, d_a), or the patches (N, T, d_a)."""
+#     s = H_a @ a_mean
+#     if A.ndim == 3:  # patches: the product without the matrix
+#         return s, kf.hessian_action(A, s) + lam * s
+#     return s, A @ s + lam * s
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** Where does the second forward-backward pass go in the cost?

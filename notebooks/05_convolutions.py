@@ -114,6 +114,56 @@ one = kf.hessian.exact_blocks(network, last.params, x[:1], t[:1], 2)
 print("linear layer, one sample, total error:", f"{one.errors()['total']:.0e}")
 
 # %% [markdown]
+# ## Exercise: sum or mean over locations?
+#
+# `A` is a mean over samples. What is it over locations? The function below takes the mean over both. The cell then asks the law of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def factor(a_bar):
+    """Return A, (d_a, d_a), from patches (N, T, d_a)."""
+    patches = a_bar.reshape(-1, a_bar.shape[-1])
+    return patches.T @ patches / len(patches)  # repair this line
+
+
+try:
+    laws({"input_factor": factor}, "factors.factor_formula")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The exact block sums over the locations t: read question 2 above, or the law's formula.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# How many patches does one sample have? The number of samples is `len(a_bar)`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Divide by `len(a_bar)`, and not by the number of patches.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def factor(a_bar):
+#     """Return A, (d_a, d_a), from patches (N, T, d_a)."""
+#     patches = a_bar.reshape(-1, a_bar.shape[-1])
+#     return patches.T @ patches / len(a_bar)
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** Why do the linear layer's SUD and SH errors vanish?

@@ -159,6 +159,60 @@ print(
 )
 
 # %% [markdown]
+# ## Exercise: the rank-two form
+#
+# The product form of the update multiplies matrices. The rank-two form needs one product `H y` and two outer products. One factor is missing below. The cell then asks the law of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def rank_two(H, s, y):
+    """Return H⁺, (n, n), from H (n, n), s (n,), y (n,)."""
+    rho = 1 / (s @ y)
+    Hy = H @ y
+    cross = np.outer(s, Hy)
+    return H + rho * np.outer(s, s) - rho * (cross + cross.T)  # repair this line
+
+
+try:
+    laws({"bfgs_inverse_update": rank_two}, "bfgs.formula")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Multiply the result by `y`: it must be `s`. What is it?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The coefficient of `s sᵀ` must also cancel `−ρ s (yᵀHy)`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# It is `ρ (1 + ρ yᵀHy)`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def rank_two(H, s, y):
+#     """Return H⁺, (n, n), from H (n, n), s (n,), y (n,)."""
+#     rho = 1 / (s @ y)
+#     Hy = H @ y
+#     cross = np.outer(s, Hy)
+#     return H + rho * (1 + rho * (y @ Hy)) * np.outer(s, s) - rho * (cross + cross.T)
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** Why must the closure use the *same* mini-batch when it is called again?

@@ -116,6 +116,56 @@ print(
 )
 
 # %% [markdown]
+# ## Exercise: a product without the matrix
+#
+# The function below multiplies the mean patch by the mean of `āᵀv`. A mean of products is not a product of means. The cell then asks the law of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def action(a_bar, v):
+    """Return A v, (d_a,), from patches (N, T, d_a) and v (d_a,), without forming A."""
+    mean = a_bar.mean(axis=(0, 1))
+    return a_bar.shape[1] * mean * (mean @ v)  # repair these lines
+
+
+try:
+    laws({"hessian_action": action}, "factors.action_formula")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# First compute `u = a_bar @ v`. Which shape does it have?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Each patch is multiplied by its own entry of `u`; then all are added.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Divide the sum by the number of samples, `len(a_bar)`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def action(a_bar, v):
+#     """Return A v, (d_a,), from patches (N, T, d_a) and v (d_a,), without forming A."""
+#     u = a_bar @ v
+#     return np.einsum("nt,nti->i", u, a_bar) / len(a_bar)
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** Why can `y = A s + λ s` never need damping?

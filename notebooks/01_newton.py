@@ -112,6 +112,55 @@ print("H A v =", (H @ A @ v).round(3), " against v =", v)
 print("error of H:", np.linalg.norm(H - np.linalg.inv(A)).round(3))
 
 # %% [markdown]
+# ## Exercise: the update of B
+#
+# The same pair also improves an estimate `B` of the matrix itself, so that `B⁺ s = y`. The function below adds what was measured and does not take away what was believed before. Repair it. The cell then asks the laws of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def direct_update(B, s, y):
+    """Return B⁺, (n, n), from B (n, n), s (n,), y (n,)."""
+    return B + np.outer(y, y) / (s @ y)  # repair this line
+
+
+try:
+    laws({"bfgs_direct_update": direct_update}, "bfgs.direct_secant", "bfgs.direct_formula")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Multiply the result by `s`. Which term is left besides `y`?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `B s` is left. Take away a matrix of rank one that maps `s` to `B s` and is symmetric.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# That matrix is `B s sᵀ B / (sᵀ B s)`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def direct_update(B, s, y):
+#     """Return B⁺, (n, n), from B (n, n), s (n,), y (n,)."""
+#     Bs = B @ s
+#     return B - np.outer(Bs, Bs) / (s @ Bs) + np.outer(y, y) / (s @ y)
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** Why must `sᵀy` be positive?

@@ -132,6 +132,56 @@ for factor in (1, 10, 100):
     print(f"c × {factor:<4d} ‖∇f‖² after {N} steps: {measured(factor * c, 0)[-1]:.4f}")
 
 # %% [markdown]
+# ## Exercise: the pair that the bound needs
+#
+# The bounds of the theorem begin with `s̃ᵀs̃ / s̃ᵀỹ ≤ 1/λ` for each stored pair. The function below damps the step, and leaves `y` as it is. The cell then asks the laws of the package; a law that fails shows the smallest example that it found.
+
+# %%
+from kfqn_ref.course.lesson import LawBroken, laws
+
+
+def damp(H, s, y, *, mu1=0.2, lam):
+    """Return s̃ and ỹ, each (n,)."""
+    s_tilde = kf.powell_damp(H, s, y, mu1=mu1)
+    return s_tilde, y  # repair this line
+
+
+try:
+    laws({"dp_dlm_damp": damp}, "damping.dp_dlm_step_bound", "damping.dp_dlm_composition")
+except LawBroken as broken:
+    print(broken)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The bound must hold for every y, however small. What must be added to y?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Add a multiple of `s̃`, so that `s̃ᵀỹ ≥ λ s̃ᵀs̃`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `ỹ = y + λ s̃`, with the damped step and not with `s`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def damp(H, s, y, *, mu1=0.2, lam):
+#     """Return s̃ and ỹ, each (n,)."""
+#     s_tilde = kf.powell_damp(H, s, y, mu1=mu1)
+#     return s_tilde, y + lam * s_tilde
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Three questions
 #
 # **1.** Why is the gradient's *running mean* bounded and not its last value?
