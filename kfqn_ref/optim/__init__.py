@@ -21,6 +21,7 @@ In reading order:
 ``coverage``      which parameters of a model are covered, and what the others are
 ``warm_start``    a start from the mean of several mini-batches
 ``distributed``   means over the ranks of DistributedDataParallel
+``sharded``       parameters that FSDP2 has cut into one shard a rank
 ``ownership``     factors that live on one rank each
 ``guards``        what a step refuses before anything moves, and how an error is undone
 ``rows``          the rows of a mini-batch that count

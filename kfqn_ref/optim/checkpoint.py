@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import Method
+from kfqn_ref.optim.sharded import collected
 
 VERSION = 2
 """Version of the layout of ``state_dict()["kfqn"]`` and of the states of the layers."""
@@ -106,10 +107,22 @@ def _first_difference(own: Any, theirs: Any) -> str:
     return f"{own!r}, got {theirs!r}"
 
 
+def merged(parts: Sequence[dict[int, Any]]) -> dict[int, Any]:
+    """Return the states of all ranks as one, where each rank has what it keeps of a parameter."""
+    whole: dict[int, Any] = {}
+    for part in parts:
+        for number, state in part.items():
+            whole.setdefault(number, {}).update(state)
+    return whole
+
+
 def copied(value: Any, device: torch.device) -> Any:
-    """Return a state with every tensor copied to ``device``, no dtype changed."""
+    """Return a state with every tensor copied to ``device``, no dtype changed.
+
+    A tensor that is sharded is collected, for which all ranks must call.
+    """
     if isinstance(value, Tensor):
-        return value.detach().to(device=device, copy=True)
+        return collected(value).detach().to(device=device, copy=True)
     if isinstance(value, dict):
         return {key: copied(item, device) for key, item in value.items()}
     return value

@@ -14,6 +14,7 @@ from kfqn_ref.optim.geometry import LinearGeometry
 from kfqn_ref.optim.kinds import CONVOLUTIONS, geometry_of, kind_of, why_not
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.presets import Preset
+from kfqn_ref.optim.sharded import plain_class
 
 MEMORY_SHARE = 0.25
 """Share of the device's memory that the factors may take unless ``max_factor_bytes`` says more."""
@@ -57,7 +58,7 @@ def survey(model: nn.Module, exclude: Collection[str]) -> list[Owned]:
         seen.update(new)
         if own:
             layer, reason = _judge(name, module, exclude, inside)
-            found += _owned(name, type(module).__name__, new, layer, reason)
+            found += _owned(name, plain_class(module).__name__, new, layer, reason)
     return found
 
 

@@ -11,6 +11,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.passes import Replay
 from kfqn_ref.optim.presets import Preset
+from kfqn_ref.optim.sharded import is_sharded, local
 
 
 def refuse_changed_layers(model: nn.Module, layers: Sequence[Layer]) -> None:
@@ -132,14 +133,15 @@ class Stale:
         kept = [(layer, layer.weight.grad) for layer in layers]
         self.kept = [(layer, grad, grad._version) for layer, grad in kept if grad is not None]
 
-    def refuse(self, backwards: Mapping[Layer, int]) -> None:
+    def refuse(self, backwards: Mapping[Layer, int], versions: Mapping[Layer, int]) -> None:
         """Refuse gradients to which the closure has added.
 
         Each backward pass adds to a gradient once, which its version counts; whatever clears or
-        changes it counts as well.
+        changes it counts as well. FSDP adds to the shard, which the version does not count.
 
         Args:
             backwards: how many backward passes reached the weights of each layer.
+            versions: those of the gradients after the latest of these passes.
 
         Raises:
             ValueError: there is one.
@@ -148,8 +150,8 @@ class Stale:
             layer.name
             for layer, grad, version in self.kept
             if layer.weight.grad is grad
-            and backwards.get(layer, 0) > 0
-            and grad._version - version == backwards[layer]
+            and layer in backwards
+            and versions[layer] - version == (not is_sharded(grad)) * backwards[layer]
         ]
         if added:
             raise ValueError(
@@ -184,10 +186,10 @@ class Snapshot:
         names = IN_PLACE + IN_PLACE_UPDATES if updates else IN_PLACE
         self.kept: dict[Any, Any] = {p: _without_sharing(kept) for p, kept in state.items()}
         changing = [kept[name] for kept in state.values() for name in names if name in kept]
-        self.live: list[Tensor] = [p.detach() for p in parameters]
-        self.live += [*replay.model.buffers(), *leaves(changing)]
+        self.live: list[Tensor] = [local(p.detach()) for p in parameters]
+        self.live += [*replay.model.buffers(), *map(local, leaves(changing))]
         self.live += [
-            grad.detach()
+            local(grad.detach())
             for _, grad in self.grads
             if grad is not None and grad.layout == torch.strided
         ]

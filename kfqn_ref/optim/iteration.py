@@ -20,9 +20,17 @@ from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.options import Method
 from kfqn_ref.optim.ownership import Ownership, move_owned_
-from kfqn_ref.optim.passes import Capture, Observed, Record, Replay, refuse_other_pass
+from kfqn_ref.optim.passes import (
+    Capture,
+    Observed,
+    Record,
+    Replay,
+    refuse_other_pass,
+    refuse_unreduced,
+)
 from kfqn_ref.optim.reduction import refuse_reduction
 from kfqn_ref.optim.rows import Rows
+from kfqn_ref.optim.sharded import local, resharding
 from kfqn_ref.optim.standing import Standing
 from kfqn_ref.optim.update import InputPair, Means, Seen, act, compare, start_, to_reduce
 
@@ -116,7 +124,9 @@ class Iteration:
         self, core: Core, closure: Closure | None, k: int, scaled: Scaled | None = None
     ) -> None:
         self.core = core
-        self.closure = closure
+        self.closure: Closure | None = closure
+        if closure is not None and core.reducer.sharded:
+            self.closure = resharding(core.reducer.shards, closure)
         self.k = k
         self.scaled = scaled
         self.updates: bool = updates_curvature(core, k)
@@ -147,8 +157,10 @@ class Iteration:
             )
         self._refuse_missing(watched and bool(layers))
         core.reducer.find_wrapper(core.model)
+        if core.reducer.sharded:
+            refuse_unreduced(self.first)
         if self.closure is not None:
-            stale.refuse(self.first.backwards)
+            stale.refuse(self.first.backwards, self.first.versions)
         for record in self.first.usable:
             record.refuse_changed_inputs()
         refuse_reduction(loss, reduction, self.first.sizes())
@@ -306,9 +318,11 @@ class Iteration:
         a_means = [record.a_mean() for record in records]
         loss = self._own_copy(loss)
         core.reducer.mean_([loss, *a_means])
-        self.ok = all_finite([loss, *(grad for _, grad in self._moving())])
+        grads = [local(grad) for _, grad in self._moving()]
+        ok = all_finite([loss, *grads])
         if self.scaled is not None:
-            self.ok = self.ok & (self.scaled.found_inf == 0).to(self.ok.device)
+            ok = ok & (self.scaled.found_inf == 0).to(ok.device)
+        self.ok = core.reducer.everywhere(ok)
         if self._is_empty_start(records):
             self.ok = torch.zeros_like(self.ok)
         past = not core.method.preset.convergent  # there no batch has a say in its own step: A = 0

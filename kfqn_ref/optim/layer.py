@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kfqn_ref.optim.geometry import Geometry, wide
+from kfqn_ref.optim.sharded import collected, plain_class
 
 
 def whole(dtype: torch.dtype) -> torch.dtype:
@@ -60,7 +61,7 @@ class Layer:
     @property
     def fingerprint(self) -> list[Any]:
         """What a checkpoint must agree on: name, kind of module, shape, bias, dtype."""
-        kind = type(self.module).__name__
+        kind = plain_class(self.module).__name__
         dtype = str(self.dtype)
         return [self.name, kind, list(self.shape), self.geometry.bias, dtype]
 
@@ -74,9 +75,14 @@ class Layer:
         return [self.geometry.as_weight(matrix[..., :-1], shape), matrix[..., -1].reshape(-1)]
 
     def output_mean(self, a_mean: Tensor) -> Tensor:
-        """Return the mean of ``h`` in wide arithmetic: ``W ā̄``, for ``h`` is linear in ``ā``."""
+        """Return the mean of ``h`` in wide arithmetic: ``W ā̄``, for ``h`` is linear in ``ā``.
+
+        Where the weight is sharded, all ranks must call.
+        """
         groups, d_g, _ = self.shape
         a_mean = a_mean.to(wide(a_mean))
-        W = self.geometry.as_matrix(self.weight.detach().to(a_mean.dtype))
+        W = self.geometry.as_matrix(collected(self.weight.detach()).to(a_mean.dtype))
         h = (W @ a_mean[:, : W.shape[-1], None])[..., 0]
-        return h if self.bias is None else h + self.bias.detach().reshape(groups, d_g)
+        if self.bias is None:
+            return h
+        return h + collected(self.bias.detach()).reshape(groups, d_g)

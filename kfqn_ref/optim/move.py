@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kfqn_ref.optim.kernels import adamw_, descend_, momentum_, scaled_
 from kfqn_ref.optim.layer import Layer, whole
 from kfqn_ref.optim.presets import Preset
+from kfqn_ref.optim.sharded import local, own_part
 from kfqn_ref.optim.update import direction
 
 
@@ -78,7 +79,8 @@ class Move:
         t = begun(kept, "t", lambda: torch.zeros((), dtype=torch.int64, device=p.device))
         lr, betas, decay = self.adamw
         decay = decay if p.ndim > 1 else 0.0  # biases and scales of norms are not pulled to zero
-        adamw_(p, self._mean_gradient(p), M, V, t, lr=lr, betas=betas, decay=decay, ok=self.ok)
+        parts = local(p), self._mean_gradient(p), local(M), local(V)
+        adamw_(*parts, t, lr=lr, betas=betas, decay=decay, ok=self.ok)
 
     def layer_(self, layer: Layer, state: dict[str, Any], a_mean: Tensor | None) -> Tensor | None:
         """Move the weights of a covered layer along ``H_g M H_a``; return ``H_a ā̄``."""
@@ -117,21 +119,25 @@ class Move:
     ) -> None:
         for p, M in zip(parameters, Ms, strict=True):
             if p.grad is None:
-                M.zero_()  # of a frozen bias: its old average would push the weight for ever
+                local(M).zero_()  # of a frozen bias: its old average would push the weight for ever
             else:
                 g = self._mean_gradient(p)
-                momentum_(M, g, p, beta=beta, tau=self.tau, ok=self.ok)
+                momentum_(local(M), g, local(p), beta=beta, tau=self.tau, ok=self.ok)
 
     def _mean_gradient(self, p: nn.Parameter) -> Any:
-        """Return the gradient of the mean loss."""
-        if p.grad is None or (isinstance(self.scale, float) and self.scale == 1):
-            return p.grad
-        return p.grad.to(whole(p.grad.dtype)) * self.scale
+        """Return this rank's part of the gradient of the mean loss."""
+        if p.grad is None:
+            return None
+        grad = local(p.grad)
+        if isinstance(self.scale, float) and self.scale == 1:
+            return grad
+        return grad.to(whole(grad.dtype)) * self.scale
 
     def _descend_(self, parameters: Sequence[nn.Parameter], Ps: Sequence[Tensor]) -> None:
         alpha = begun(self.alphas, Ps[0].dtype, lambda: self.ok.to(Ps[0].dtype) * self.alpha)
         for p, P in zip(parameters, Ps, strict=True):
             if p.grad is not None:
+                part = local(p)
                 if self.shrink:
-                    p.mul_(1 - alpha * self.shrink)
-                descend_(p, P, alpha)
+                    part.mul_(1 - alpha * self.shrink)
+                descend_(part, own_part(P, p), alpha)

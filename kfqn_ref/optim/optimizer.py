@@ -21,7 +21,7 @@ from kfqn_ref.optim.coverage import (
     warn_of_others,
 )
 from kfqn_ref.optim.diagnostics import Curvature, curvature_of
-from kfqn_ref.optim.distributed import Reducer, refuse_sharded, without_wrapper
+from kfqn_ref.optim.distributed import Reducer, without_wrapper
 from kfqn_ref.optim.guards import (
     OWNERS,
     Snapshot,
@@ -47,6 +47,7 @@ from kfqn_ref.optim.options import (
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
 from kfqn_ref.optim.rows import Rows
+from kfqn_ref.optim.sharded import reshard_, resharding, sharded_states
 from kfqn_ref.optim.standing import Standing
 from kfqn_ref.optim.update import Seen, update_
 from kfqn_ref.optim.warm_start import mean_factors
@@ -73,7 +74,8 @@ class KFQN(torch.optim.Optimizer):
     Args:
         model: the model; its modules whose forward pass is that of Linear, Conv or ConvTranspose
             (1d, 2d, 3d) or of a kind given to ``register_layer`` are covered.
-            Wrapped in DistributedDataParallel, the ranks must have equally many samples each.
+            Wrapped in DistributedDataParallel or given to ``fully_shard`` (FSDP2) before, the ranks
+            must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
             ``kfqn_input`` (ours: the input side alone, without a second pass),
             ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
@@ -101,7 +103,8 @@ class KFQN(torch.optim.Optimizer):
         step_decay: b of the step sizes ``lr (k + 1)^(−b)``; ``None`` is the preset's.
         gamma: ``H_g`` starts as ``gamma I``; positive.
         factor_ownership: under DistributedDataParallel each layer's state lives on one rank, which
-            hands its direction to the others; not for the presets of 2020. ``state_dict`` is then
+            hands its direction to the others; not for the presets of 2020. Under FSDP2 it is always
+            so. ``state_dict`` is then
             for all ranks to call, and whole on rank 0; ``curvature`` and ``diagnostics`` show the
             layers of the rank.
         compile: fuse the updates of the factors by ``torch.compile``, which takes its time at the
@@ -180,7 +183,6 @@ class KFQN(torch.optim.Optimizer):
         )
         self._reducer = Reducer(model)
         self.model: nn.Module = without_wrapper(model)
-        refuse_sharded(self.model)
         self._found = survey(self.model, exclude)
         self.layers: list[Layer] = covered_layers(self._found, self.model, chosen)
         set_sample_axes(self.model, self.layers, sample_axis or {})
@@ -298,6 +300,7 @@ class KFQN(torch.optim.Optimizer):
             raise
 
     def _step(self, closure: Callable[[], Loss] | None) -> Loss | None:
+        reshard_(self._reducer.shards)  # an evaluation may have left whole parameters
         iteration = Iteration(self._core(), closure, self._k, self._scaled())
         self._refuse_closure(closure, iteration)
         self._refuse(closure)
@@ -326,9 +329,14 @@ class KFQN(torch.optim.Optimizer):
         return None if closure is None else loss
 
     def _stand(self) -> Standing | None:
-        """Set up the hooks that stand from now on, where no iteration has a second pass."""
-        learns_output = self.method.preset.learns_output
-        return None if learns_output else Standing(self.layers, self._rows)
+        """Set up the hooks that stand from now on, where no iteration has a second pass.
+
+        Where parameters are sharded there are none: a call does not see the weight that has the
+        gradient.
+        """
+        if self.method.preset.learns_output or self._reducer.sharded:
+            return None
+        return Standing(self.layers, self._rows)
 
     def _expect(self, k: int) -> None:
         """Let the standing hooks note the calls that iteration ``k`` needs."""
@@ -350,6 +358,8 @@ class KFQN(torch.optim.Optimizer):
         needed = ""
         if iteration.compares:
             needed = "the curvature needs a second pass at the new weights in this iteration"
+        elif iteration.updates and self._standing is None:
+            needed = "where parameters are sharded, the inputs of this iteration must be seen"
         elif self.method.loss_reduction == "sum" and self._standing is None:
             needed = "with loss_reduction='sum' the number of samples must be seen"
         if callable(closure) or (closure is None and not needed):
@@ -360,7 +370,7 @@ class KFQN(torch.optim.Optimizer):
             f"kfqn_ref.optim.closure(model, loss_fn, batch) makes one. Without one a step works "
             f"where no curvature update is due (curvature_interval="
             f"{self.method.curvature_interval}, and this is iteration {self._k}), and with the "
-            f"preset 'kfqn_input' always"
+            f"preset 'kfqn_input' always, unless parameters are sharded"
         )
 
     def _iterate(self, iteration: Iteration) -> Any:
@@ -424,9 +434,9 @@ class KFQN(torch.optim.Optimizer):
         """
         if self._k:
             raise ValueError(f"warm_start must come before the first iteration, got k = {self._k}")
-        factors = mean_factors(
-            self.model, self.layers, self._rows, self.method, batches, forward or self.model
-        )
+        reshard_(self._reducer.shards)
+        run = resharding(self._reducer.shards, forward or self.model)
+        factors = mean_factors(self.model, self.layers, self._rows, self.method, batches, run)
         with plain_arithmetic(self.layers):
             for record, A in factors:
                 start(self._core(), record, A, torch.ones((), dtype=torch.bool, device=A.device))
@@ -505,10 +515,11 @@ class KFQN(torch.optim.Optimizer):
         saved = super().state_dict()
         saved["kfqn"] = {**self._identity(), "k": self._k, "skipped_steps": self._skipped_steps}
         if self._ownership.active:
-            parts = self._reducer.gathered(checkpoint.copied(saved["state"], torch.device("cpu")))
+            ordered = dict(sorted(saved["state"].items()))  # the ranks collect in one order
+            own = checkpoint.copied(ordered, torch.device("cpu"))
+            parts = self._reducer.gathered(own)
             saved["kfqn"]["part_of_rank"] = self._reducer.rank if parts is None else None
-            for part in (parts or [])[1:]:
-                saved["state"] |= part
+            saved["state"] = checkpoint.merged(parts or [own])
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -551,8 +562,8 @@ class KFQN(torch.optim.Optimizer):
             layer = self._layer_of.get(parameters[index])
             if layer is not None and "H_a" in state:
                 self.started.add(layer)
-            if self._ownership.keeps(layer):
-                self.state[p] = checkpoint.copied(state, p.device)
+            if "H_a" not in state or self._ownership.keeps(layer):
+                self.state[p] = sharded_states(checkpoint.copied(state, p.device), p)
         self._k = saved["k"]
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
         self._expect(self._k)

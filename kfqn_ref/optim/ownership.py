@@ -5,6 +5,9 @@ A layer's owner computes ``P = H_g M H_a`` and hands it on, one broadcast an own
 take the same step. So a rank's state shrinks with the number of ranks. The price is one message of
 the size of the gradient. Source: pauloski2021kaisa (there for KFAC, as MEM-OPT).
 
+Where the parameters are sharded (FSDP2), layers always have owners. The gradient of a layer is
+collected for its owner, and each rank moves its own shard along ``P``.
+
 Why broadcasts: of ``n`` numbers each rank receives those it lacks, ``n`` at most, however unevenly
 they are owned. An all-reduce of a buffer padded with zeros moves ``2 n``; an all-gather pads shares
 to the largest.
@@ -21,6 +24,7 @@ from kfqn_ref.optim.distributed import Reducer
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.move import Move
 from kfqn_ref.optim.presets import Preset
+from kfqn_ref.optim.sharded import is_sharded, whole_module
 
 
 class Ownership:
@@ -29,7 +33,7 @@ class Ownership:
     Args:
         reducer: the ranks.
         layers: all covered layers.
-        wanted: whether layers have owners at all.
+        wanted: whether layers have owners at all; they always have where parameters are sharded.
         preset: the method.
 
     Raises:
@@ -44,6 +48,13 @@ class Ownership:
             raise ValueError(
                 "factor_ownership needs a model in DistributedDataParallel, got one without ranks"
             )
+        if reducer.sharded and preset.averages_A:
+            raise ValueError(
+                f"the preset must not be {preset.name} where parameters are sharded: each rank "
+                f"would keep a moving average of its own A, as large as H_a, for every layer; use "
+                f"kfqn_cnn"
+            )
+        wanted = wanted or reducer.sharded
         if wanted and preset.averages_A:
             raise ValueError(
                 f"factor_ownership must be False for {preset.name}: each rank keeps a moving "
@@ -91,7 +102,8 @@ class Ownership:
             layers = [layer for layer in shapes if self.owner[layer] == rank]
             sizes = [torch.Size(shape).numel() for layer in layers for shape in shapes[layer]]
             dtype = reduce(torch.promote_types, (layer.dtype for layer in layers))
-            buckets[rank] = layers[0].weight.new_empty(sum(sizes), dtype=dtype)
+            device = layers[0].weight.device
+            buckets[rank] = torch.empty(sum(sizes), dtype=dtype, device=device)
             parts = iter(buckets[rank].split(sizes))
             for layer in layers:
                 shared[layer] = [next(parts).view(torch.Size(shape)) for shape in shapes[layer]]
@@ -111,8 +123,9 @@ def move_owned_(
     """Move all layers along the directions of their owners; return every ``s_a = H_a ā̄``."""
     owned: dict[Layer, list[Tensor]] = {}
     for move, layer in moves:
+        whole = collected_layer(layer, with_weights=move.tau != 0)
         if ownership.keeps(layer):
-            found = move.direction_(layer, state[layer.weight], a_means.get(layer))
+            found = move.direction_(whole, state[layer.weight], a_means.get(layer))
             owned[layer] = [part for part in found if part is not None]
     shapes: dict[Layer, list[Sequence[int]]] = {}
     for _, layer in moves:
@@ -126,6 +139,14 @@ def move_owned_(
         if rest:
             s_a[layer] = rest[0].clone()  # the pair outlives the bucket
     return s_a
+
+
+def collected_layer(layer: Layer, *, with_weights: bool) -> Layer:
+    """Return a layer with whole gradients, and whole weights if asked; all ranks must call."""
+    if not is_sharded(layer.weight):
+        return layer
+    module = whole_module(layer.module, with_weights=with_weights)
+    return Layer(layer.name, module, layer.geometry)
 
 
 def cost(shape: tuple[int, int, int]) -> int:

@@ -208,6 +208,7 @@ class Observed:
         self.layers = layers
         self.records: dict[Layer, Record] = {}
         self.backwards: dict[Layer, int] = {}  # how many of them reached the weights
+        self.versions: dict[Layer, int] = {}  # of their gradients, after the latest one
 
     @property
     def usable(self) -> list[Record]:
@@ -319,6 +320,8 @@ class Capture(Observed):
 
     def _reached(self, layer: Layer, weight: Tensor) -> None:
         self.backwards[layer] = self.backwards.get(layer, 0) + 1
+        assert weight.grad is not None, "the hook is called when a gradient is there"
+        self.versions[layer] = weight.grad._version
         if layer in self.records:
             record = self.records[layer]
             record.counting.add(torch._C._current_graph_task_id())
@@ -377,6 +380,24 @@ def _ratio(rows: int, samples: int) -> float:
     if not samples or rows % samples:
         return rows / max(samples, 1)
     return rows // samples
+
+
+def refuse_unreduced(first: Observed) -> None:
+    """Refuse backward passes that left no gradient in sharded weights.
+
+    Raises:
+        ValueError: there is one. Its output gradients would be missing in the pairs, though FSDP
+            adds its weight gradients to those of a later pass.
+    """
+    for record in first.records.values():
+        record.settle()
+    waiting = [record.layer.name for record in first.records.values() if record.pending]
+    if waiting:
+        raise ValueError(
+            f"every backward pass of the closure must reduce its gradients where parameters are "
+            f"sharded, but one through {waiting} left none in the weights: call "
+            f"set_requires_gradient_sync(True), and no autograd.grad in the closure"
+        )
 
 
 def refuse_other_pass(first: Observed, second: Observed, expected: Sequence[Layer]) -> None:

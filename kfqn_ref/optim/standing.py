@@ -234,6 +234,7 @@ class Standing:
         observed = Observed(layers)
         observed.records = {found[first].layer: found[first] for first in sorted(found)}
         observed.backwards = self.backwards
+        observed.versions = {layer: self._trails[layer].left[1] for layer in self.backwards}
         return observed
 
     def _present(self, layer: Layer) -> list[Call]:

@@ -11,10 +11,7 @@ import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 from torch._C._distributed_c10d import HashStore
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from kfqn_ref.optim import KFQN, PRESETS
@@ -174,17 +171,3 @@ def test_owners_are_balanced_to_four_thirds_of_the_best(costs: list[int], count:
 
     best = min(map(largest, product(range(count), repeat=len(costs))))
     assert 3 * count * largest(balanced(costs, count)) <= (4 * count - 1) * best
-
-
-def test_a_model_under_fsdp2_is_refused_with_the_reason() -> None:
-    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        model = nn.Linear(3, 2)
-        fully_shard(model, mesh=mesh)
-        with pytest.raises(
-            ValueError, match="whole on every rank, got the DTensor 'weight'.*H_g M H_a"
-        ):
-            KFQN(model)
-    finally:
-        dist.destroy_process_group()

@@ -781,10 +781,17 @@ def test_an_error_anywhere_leaves_everything_as_it_was(options: dict[str, Any]) 
 
 def test_the_committed_table_is_what_the_tests_declare() -> None:
     # their rows, too
-    from . import test_distributed, test_rows, test_standing, test_training_values
+    from . import (
+        test_distributed,
+        test_rows,
+        test_sharded,
+        test_standing,
+        test_training_values,
+    )
 
     assert test_distributed
     assert test_rows
+    assert test_sharded
     assert test_standing
     assert test_training_values
     rows = sorted(patterns.TABLE, key=lambda row: row["test"])

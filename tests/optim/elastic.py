@@ -1,0 +1,90 @@
+"""Train under the agent of ``torchrun``, which starts the ranks anew when one of them is killed:
+``main(FOLDER)``.
+"""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from kfqn_ref import files
+from kfqn_ref.optim import KFQN
+from kfqn_ref.optim.sharded import cut, is_sharded
+
+from .ranks import together
+from .shards import model_for, optimizer_for, shard_, train, weights
+
+WORLD = 2
+STEPS = 6
+DEATH = 4
+"""The step after which a rank kills itself, before its checkpoint is there."""
+
+
+def training(folder: Path, name: str, *, dies: bool) -> None:
+    """Train from the latest checkpoint on, with one after every step."""
+    torch.set_num_threads(1)
+    rank = dist.get_rank()
+    model = model_for()
+    shard_(model, each=True)
+    opt = optimizer_for(model, "kfqn_cnn")
+    path = folder / f"{name}.pt"
+    if path.exists():
+        restore(model, opt, path)
+    first = opt.state_dict()["kfqn"]["k"]
+    for k in range(first, STEPS):
+        train(model, opt, "kfqn_cnn", range(k, k + 1), rank, WORLD)
+        if dies and first == 0 and k == DEATH and rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        saved = {"model": weights(model), "opt": opt.state_dict(), "first": first}
+        if rank == 0:
+            files.save(path, saved)
+        dist.barrier()
+
+
+def restore(model: nn.Module, opt: KFQN, path: Path) -> None:
+    """Load a checkpoint on every rank."""
+    saved = files.load(path)
+    with torch.no_grad():
+        for p, value in zip(model.parameters(), saved["model"], strict=True):
+            p.copy_(cut(value, p) if is_sharded(p) else value)
+    opt.load_state_dict(saved["opt"])
+
+
+def of_the_agent(folder: Path) -> None:
+    """Train as a rank that the agent has started."""
+    dist.init_process_group("gloo")
+    training(folder, "restarted", dies=True)
+    dist.destroy_process_group()
+
+
+def without_agent(rank: int, folder: Path) -> None:
+    """Train as a rank that nothing ends."""
+    meeting = dist.FileStore(str(folder / "meeting"), WORLD)
+    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=WORLD)
+    training(folder, "whole", dies=False)
+    dist.destroy_process_group()
+    # a thread of gloo that outlives its group would abort the interpreter's own way out
+    os._exit(0)
+
+
+def main(folder: Path) -> None:
+    """Train once without an end in between, and once with one."""
+    forked = multiprocessing.get_context("fork")
+    KFQN(nn.Linear(2, 2))  # torch imports some of its modules now
+    together(forked, [(without_agent, rank, folder) for rank in range(WORLD)])
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=WORLD,
+        max_restarts=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        start_method="fork",
+        monitor_interval=0.1,
+    )
+    elastic_launch(config, of_the_agent)(folder)
