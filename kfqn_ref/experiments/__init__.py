@@ -17,6 +17,7 @@
 ``race``           all optimizers, tuned by one rule
 ``scale``          a step on many GPUs, modelled
 ``architectures``  other people's models: what is covered, and ten steps
+``trainer_times``  a step in other people's loops
 ``book``           what the pages of the book import
 =================  ================================================================================
 """

@@ -55,17 +55,26 @@ def restore(model: nn.Module, opt: KFQN, path: Path) -> None:
     opt.load_state_dict(saved["opt"])
 
 
+def join(folder: Path, name: str, rank: int) -> None:
+    """Form a group with the other ranks, which meet at a file."""
+    meeting = dist.FileStore(str(folder / f"meeting-{name}"), WORLD)
+    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=WORLD)
+
+
 def of_the_agent(folder: Path) -> None:
-    """Train as a rank that the agent has started."""
-    dist.init_process_group("gloo")
+    """Train as a rank that the agent has started.
+
+    Each start has a store of its own: in the agent's store a rank may find the address that
+    another one had in its first life (pytorch/pytorch#135712), and wait for it.
+    """
+    join(folder, os.environ["TORCHELASTIC_RESTART_COUNT"], int(os.environ["RANK"]))
     training(folder, "restarted", dies=True)
     dist.destroy_process_group()
 
 
 def without_agent(rank: int, folder: Path) -> None:
     """Train as a rank that nothing ends."""
-    meeting = dist.FileStore(str(folder / "meeting"), WORLD)
-    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=WORLD)
+    join(folder, "alone", rank)
     training(folder, "whole", dies=False)
     dist.destroy_process_group()
     # a thread of gloo that outlives its group would abort the interpreter's own way out

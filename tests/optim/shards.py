@@ -22,7 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from kfqn_ref.experiments.bench.measure import state_bytes
 from kfqn_ref.optim import KFQN
-from kfqn_ref.optim.sharded import collected, cut, is_sharded
+from kfqn_ref.optim.sharded import collected, cut, is_sharded, local
 
 from .ranks import batch, together
 
@@ -74,22 +74,32 @@ def optimizer_for(model: nn.Module, name: str, **more: Any) -> KFQN:
         return KFQN(model, name, lr=0.05, **VARIANTS[name], **more)
 
 
+def last_bias(model: nn.Module) -> Any:
+    """The bias of the last layer, whose first entry is in the shard of rank 0."""
+    return [*model.parameters()][-1]
+
+
 def train(
     model: nn.Module, opt: KFQN, name: str, steps: range, rank: int = 0, world: int = 1
 ) -> None:
     """Train on this rank's shard of every batch.
 
     ``kfqn_cnn`` has two micro-batches with clipped gradients, and an evaluation in between, which
-    leaves the parameters of the root whole.
+    leaves the parameters of the root whole. In one iteration a number is not finite: the loss of
+    one rank, or one entry of the gradient, which is in the shard of one rank.
     """
     each = BATCH // world
     parts = 1 + (name == "kfqn_cnn")
     bad_step = 0 if name == LATE else 5
+    by_loss = parts > 1 or name == LATE
     for k in steps:
         shard = [part[rank * each : (rank + 1) * each] for part in batch(k)]
-        bad = k == bad_step and rank == world - 1
+        bad = k == bad_step and by_loss and rank == world - 1
+        bad_entry = k == bad_step and not by_loss and rank == 0
 
-        def closure(shard: list[Tensor] = shard, bad: bool = bad) -> Tensor:
+        def closure(
+            shard: list[Tensor] = shard, bad: bool = bad, bad_entry: bool = bad_entry
+        ) -> Tensor:
             model.zero_grad()
             total = torch.zeros((), dtype=torch.float64)
             for x, target in zip(*(part.chunk(parts) for part in shard), strict=True):
@@ -98,6 +108,8 @@ def train(
                 total += loss.detach()
             if parts > 1 and not opt.in_second_pass:
                 clip_grad_norm_(model.parameters(), 0.5)
+            if bad_entry and not opt.in_second_pass:
+                local(last_bias(model).grad)[0] = torch.nan
             return total / 0 if bad else total
 
         if parts > 1:
@@ -142,9 +154,16 @@ def resume(name: str, half: dict[str, Any], rank: int = 0, world: int = 1) -> li
     return weights(model)
 
 
-def owned_and_late(rank: int, world: int) -> dict[str, Any]:
-    """Return weights and a checkpoint under DistributedDataParallel with owners, where no layer
+def owned_and_late(rank: int, world: int, start: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return weights and checkpoints under DistributedDataParallel with owners, where no layer
     starts in the first iteration.
+
+    Args:
+        rank, world: of this process.   start: a checkpoint of one process after that iteration.
+
+    Returns:
+        ``first`` and ``half``, and under ``loaded`` how many parameters have the state of AdamW
+        once ``start`` is loaded.
     """
     model = model_for()
     whole = DistributedDataParallel(model) if world > 1 else model
@@ -153,7 +172,10 @@ def owned_and_late(rank: int, world: int) -> dict[str, Any]:
     first = deepcopy({"model": weights(model), "opt": opt.state_dict()})
     train(whole, opt, LATE, range(1, HALF), rank, world)
     half = deepcopy({"model": weights(model), "opt": opt.state_dict()})
-    return {"first": first, "half": half}
+    other = optimizer_for(whole, LATE, factor_ownership=world > 1)
+    other.load_state_dict((start or first)["opt"])
+    loaded = sum("other" in state for state in other.state.values())
+    return {"first": first, "half": half, "loaded": loaded}
 
 
 def memory(world: int) -> int:
@@ -204,7 +226,7 @@ def one_of(rank: int, world: int, folder: Path) -> None:
     found |= {name: run(name, rank, world, each=world == 2) for name in RUNS[world]}
     if world == 2:
         found |= {"memory": memory(world), "warm": warm(rank, world)}
-        found["late"] = owned_and_late(rank, world)
+        found["late"] = owned_and_late(rank, world, start["late"]["first"])
         found["from 1"] = resume("kfqn_adam", start["kfqn_adam"]["half"], rank, world)
     if world != 4:
         four = torch.load(folder / "4-0.pt", weights_only=True)

@@ -111,6 +111,8 @@ def test_layers_that_start_late_are_whole_in_a_checkpoint_of_owners(
     assert any("H_a" in state for state in saved.values()) is (when == "half")
     for rank in found:
         assert close(rank["late"][when]["model"], alone["late"][when]["model"], 1e-10)
+        # AdamW's state is on every rank until a layer starts
+        assert rank["late"]["loaded"] == alone["late"]["loaded"] > 0
 
 
 # -------------------------------------------------------------------------------------- refusals
