@@ -22,12 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import kfqn_ref
 from kfqn_ref.experiments.bench.measure import reference_cnn
 from kfqn_ref.experiments.versions import versions
 from kfqn_ref.optim import KFQN
 
-EXAMPLES = Path(kfqn_ref.__file__).parents[1] / "notebooks/trainers"
+EXAMPLES = Path(__file__).parents[2] / "notebooks/trainers"
 LOOPS = {
     "Lightning": ("lightning_trainer", "lightning"),
     "Accelerate": ("accelerate_loop", "accelerate"),

@@ -134,11 +134,10 @@ def sharded_states(state: dict[str, Any], p: Tensor) -> dict[str, Any]:
     """Return the state of a parameter with what has its shape cut as it is."""
     if not is_sharded(p) or "other" not in state:
         return state
-    other = {
-        name: cut(value, p) if value.shape == p.shape else value
-        for name, value in state["other"].items()
+    moments = {
+        name: cut(value, p) for name, value in state["other"].items() if value.shape == p.shape
     }
-    return {**state, "other": other}
+    return {**state, "other": {**state["other"], **moments}}
 
 
 def whole_module(module: nn.Module, *, with_weights: bool) -> nn.Module:
@@ -148,12 +147,13 @@ def whole_module(module: nn.Module, *, with_weights: bool) -> nn.Module:
     """
     stand_in = nn.Module()
     for name in ("weight", "bias"):
-        p = getattr(module, name)
-        stand_in.register_parameter(name, None if p is None else _whole(p, with_weights))
+        stand_in.register_parameter(name, _whole(getattr(module, name), with_weights))
     return stand_in
 
 
-def _whole(p: nn.Parameter, with_weights: bool) -> nn.Parameter:
+def _whole(p: nn.Parameter | None, with_weights: bool) -> nn.Parameter | None:
+    if p is None:
+        return None
     if with_weights:
         values = collected(p)
     else:
