@@ -3,10 +3,12 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from kfqn_ref.experiments.book.break_it import break_it
+from kfqn_ref.experiments.book.drawing import in_numbers
 from kfqn_ref.experiments.book.figures import BLUE, explorable, figure, show
 
 
@@ -74,3 +76,29 @@ def test_break_it_shows_what_a_law_sees_and_what_it_does_not() -> None:
     assert "bfgs.secant: FAILED" in said
     assert re.search(r"H = +\[1\]", said)
     assert max(map(len, said.splitlines())) <= 80
+
+
+def test_numbers_are_drawn_and_said() -> None:
+    """Every entry stands in the picture and in the alternative text, in the order of the matrix."""
+    matrix = np.array([[1.0, -2.0], [0.5, 7 / 3]])
+    picture = in_numbers(("A", matrix), "·", ("v", np.array([3.0, 4.0])))
+    assert picture.alt == "A: (1, -2), (1/2, 7/3) · v: (3, 4)"
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", picture.html)
+    assert [word for word in drawn if re.fullmatch(r"[−\d/-]+", word)] == [
+        *("1", "-2", "1/2", "7/3"),
+        *("3", "4"),
+    ]
+
+
+def test_a_sign_can_be_told_without_colour() -> None:
+    def dashed(value: float) -> int:
+        return in_numbers(("v", np.array([value]))).html.count("stroke-dasharray")
+
+    assert dashed(1.0) == 0
+    assert dashed(-1.0) == 1
+
+
+@pytest.mark.parametrize("items", [("=",), (("cube", np.zeros((1, 1, 1))),)])
+def test_only_vectors_and_matrices_are_drawn(items: Any) -> None:
+    with pytest.raises(ValueError, match="a matrix"):
+        in_numbers(*items)

@@ -7,6 +7,7 @@
 ``sides``     which side of the method helps on digits, stored for the chapter on races
 ``claims``    sentences with numbers from data, asserted where they are shown
 ``example``   the running example: a network small enough to be worked by hand
+``drawing``   its numbers as a figure: vectors and matrices with their entries
 ``trace``     from a formula to its function, its laws and their mutants, and back
 ``rooms``     which room of the package imports which, for the page on architecture
 ============  ==================================================================================

@@ -38,10 +38,11 @@ def first_pass() -> Pass:
 
 def fractions(x: Array) -> str:
     """Return the numbers of a vector or the rows of a matrix as fractions, one row a line."""
-    rows = [[_fraction(value) for value in row] for row in np.atleast_2d(x)]
+    rows = [[fraction(value) for value in row] for row in np.atleast_2d(x)]
     width = max(len(text) for row in rows for text in row)
     return "\n".join("  ".join(text.rjust(width) for text in row) for row in rows)
 
 
-def _fraction(value: float) -> str:
+def fraction(value: float) -> str:
+    """Return a number as the fraction that it is up to rounding, with a small denominator."""
     return str(Fraction(float(value)).limit_denominator(10_000))
