@@ -147,3 +147,9 @@ def test_every_equation_that_a_chapter_names_is_in_the_book(path: Path) -> None:
     links = re.findall(r"\[\((\d+)\.(\d+)\)\]\(#eq-(\d+)-(\d+)\)", prose)
     assert [link for link in links if link[:2] != link[2:]] == []
     assert cited(prose) <= EQUATIONS
+
+
+@pytest.mark.parametrize("chapter", list(numbered_chapters())[:9])
+def test_the_running_example_is_drawn_in_each_chapter_that_works_it(chapter: str) -> None:
+    text = (BOOK / f"{chapter}.md").read_text(encoding="utf-8")
+    assert text.count("\nin_numbers(") == 1

@@ -35,10 +35,18 @@ function connectSliders(figure) {
   show(); // a browser may restore slider positions on reload
 }
 
+/* Folded cells are unfolded for paper, and folded again after it. */
+function unfoldForPaper() {
+  const folded = [...document.querySelectorAll(".bd-article details:not([open])")];
+  folded.forEach((details) => { details.open = true; });
+  addEventListener("afterprint", () => folded.forEach((details) => { details.open = false; }), { once: true });
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   repairNames();
   document.querySelectorAll(".kfqn-explorable").forEach(connectSliders);
   // An element changes its size when its formula is rendered, when it is unfolded and when the window changes.
   const sizes = new ResizeObserver((changes) => changes.forEach((change) => letKeyboardsScroll(change.target)));
   document.querySelectorAll(scrollable).forEach((element) => sizes.observe(element));
+  addEventListener("beforeprint", unfoldForPaper);
 });

@@ -116,3 +116,18 @@ test("figures have alternative text, and follow the page into the dark", async (
     await close();
   }
 });
+
+test("on paper nothing is folded and nothing is cut off", async () => {
+  const paper = 718; // pixels of A4 between the margins of a printer
+  for (const name of chapters) {
+    const { page, close } = await open(name, { width: paper });
+    await page.emulateMedia({ media: "print" });
+    await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    const folded = await page.locator(".bd-article details:not([open])").count();
+    assert.equal(folded, 0, `${name}: cells that paper would not show`);
+    const shapes = ".bd-article :is(mjx-math, pre, table, svg, img)";
+    const cut = await page.locator(shapes).evaluateAll((all, right) => all.filter((e) => e.getBoundingClientRect().right > right).map((e) => e.textContent.slice(0, 60)), paper + 1);
+    assert.deepEqual(cut, [], `${name}: wider than paper`);
+    await close();
+  }
+});
