@@ -9,11 +9,24 @@ function letKeyboardsScroll(element) {
   else element.removeAttribute("tabindex");
 }
 
+/* A button with a label of its own; Font Awesome puts drawings with titles in the place of its icons, sooner or later. */
+function hideIcons(button) {
+  for (const icon of button.querySelectorAll(".theme-switch")) {
+    icon.removeAttribute("title");
+    icon.removeAttribute("aria-labelledby");
+    icon.querySelector("title")?.remove();
+    icon.setAttribute("aria-hidden", "true");
+  }
+}
+
 /* The names that the theme and Sphinx give to some elements say something else than what is shown. */
 function repairNames() {
   const labelled = "details > summary[aria-label], .search-button-field[aria-label]"; // their words are their name
   for (const element of document.querySelectorAll(labelled)) element.removeAttribute("aria-label");
-  for (const icon of document.querySelectorAll(".theme-switch-button > .theme-switch")) icon.removeAttribute("title");
+  for (const button of document.querySelectorAll(".theme-switch-button")) {
+    hideIcons(button);
+    new MutationObserver(() => hideIcons(button)).observe(button, { childList: true });
+  }
   for (const list of document.querySelectorAll(".citation-list[role]")) list.removeAttribute("role"); // its entries are no list items
 }
 
