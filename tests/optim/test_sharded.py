@@ -279,7 +279,7 @@ def rank_with_an_error(rank: int, folder: Path, call: int) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     store = dist.FileStore(str(folder / f"meeting-{call}"), 2)
-    wait = timedelta(seconds=8)
+    wait = timedelta(seconds=60)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=wait)
     model = mlp()
     shards.shard_(model, each=True)
