@@ -27,13 +27,25 @@ Row = dict[str, Any]
 LARGE = (33, 64)
 
 # A law that is compared at every length visits these sizes one by one too.
-SWEPT: dict[str, tuple[int, ...]] = {
+BLOCKS = (31, 32, 33, 63, 64, 65, 100, 128, 129)  # where code that works by blocks has borders
+_SHAPES = ("{0} 3 4 5", "2 {0} 4 5", "2 3 {0} 5", "2 3 4 {0}", "2 {0} 3 {0}")
+SWEPT: dict[str, tuple[Any, ...]] = {
     "memory": (*range(1, 26), 50, 100),
-    "pairs": tuple(range(15)),
-    "N": tuple(range(1, 13)),
-    "T": tuple(range(1, 13)),
-    "d_a": tuple(range(1, 21)),
-    "d_g": tuple(range(1, 21)),
+    "pairs": (*range(15), 16, 17, 20),
+    "N": (*range(1, 18), *BLOCKS),
+    "T": (*range(1, 18), *BLOCKS),
+    "d_a": (*range(1, 21), *BLOCKS),
+    "d_g": (*range(1, 21), *BLOCKS),
+    "C": (*range(1, 10), 16, 17, 32, 33),
+    "kernel": ((1, 3), (3, 1), (4, 4), (6, 6), (7, 7), (2, 5), (9, 1), (1, 11)),
+    "stride": ((4, 4), (5, 5), (1, 3), (3, 2), (5, 1)),
+    "padding": ((1, 0), (3, 3), (4, 4), (1, 2), (0, 5)),
+    "dilation": ((4, 4), (5, 5), (1, 3), (3, 2), (5, 1)),
+    "room": ((7, 7), (9, 3), (16, 16), (1, 33)),
+    "shapes": (
+        *(shape.format(n) for shape in _SHAPES for n in (*range(1, 18), 33, 64)),
+        *("{0} {0} {0} {0}".format(n) for n in range(1, 8)),
+    ),
 }
 
 

@@ -3,6 +3,7 @@ not alias them.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from kfqn_ref.testing.implementation import UNCHANGED
 from kfqn_ref.testing.law import Case, law
 from kfqn_ref.testing.strategies.kernels import (
     damping_cases,
+    dampings,
     extended,
     identity_cases,
-    lambdas,
     lbfgs_cases,
     lm_cases,
     pairs,
@@ -30,6 +31,15 @@ def _with(
     return lambda precision: extended(base(precision), **extra)
 
 
+def _with_pair(precision: Precision) -> Any:
+    pair = partial(_pair_for, precision)
+    return extended(lbfgs_cases(precision), pair=pair)
+
+
+def _pair_for(precision: Precision, case: Case) -> Any:
+    return pairs(precision, len(case["q"]))
+
+
 _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
     "powell_damp": (damping_cases, lambda f, H, s, y, mu1: f.powell_damp(H, s, y, mu1=mu1)),
     "identity_damp": (identity_cases, lambda f, s, y, mu2: f.identity_damp(s, y, mu2=mu2)),
@@ -39,13 +49,13 @@ _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
         lambda f, H, s, y, mu1, mu2: f.double_damp(H, s, y, mu1=mu1, mu2=mu2),
     ),
     "dp_dlm_damp": (
-        _with(damping_cases, lam=lambdas()),
+        _with(damping_cases, lam=dampings()),
         lambda f, H, s, y, mu1, lam: f.dp_dlm_damp(H, s, y, mu1=mu1, lam=lam),
     ),
     "bfgs_inverse_update": (triples, lambda f, H, s, y: f.bfgs_inverse_update(H, s, y)),
     "bfgs_direct_update": (triples, lambda f, H, s, y: f.bfgs_direct_update(H, s, y)),
     "lbfgs_push": (
-        _with(lbfgs_cases, pair=lambda case: pairs(len(case["q"]))),
+        _with_pair,
         lambda f, S, Y, q, gamma, pair: f.lbfgs_push(S, Y, *pair, memory=max(4, len(S))),
     ),
     "lbfgs_two_loop": (

@@ -9,11 +9,22 @@ import numpy as np
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.damping import powell_theta
 from kfqn_ref.testing.law import EVERY_SIZE, at_most, equal, law
-from kfqn_ref.testing.strategies.kernels import damping_cases, extended, lambdas, thresholds
+from kfqn_ref.testing.strategies.kernels import (
+    damping_cases,
+    dampings,
+    extended,
+    lambdas,
+    thresholds,
+)
 from kfqn_ref.testing.tolerances import Precision
 
 
 def _dlm_cases(precision: Precision) -> Any:
+    return extended(damping_cases(precision), lam=dampings())
+
+
+def _positive_dlm_cases(precision: Precision) -> Any:
+    """The cases of a bound that divides by λ."""
     return extended(damping_cases(precision), lam=lambdas())
 
 
@@ -163,7 +174,7 @@ def dp_dlm_attained(
     "‖B⁺‖ ≤ ‖B‖ + λ + ‖B‖/mu1,  ‖H⁺‖ ≤ (√‖H‖ + √((1/mu1 + λ‖H‖)/λ))² + 1/λ   (2.8)",
     chapter="damping",
     requires="dp_dlm_damp bfgs_inverse_update",
-    given=_dlm_cases,
+    given=_positive_dlm_cases,
 )
 def dp_dlm_update_bound(
     f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, mu1: float, lam: float

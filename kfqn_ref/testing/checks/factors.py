@@ -14,11 +14,12 @@ from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.law import EVERY_SIZE, Case, equal, law
 from kfqn_ref.testing.strategies.axes import choose
-from kfqn_ref.testing.strategies.kernels import extended, frozen, lambdas, spd
+from kfqn_ref.testing.strategies.kernels import dampings, extended, frozen, spd
 from kfqn_ref.testing.strategies.layers import (
     arrays,
     geometries,
     inputs,
+    scaled,
     second_derivatives,
     two_records,
 )
@@ -70,7 +71,7 @@ def mean_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
         f.input_mean(a_bar),
         "mean_{n,t} ā_t",
         wanted,
-        tol.rounding(f.u, _terms(a_bar), tol.norm(wanted) + 1),
+        tol.rounding(f.u, _terms(a_bar), tol.norm(np.abs(a_bar).mean(axis=(0, 1)))),
     )
 
 
@@ -91,16 +92,14 @@ def action_formula(f: Any, a_bar: np.ndarray, v: np.ndarray) -> None:
 
 
 @st.composite
-def _convolutions(draw: DrawFn, precision: Precision) -> Case:
+def convolutions(draw: DrawFn, precision: Precision) -> Case:
     geometry = dict(draw(geometries()))
     size = geometry.pop("size")
     C = choose(draw, "C")
-    conv = Conv2d(C, 2, bias=draw(st.booleans()), **geometry)
-    return {
-        "conv": conv,
-        "a": draw(arrays(choose(draw, "N"), C, *size)),
-        "v": draw(arrays(conv.block_shapes[0][1])),
-    }
+    conv = Conv2d(C, 2, bias=choose(draw, "bias") == "yes", **geometry)
+    (a,) = scaled(draw, precision, draw(arrays(choose(draw, "N"), C, *size)))
+    (v,) = scaled(draw, precision, draw(arrays(conv.block_shapes[0][1])), axis="vector")
+    return {"conv": conv, "a": a, "v": v}
 
 
 @law(
@@ -109,7 +108,8 @@ def _convolutions(draw: DrawFn, precision: Precision) -> Case:
     "conv_hessian_action(conv, a, v) = (mean_n Σ_t ā_t ā_tᵀ) v,  ā_t the patches of a",
     chapter="factors",
     requires="conv_hessian_action",
-    given=_convolutions,
+    given=convolutions,
+    sizes=EVERY_SIZE,
 )
 def convolution_action(f: Any, conv: Conv2d, a: np.ndarray, v: np.ndarray) -> None:
     (a_bar,) = oracles.bars(conv, a)
@@ -119,7 +119,7 @@ def convolution_action(f: Any, conv: Conv2d, a: np.ndarray, v: np.ndarray) -> No
 
 
 def _with_metric(precision: Precision) -> Any:
-    return extended(inputs(precision), H=lambda case: spd(precision, len(case["v"])), lam=lambdas())
+    return extended(inputs(precision), H=lambda case: spd(precision, len(case["v"])), lam=dampings())
 
 
 @law(
@@ -173,9 +173,11 @@ def output_formula(f: Any, first: Record, second: Record) -> None:
 
 
 @st.composite
-def _averages(draw: DrawFn, precision: Precision) -> Case:
+def averages(draw: DrawFn, precision: Precision) -> Case:
     vector = arrays(choose(draw, "d_g"))
-    old, new = (Pair(draw(vector), draw(vector)) for _ in range(2))
+    old_s, old_y, new_s, new_y = scaled(draw, precision, *(draw(vector) for _ in range(4)))
+    old = Pair(old_s, old_y)
+    new = Pair(new_s, new_y)
     return {"old": old, "new": new, "decay": float(choose(draw, "decay"))}
 
 
@@ -184,7 +186,7 @@ def _averages(draw: DrawFn, precision: Precision) -> Case:
     "s ← decay s_old + (1 − decay) s_new, y the same   (7.2)",
     chapter="pairs",
     requires="average_pair",
-    given=_averages,
+    given=averages,
     sizes=EVERY_SIZE,
 )
 def average_formula(f: Any, old: Pair, new: Pair, decay: float) -> None:
@@ -210,6 +212,7 @@ def _hessian_size(a_bar: np.ndarray, Hh: np.ndarray) -> float:
     chapter="hessian",
     requires="output_factor",
     given=second_derivatives,
+    sizes=EVERY_SIZE,
 )
 def output_factor_formula(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     N, T = Hh.shape[:2]
@@ -230,6 +233,7 @@ def output_factor_formula(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     chapter="hessian",
     requires="layer_blocks",
     given=second_derivatives,
+    sizes=EVERY_SIZE,
 )
 def exact_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     N, T = Hh.shape[:2]
@@ -249,6 +253,7 @@ def exact_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     chapter="hessian",
     requires="layer_blocks",
     given=second_derivatives,
+    sizes=EVERY_SIZE,
 )
 def kronecker_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     N, T = Hh.shape[:2]

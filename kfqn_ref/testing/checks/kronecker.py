@@ -8,9 +8,9 @@ from hypothesis.strategies import DrawFn
 
 from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
-from kfqn_ref.testing.law import Case, equal, holds, law
+from kfqn_ref.testing.law import EVERY_SIZE, Case, equal, holds, law
 from kfqn_ref.testing.strategies.axes import choose
-from kfqn_ref.testing.strategies.layers import arrays, images, matrices
+from kfqn_ref.testing.strategies.layers import arrays, images, matrices, scaled
 from kfqn_ref.testing.tolerances import Precision
 
 
@@ -25,6 +25,7 @@ def _once(f: Any, X: np.ndarray) -> float:
     chapter="kron",
     requires="cvec",
     given=matrices,
+    sizes=EVERY_SIZE,
 )
 def cvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     m, n = X.shape
@@ -43,6 +44,7 @@ def cvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     chapter="kron",
     requires="rvec",
     given=matrices,
+    sizes=EVERY_SIZE,
 )
 def rvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     m, n = X.shape
@@ -61,6 +63,7 @@ def rvec_order(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     chapter="kron",
     requires="cvec_inverse",
     given=matrices,
+    sizes=EVERY_SIZE,
 )
 def cvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     stacked = np.concatenate([X[:, j] for j in range(X.shape[1])])
@@ -73,6 +76,7 @@ def cvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     chapter="kron",
     requires="rvec_inverse",
     given=matrices,
+    sizes=EVERY_SIZE,
 )
 def rvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     strung = np.concatenate([X[i] for i in range(X.shape[0])])
@@ -85,6 +89,7 @@ def rvec_back(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     chapter="kron",
     requires="kron",
     given=matrices,
+    sizes=EVERY_SIZE,
 )
 def kron_entries(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     (a, b) = A.shape
@@ -101,6 +106,7 @@ def kron_entries(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     chapter="kron",
     requires="kron_matvec",
     given=matrices,
+    sizes=EVERY_SIZE,
 )
 def kron_action(f: Any, A: np.ndarray, G: np.ndarray, X: np.ndarray) -> None:
     wanted = np.zeros((G.shape[0], A.shape[0]))
@@ -143,6 +149,7 @@ def _fits(case: Case) -> bool:
     chapter="patches",
     requires="im2col",
     given=images,
+    sizes=EVERY_SIZE,
 )
 def im2col_entries(f: Any, x: np.ndarray, geometry: dict[str, Any]) -> None:
     kernel = geometry["kernel_size"]
@@ -188,9 +195,11 @@ def col2im_defaults(f: Any, x: np.ndarray, kernel: tuple[int, int]) -> None:
 
 
 @st.composite
-def _columns(draw: DrawFn, precision: Precision) -> Case:
+def columns(draw: DrawFn, precision: Precision) -> Case:
     case = dict(draw(images(precision)))
-    return case | {"c": draw(arrays(*oracles.patches(case["x"], **case["geometry"]).shape))}
+    shape = oracles.patches(case["x"], **case["geometry"]).shape
+    (c,) = scaled(draw, precision, draw(arrays(*shape)), axis="vector")
+    return case | {"c": c}
 
 
 @law(
@@ -198,7 +207,8 @@ def _columns(draw: DrawFn, precision: Precision) -> Case:
     "⟨im2col(x), c⟩ = ⟨x, col2im(c)⟩",
     chapter="patches",
     requires="col2im",
-    given=_columns,
+    given=columns,
+    sizes=EVERY_SIZE,
 )
 def col2im_adjoint(f: Any, x: np.ndarray, geometry: dict[str, Any], c: np.ndarray) -> None:
     kernel = geometry["kernel_size"]
@@ -213,8 +223,9 @@ def col2im_adjoint(f: Any, x: np.ndarray, geometry: dict[str, Any], c: np.ndarra
 
 
 @st.composite
-def _inputs_without_bias(draw: DrawFn, precision: Precision) -> Case:
-    return {"a": draw(arrays(*(choose(draw, axis) for axis in ("N", "T", "d_a"))))}
+def inputs_without_bias(draw: DrawFn, precision: Precision) -> Case:
+    (a,) = scaled(draw, precision, draw(arrays(*(choose(draw, axis) for axis in ("N", "T", "d_a")))))
+    return {"a": a}
 
 
 @law(
@@ -222,7 +233,8 @@ def _inputs_without_bias(draw: DrawFn, precision: Precision) -> Case:
     "ā = (a, 1)",
     chapter="patches",
     requires="append_one",
-    given=_inputs_without_bias,
+    given=inputs_without_bias,
+    sizes=EVERY_SIZE,
 )
 def append_last(f: Any, a: np.ndarray) -> None:
     wanted = np.concatenate([a, np.ones((*a.shape[:2], 1))], axis=2)

@@ -2,14 +2,13 @@
 array, and in what is kept between calls.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from kfqn_ref.testing.adapters import reference
 from kfqn_ref.testing.checks.forms import FORMS
-from kfqn_ref.testing.implementation import KERNELS
 from kfqn_ref.testing.mutants.registry import mutant
 
 
@@ -20,18 +19,27 @@ def _doubled(result: Any) -> Any:
     return 2 * result
 
 
-def _by_keyword(original: Callable[..., Any]) -> Callable[..., Any]:
+def _by_keyword(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def by_keyword(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        named = any(isinstance(value, np.ndarray) and value.ndim for value in kwargs.values())
+        named = any(parameter in kwargs for parameter in FORMS[name].parameters)
         return _doubled(result) if named else result
 
     return by_keyword
 
 
+def _arrays(value: Any) -> Iterator[np.ndarray]:
+    """The arrays of an argument: itself, or those of a pair or record."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _arrays(part)
+
+
 def _not_contiguous(original: Callable[..., Any]) -> Callable[..., Any]:
     def not_contiguous(*args: Any, **kwargs: Any) -> Any:
-        views = [isinstance(a, np.ndarray) and not a.flags.c_contiguous for a in args]
+        views = [not a.flags.c_contiguous for a in _arrays(args)]
         result = original(*args, **kwargs)
         return _doubled(result) if any(views) else result
 
@@ -51,8 +59,9 @@ def _every_500th(original: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name in FORMS:
     _original = reference.names()[_name]
-    if _name in KERNELS:
-        mutant(_name, "twice the result where an array is given by keyword")(_by_keyword(_original))
+    mutant(_name, "twice the result where an array is given by keyword")(
+        _by_keyword(_name, _original)
+    )
     mutant(_name, "twice the result for an array that is not contiguous")(
         _not_contiguous(_original)
     )

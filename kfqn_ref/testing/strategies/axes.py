@@ -28,6 +28,8 @@ _NEAR = ("1 ulp", "1e-12", "1e-6", "1e-2")
 TIES = ("tie", *(f"{sign}{width}" for width in _NEAR for sign in "-+"))
 _SCALES = ("1", "1e-10", "1e+10", "1e-4", "1e+4")
 _SIZES = (1, 2, 3, 5, 8, 17, 33, 64)
+_LAMBDAS = ("1", "0.5", "1e-3", "1e+3", "1e-8", "1e+6")
+_LAMBDAS_OFTEN = ("1", "0.5", "2", "0.1") * 2 + ("1e-3", "1e-2", "1e+1", "1e+3", "1e-8", "1e+6")
 
 AXES = {
     "n": Axis("length of the vectors", _SIZES, (1, 2, 3, 4, 5) * 4 + (6, 7, 8, 17)),
@@ -38,11 +40,16 @@ AXES = {
     ),
     "angle": Axis(
         "angle between s and y",
-        ("any", "parallel", "close", "cosine 1e-2", "cosine 1e-4"),
+        ("any", "parallel", "close", "cosine 1e-2", "cosine 1e-4", "cosine 1e-6", "cosine 1e-8"),
         ("any", "any", "any", "close", "parallel") * 4 + ("cosine 1e-2", "cosine 1e-4"),
     ),
     "units": Axis("units of s, with H", _SCALES, _SCALES[:1] * 16 + _SCALES),
-    "scale": Axis("size of s and y", _SCALES, _SCALES[:1] * 16 + _SCALES),
+    "scale": Axis(
+        "size of s and y, or of the inputs of a layer",
+        (*_SCALES, "1e-40", "1e+40"),
+        _SCALES[:1] * 16 + _SCALES,
+    ),
+    "vector": Axis("size of the vector of an action", _SCALES, _SCALES[:1] * 16 + _SCALES),
     "ratio": Axis(
         "size of s alone", ("1", "1e-2", "1e+2", "1e-6", "1e+6"), ("1",) * 30 + ("1e-2", "1e+2")
     ),
@@ -58,14 +65,11 @@ AXES = {
     ),
     "mu": Axis(
         "threshold of damping",
-        ("0.2", "0.5", "0.05", "0.95", "any"),
+        ("0.2", "0.5", "0.05", "0.95", "any", "1e-3"),
         ("0.2", "0.2", "any", "0.5", "0.05", "0.95"),
     ),
-    "lambda": Axis(
-        "damping λ",
-        ("1", "0.5", "1e-3", "1e+3", "1e-8", "1e+6"),
-        ("1", "0.5", "2", "0.1") * 2 + ("1e-3", "1e-2", "1e+1", "1e+3", "1e-8", "1e+6"),
-    ),
+    "lambda": Axis("positive factor", _LAMBDAS, _LAMBDAS_OFTEN),
+    "damping": Axis("damping λ", (*_LAMBDAS, "0"), (*_LAMBDAS_OFTEN, "0")),
     "pairs": Axis("stored pairs", (0, 1, 2, 3, 4, 7, 12), (0, 1, 2, 3, 4)),
     "gamma": Axis(
         "scale of H_0",
@@ -104,12 +108,20 @@ AXES = {
         ((0, 0), (2, 1), (0, 2), (5, 4)),
         ((0, 0), (2, 1), (0, 2), (1, 0)),
     ),
+    "bias": Axis("bias of a layer", ("yes", "no"), ("yes", "no")),
     "shapes": Axis(
         "shapes of A, G and X",
-        ("1 2 3 4", "4 3 2 1", "3 1 4 2", "2 4 1 3", "17 2 3 8", "2 17 8 3", "1 1 1 1", "5 5 5 5"),
+        (
+            *("1 2 3 4", "4 3 2 1", "3 1 4 2", "2 4 1 3", "17 2 3 8", "2 17 8 3"),
+            *("1 1 1 1", "5 5 5 5", "1 1 3 3", "3 3 1 1", "2 8 2 8"),
+        ),
         ("1 2 3 4", "4 3 2 1", "3 1 4 2", "2 4 1 3", "1 3 2 4", "3 4 1 2", "4 1 3 2", "2 3 4 1"),
     ),
-    "decay": Axis("weight of the old pair", ("0.9", "0.0", "0.5"), ("0.9", "0.0", "0.5")),
+    "decay": Axis(
+        "weight of the old pair",
+        ("0.9", "0.0", "0.5", "0.99", "0.05", "1e-3", "1e-8"),
+        ("0.9", "0.0", "0.5") * 4 + ("0.99", "0.05", "1e-3", "1e-8"),
+    ),
 }
 
 _forced: dict[str, Any] = {}
@@ -124,6 +136,12 @@ def _drawn(axis: str) -> SearchStrategy[Any]:
 def choose(draw: DrawFn, axis: str) -> Any:
     """The class of an axis for this case: the forced one, or a drawn one."""
     value = _forced[axis] if axis in _forced else draw(_drawn(axis))
+    _chosen[axis] = value
+    return value
+
+
+def settle(axis: str, value: Any) -> Any:
+    """Say that a case took another class than the chosen one, which did not fit the others."""
     _chosen[axis] = value
     return value
 

@@ -9,9 +9,11 @@ from hypothesis.strategies import DrawFn
 
 from kfqn_ref.layers import Record
 from kfqn_ref.testing.law import Case
-from kfqn_ref.testing.strategies.axes import choose
-from kfqn_ref.testing.strategies.kernels import digits, frozen
+from kfqn_ref.testing.strategies.axes import choose, settle
+from kfqn_ref.testing.strategies.kernels import digits, frozen, scale_of
 from kfqn_ref.testing.tolerances import Precision
+
+LARGEST_BLOCK = 40_000  # terms that a Hessian block may have as numbers of a law
 
 
 @cache
@@ -30,6 +32,14 @@ def arrays(*shape: int) -> st.SearchStrategy[np.ndarray]:
         return frozen(np.concatenate([*parts, np.zeros(0)]).reshape(shape) / 4)
 
     return st.tuples(*[digits(k, 4) for k in sizes]).map(joined)
+
+
+def scaled(
+    draw: DrawFn, precision: Precision, *parts: np.ndarray, axis: str = "scale"
+) -> tuple[np.ndarray, ...]:
+    """The arrays on one scale, which an axis names."""
+    scale = scale_of(precision, choose(draw, axis))
+    return tuple(frozen(part * scale) for part in parts)
 
 
 @cache
@@ -59,7 +69,8 @@ def images(draw: DrawFn, precision: Precision) -> Case:
     size = geometry.pop("size")
     N = choose(draw, "N")
     C = choose(draw, "C")
-    return {"x": draw(arrays(N, C, *size)), "geometry": geometry}
+    (x,) = scaled(draw, precision, draw(arrays(N, C, *size)))
+    return {"x": x, "geometry": geometry}
 
 
 @st.composite
@@ -68,9 +79,10 @@ def inputs(draw: DrawFn, precision: Precision) -> Case:
     features.
     """
     N, T, d = (choose(draw, axis) for axis in ("N", "T", "d_a"))
-    a = draw(arrays(N, T, d))
+    (a,) = scaled(draw, precision, draw(arrays(N, T, d)))
     a_bar = frozen(np.concatenate([a, np.ones((N, T, 1))], axis=2))
-    return {"a_bar": a_bar, "v": draw(arrays(d + 1))}
+    (v,) = scaled(draw, precision, draw(arrays(d + 1)), axis="vector")
+    return {"a_bar": a_bar, "v": v}
 
 
 @st.composite
@@ -78,23 +90,28 @@ def two_records(draw: DrawFn, precision: Precision) -> Case:
     """(first, second): records of one block before and after a step, on one batch."""
     N, T, d_g = (choose(draw, axis) for axis in ("N", "T", "d_g"))
     a_bar = draw(arrays(N, T, 2))
-    records = [Record(a_bar, draw(arrays(N, T, d_g)), draw(arrays(N, T, d_g))) for _ in range(2)]
-    return {"first": records[0], "second": records[1]}
+    h, h_plus, Dh, Dh_plus = scaled(
+        draw, precision, *(draw(arrays(N, T, d_g)) for _ in range(4))
+    )
+    return {"first": Record(a_bar, h, Dh), "second": Record(a_bar, h_plus, Dh_plus)}
 
 
 @st.composite
 def matrices(draw: DrawFn, precision: Precision) -> Case:
     """(A, G, X) of shapes that ``G X Aᵀ`` fits, mostly no two sizes the same."""
     a, b, c, d = (int(size) for size in choose(draw, "shapes").split())
-    return {"A": draw(arrays(a, b)), "G": draw(arrays(c, d)), "X": draw(arrays(d, b))}
+    A, G, X = scaled(draw, precision, *(draw(arrays(*s)) for s in ((a, b), (c, d), (d, b))))
+    return {"A": A, "G": G, "X": X}
 
 
 @st.composite
 def second_derivatives(draw: DrawFn, precision: Precision) -> Case:
     """(a_bar, Hh): inputs, and symmetric second derivatives (N, T, d_g, T, d_g) of each sample."""
-    N = min(choose(draw, "N"), 3)
-    T = min(choose(draw, "T"), 3)
-    d_a = min(choose(draw, "d_a"), 8)
-    d_g = min(choose(draw, "d_g"), 8)
-    Hh = draw(arrays(N, T, d_g, T, d_g))
+    N, T, d_a, d_g = (choose(draw, axis) for axis in ("N", "T", "d_a", "d_g"))
+    if N * (T * d_g * d_a) ** 2 > LARGEST_BLOCK:  # not everything is large at once
+        N = settle("N", min(N, 3))
+        T = settle("T", min(T, 3))
+        d_a = settle("d_a", min(d_a, 8))
+        d_g = settle("d_g", min(d_g, 8))
+    (Hh,) = scaled(draw, precision, draw(arrays(N, T, d_g, T, d_g)))
     return {"a_bar": draw(arrays(N, T, d_a)), "Hh": frozen((Hh + Hh.transpose(0, 3, 4, 1, 2)) / 2)}
