@@ -44,7 +44,7 @@ SWEPT: dict[str, tuple[Any, ...]] = {
     "room": ((7, 7), (9, 3), (16, 16), (1, 33)),
     "shapes": (
         *(shape.format(n) for shape in _SHAPES for n in (*range(1, 18), 33, 64)),
-        *("{0} {0} {0} {0}".format(n) for n in range(1, 8)),
+        *(f"{n} {n} {n} {n}" for n in range(1, 8)),
     ),
 }
 

@@ -1,5 +1,9 @@
-"""Put an implementation through the checks: a case for every pair of classes of the domain, then a
-random search; hypothesis makes a counterexample small.
+"""Put an implementation through the checks: a case for every pair of classes of the domain, then
+random cases; hypothesis makes a counterexample small.
+
+Hypothesis keeps every choice of a case, so as to shrink it, which costs more than the laws. So the
+cases are drawn without it, by NumPy's generator (:mod:`kfqn_ref.testing.bulk`), once for all
+implementations; hypothesis looks for a smaller case only after one has broken the law.
 """
 
 import traceback
@@ -25,7 +29,7 @@ from kfqn_ref.testing.report import CheckResult, Failure, Report
 from kfqn_ref.testing.strategies.axes import chosen, forget
 from kfqn_ref.testing.tolerances import Precision
 
-BULK = 5  # random cases in bulk for every example of the search, for laws of formulas
+BULK = 5  # random cases for every example, besides this one, for laws of formulas
 
 __all__ = ["Effort", "all_checks", "check_named", "exact_checks", "run_check", "run_checks"]
 
@@ -135,13 +139,11 @@ def search(check: Check, implementation: Implementation, effort: Effort) -> Sear
             smallest.update(case=case, error=error, row=row)
             raise
 
-    met = _visit(attempt, check, implementation, effort)
-    try:
-        if not met or effort.shrink:
-            _search(attempt, check, implementation, effort)
-    except Exception:
-        if not smallest:
-            raise
+    if _visit(attempt, check, implementation, effort) and effort.shrink:
+        try:
+            _shrink(attempt, check, implementation, effort)
+        except Exception:  # recorded by the attempt: the smallest case is the last that it saw
+            pass
     return Search(len(tried), visited, **smallest)
 
 
@@ -151,20 +153,23 @@ def _visit(
     implementation: Implementation,
     effort: Effort,
 ) -> bool:
-    """Try a case for every row of the law's coverage; whether one of them broke the law."""
+    """Try the planned cases; whether one of them broke the law."""
     for row, case in _planned(check, implementation.precision, effort):
         try:
             attempt(case, row)
-        except Exception:  # recorded by the attempt, and made small by the search that follows
+        except Exception:  # recorded by the attempt, and made small by what follows
             return True
     return False
 
 
 def _planned(check: Check, precision: Precision, effort: Effort) -> Iterator[tuple[Row, Case]]:
-    """The cases of the coverage; for a law of a formula, which is cheap, many random ones too."""
+    """The cases of the coverage and random ones; many for a law of a formula, which is cheap."""
     for round_ in range(effort.rounds):
         seed = 1_000 * (effort.seed or 0) + round_
-        wanted = check, precision, seed, BULK * effort.examples
+        many = BULK * effort.examples if check.sizes else 0
+        if round_ == 0:
+            many += max(1, effort.examples // check.cost)
+        wanted = check, precision, seed, many
         remembered = _remembered(*wanted)
         if remembered.lasting:
             yield from remembered
@@ -179,11 +184,10 @@ def _remembered(check: Check, precision: Precision, seed: int, many: int) -> "Re
 
 def _drawn(check: Check, precision: Precision, seed: int, many: int) -> Iterator[tuple[Row, Case]]:
     yield from covering(check, precision, seed)
-    if check.sizes:
+    forget()
+    for case in islice(cases(check.given(precision), seed), many):
+        yield chosen(), case
         forget()
-        for case in islice(cases(check.given(precision), seed), many):
-            yield chosen(), case
-            forget()
 
 
 class Remembered:
@@ -253,24 +257,25 @@ _EVERY_HEALTH_CHECK: Any = list(
 )  # its iteration leaves out the deprecated ones, unknown to types
 
 
-def _search(
+def _shrink(
     attempt: Callable[[Case, Row], None],
     check: Check,
     implementation: Implementation,
     effort: Effort,
 ) -> None:
+    """Let hypothesis look for a case that breaks the law, and make it small."""
+
     def drawn(case: Case) -> None:
         row = chosen()
         forget()
         attempt(case, row)
 
-    phases = (Phase.generate, Phase.shrink) if effort.shrink else (Phase.generate,)
     bounded = settings(
         max_examples=max(1, effort.examples // check.cost),
         derandomize=effort.seed is None,
         database=None,
         deadline=None,
-        phases=phases,
+        phases=(Phase.generate, Phase.shrink),
         report_multiple_bugs=False,
         suppress_health_check=_EVERY_HEALTH_CHECK,
     )

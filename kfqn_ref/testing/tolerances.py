@@ -134,7 +134,9 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
 
     Product and rank-two form: every term is at most (1 + κ)²‖H‖ + ‖s‖²/sᵀy, and ρ = 1/sᵀy adds the
     relative error n u κ. Through B: δB ≤ n u cond(H)‖B‖; B s sᵀB/(sᵀBs) ≤ ‖B‖ has the relative
-    error n u cond(H)² in each of its three inner products; yyᵀ/sᵀy has n u κ; and δH⁺ = H⁺ δB⁺ H⁺.
+    error n u cond(H)² in each of its three inner products; and δH⁺ = H⁺ δB⁺ H⁺. The relative
+    error n u κ of yyᵀ/sᵀy gives n u κ ssᵀ/sᵀy, as H⁺y = s, which is in the first bound already; its
+    entries are rounded by u‖y‖²/sᵀy besides.
     """
     part = coupled(H, s, y)
     if len(part) < len(s):  # the rest is not changed, or inverted twice on its own
@@ -148,7 +150,7 @@ def inverse_update(u: float, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> flo
     terms = (1 + kappa) ** 2 * h + norm(s) ** 2 / sy
     through_H = (1 + kappa) * terms
     H_plus = norm(_updated(H, s, y))
-    through_B = H_plus**2 * (4 * c**2 * c / h + (1 + kappa) * norm(y) ** 2 / sy)
+    through_B = H_plus**2 * (4 * c**2 * c / h + norm(y) ** 2 / sy)
     return rounding(u, n, through_H + through_B)
 
 
@@ -198,17 +200,18 @@ def direct_update(u: float, B: np.ndarray, s: np.ndarray, y: np.ndarray) -> floa
 def lbfgs(u: float, S: np.ndarray, Y: np.ndarray, gamma: float) -> float:
     r"""Error of the L-BFGS matrix, by recursion or by the compact form.
 
-    Recursion (1.3): the error e grows as e⁺ = (1 + κ)² e + n u (1 + κ)((1 + κ)²‖H‖ + ‖s‖²/sᵀy).
+    Recursion (1.3): I − ρ s yᵀ is an oblique projector of norm κ, so an error e becomes κ² e, and
+    e⁺ = κ² e + n u (1 + κ)((1 + κ)²‖H‖ + ‖s‖²/sᵀy) with ‖H⁺‖ ≤ κ²‖H‖ + ‖s‖²/sᵀy.
     Compact form: two triangular solves with R (R_ij = s_iᵀy_j, i ≤ j), each of relative error m u
     cond(R), in terms of size (‖S‖‖R⁻¹‖)²(‖D‖ + gamma‖Y‖²) + 2 gamma‖S‖‖R⁻¹‖‖Y‖ + gamma.
     """
     error = 0.0
     size = gamma
     for s, y in zip(S, Y, strict=True):
-        growth = (1 + cosine(s, y)) ** 2
-        error = growth * error
-        size = growth * size + norm(s) ** 2 / abs(float(s @ y))
-        error += (1 + cosine(s, y)) * size
+        kappa = cosine(s, y)
+        new = norm(s) ** 2 / abs(float(s @ y))
+        error = kappa**2 * error + (1 + kappa) * ((1 + kappa) ** 2 * size + new)
+        size = kappa**2 * size + new
     return rounding(u, S.shape[1] * max(len(S), 1), error + size + _compact_error(S, Y, gamma))
 
 

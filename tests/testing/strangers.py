@@ -102,6 +102,17 @@ def kron_matvec(A, G, X):
 """
 
 
+def _wrapped(module: str, signature: str, body: str) -> str:
+    """The reference's function with something before it: ``_f`` is the right one."""
+    name = signature.split("(")[0]
+    head = f"import numpy as np\nfrom kfqn_ref.{module} import {name} as _f\n"
+    return f"{head}def {signature}:\n    {body}\n"
+
+
+_IM2COL = "im2col(x, kernel_size, *, stride=1, padding=0, dilation=1)"
+_PATCHES = "x, kernel_size, stride=stride, padding=padding, dilation=dilation"
+
+
 def _update(before: str = "pass", after: str = "pass") -> str:
     return UPDATE.format(before=before, after=after)
 
@@ -137,7 +148,45 @@ WRONG = {
     "factor: many inputs": FACTOR.format(when="d > 9"),
     "kron: wide G": KRON.format(when="G.shape[0] > G.shape[1] + 4"),
     "kron: square": KRON.format(when="A.shape == G.shape"),
+    "action: thirty-two samples": _wrapped(
+        "factors", "hessian_action(a_bar, v)", "return _f(a_bar[:32], v)"
+    ),
+    "mean: sixteen locations": _wrapped("factors", "input_mean(a_bar)", "return _f(a_bar[:, :16])"),
+    "blocks: many locations": _wrapped(
+        "hessian",
+        "layer_blocks(a_bar, Hh)",
+        "b = _f(a_bar, Hh); return b._replace(kronecker=b.exact) if Hh.shape[1] > 4 else b",
+    ),
+    "blocks: another sud": _wrapped(
+        "hessian", "layer_blocks(a_bar, Hh)", "b = _f(a_bar, Hh); return b._replace(sud=b.exact)"
+    ),
+    "cvec: squares by rows": _wrapped(
+        "kronecker", "cvec(X)", "return _f(X.T if X.shape[0] == X.shape[1] > 5 else X)"
+    ),
+    "kron: one entry in A": _wrapped(
+        "kronecker", "kron(A, G)", "return _f(A, G.T if A.size == 1 and len(G) == len(G.T) else G)"
+    ),
+    "dense: fifteen pairs": _wrapped(
+        "lbfgs",
+        "lbfgs_dense(S, Y, *, gamma=1.0)",
+        "return _f(S[-15:], Y[-15:], gamma=gamma)",
+    ),
     # regions of values
+    "action: small entries of v dropped": _wrapped(
+        "factors",
+        "hessian_action(a_bar, v)",
+        "return _f(a_bar, np.where(abs(v) < 1e-8, 0.0, v))",
+    ),
+    "average: small decay dropped": _wrapped(
+        "factors",
+        "average_pair(old, new, *, decay)",
+        "return _f(old, new, decay=0.0 if decay < 0.05 else decay)",
+    ),
+    "two-loop: skips flat pairs": TWO_LOOP.format(
+        gamma=1.0,
+        before="k = [s @ y > 1e-6 * np.sqrt((s @ s) * (y @ y)) for s, y in zip(S, Y)]\n"
+        "    S, Y = S[k], Y[k]",
+    ),
     "update: skips tiny curvature": _update(_SKIP.format("s @ y < 1e-12")),
     "update: skips flat pairs": _update(
         _SKIP.format("s @ y < 1e-3 * np.linalg.norm(s) * np.linalg.norm(y)")
@@ -179,7 +228,21 @@ WRONG = {
     "lm: an array without axes is dropped": LM.format(
         before="lam = 0.0 if isinstance(lam, np.ndarray) else lam", after="pass"
     ),
+    "im2col: an int means rows": _wrapped(
+        "patches",
+        _IM2COL,
+        "kernel_size = (kernel_size, 1) if isinstance(kernel_size, int) else kernel_size\n"
+        f"    return _f({_PATCHES})",
+    ),
     # state
+    "average: into the old pair": """
+def average_pair(old, new, *, decay):
+    try:
+        old.s[...] = decay * old.s + (1 - decay) * new.s
+    except ValueError:
+        return decay * old.s + (1 - decay) * new.s, decay * old.y + (1 - decay) * new.y
+    return old.s, decay * old.y + (1 - decay) * new.y
+""",
     "update: every 500th": "_calls = [0]\n"
     + _update("_calls[0] += 1", _SHRINK.format("_calls[0] % 500 == 0")),
     "lm: one buffer": "_buffer = {}\n"
@@ -258,6 +321,13 @@ def powell_damp(H, s, y, *, mu1=0.2):
     q = y @ Hy
     missing = mu1 * q - s @ y
     return s + (missing / (q - s @ y)) * (Hy - s) if missing > 0 else s.copy()
+''',
+    "powell: in Python floats": '''
+def powell_damp(H, s, y, *, mu1=0.2):
+    Hy = H @ y
+    sy, q = float(s @ y), float(y @ Hy)
+    theta = 1.0 if sy >= mu1 * q else (1 - mu1) * q / (q - sy)
+    return theta * s + (1 - theta) * Hy
 ''',
     "identity: strict comparison": IDENTITY.format(before="pass", after="pass").replace(
         "sy >= mu2", "sy > mu2"

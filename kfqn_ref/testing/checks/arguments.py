@@ -3,12 +3,12 @@ not alias them.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 from hypothesis.strategies import SearchStrategy
 
+from kfqn_ref.testing.checks.bfgs import may_refuse
 from kfqn_ref.testing.implementation import UNCHANGED
 from kfqn_ref.testing.law import Case, law
 from kfqn_ref.testing.strategies.kernels import (
@@ -31,15 +31,6 @@ def _with(
     return lambda precision: extended(base(precision), **extra)
 
 
-def _with_pair(precision: Precision) -> Any:
-    pair = partial(_pair_for, precision)
-    return extended(lbfgs_cases(precision), pair=pair)
-
-
-def _pair_for(precision: Precision, case: Case) -> Any:
-    return pairs(precision, len(case["q"]))
-
-
 _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
     "powell_damp": (damping_cases, lambda f, H, s, y, mu1: f.powell_damp(H, s, y, mu1=mu1)),
     "identity_damp": (identity_cases, lambda f, s, y, mu2: f.identity_damp(s, y, mu2=mu2)),
@@ -52,10 +43,13 @@ _CALLS: dict[str, tuple[Callable[[Precision], Any], Callable[..., Any]]] = {
         _with(damping_cases, lam=dampings()),
         lambda f, H, s, y, mu1, lam: f.dp_dlm_damp(H, s, y, mu1=mu1, lam=lam),
     ),
-    "bfgs_inverse_update": (triples, lambda f, H, s, y: f.bfgs_inverse_update(H, s, y)),
+    "bfgs_inverse_update": (
+        triples,
+        may_refuse(lambda f, H, s, y: f.bfgs_inverse_update(H, s, y)),
+    ),
     "bfgs_direct_update": (triples, lambda f, H, s, y: f.bfgs_direct_update(H, s, y)),
     "lbfgs_push": (
-        _with_pair,
+        _with(lbfgs_cases, pair=lambda case: pairs(len(case["q"]))),
         lambda f, S, Y, q, gamma, pair: f.lbfgs_push(S, Y, *pair, memory=max(4, len(S))),
     ),
     "lbfgs_two_loop": (

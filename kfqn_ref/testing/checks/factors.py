@@ -119,7 +119,9 @@ def convolution_action(f: Any, conv: Conv2d, a: np.ndarray, v: np.ndarray) -> No
 
 
 def _with_metric(precision: Precision) -> Any:
-    return extended(inputs(precision), H=lambda case: spd(precision, len(case["v"])), lam=dampings())
+    return extended(
+        inputs(precision), H=lambda case: spd(precision, len(case["v"])), lam=dampings()
+    )
 
 
 @law(
@@ -248,8 +250,11 @@ def exact_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
 
 
 @law(
-    "With all three assumptions the block is one Kronecker product.",
-    "∇²_vec(W) f ≈ A ⊗ G   (4.7)",
+    "One assumption after the other: no terms between locations, the product of means in place "
+    "of the mean "
+    "of the product, and with all three the block is one Kronecker product.",
+    "mean_n Σ_t (ā_t ā_tᵀ) ⊗ G_nt,  Σ_t mean_n(ā_t ā_tᵀ) ⊗ mean_n G_nt,  A ⊗ G   (4.7); "
+    "G_nt = ∂²f_n/∂h_t²",
     chapter="hessian",
     requires="layer_blocks",
     given=second_derivatives,
@@ -259,13 +264,17 @@ def kronecker_block(f: Any, a_bar: np.ndarray, Hh: np.ndarray) -> None:
     N, T = Hh.shape[:2]
     G = sum(Hh[n, t, :, t, :] for n, t in np.ndindex(N, T)) / (N * T)
     bound = tol.rounding(f.u, N * T * T, _hessian_size(a_bar, Hh))
-    equal(
-        "A ⊗ G",
-        f.layer_blocks(a_bar, Hh).kronecker,
-        "A ⊗ G by loops",
-        np.kron(oracles.factor(a_bar), G),
-        bound,
-    )
+    blocks = f.layer_blocks(a_bar, Hh)
+    equal("A ⊗ G", blocks.kronecker, "A ⊗ G by loops", np.kron(oracles.factor(a_bar), G), bound)
+    terms = [
+        np.kron(np.outer(a_bar[n, t], a_bar[n, t]), Hh[n, t, :, t, :]) for n, t in np.ndindex(N, T)
+    ]
+    equal("block by SUD", blocks.sud, "terms t = t' by loops", sum(terms) / N, bound)
+    products = [
+        np.kron(oracles.factor(a_bar[:, t : t + 1]), Hh[:, t, :, t, :].mean(axis=0))
+        for t in range(T)
+    ]
+    equal("block by SUD, IAD", blocks.sud_iad, "products of means by loops", sum(products), bound)
 
 
 def _quadratic_per_location(precision: Precision) -> Any:

@@ -105,7 +105,7 @@ def _with(base: Given, **extra: Any) -> Given:
 
 
 def _split_pair(precision: Precision) -> SearchStrategy[Case]:
-    base = extended(lbfgs_cases(precision), pair=lambda case: pairs(precision, len(case["q"])))
+    base = extended(lbfgs_cases(precision), pair=lambda case: pairs(len(case["q"])))
     memory = st.sampled_from([3, 5])
 
     def split(case: Case, memory: int) -> Case:
@@ -116,7 +116,9 @@ def _split_pair(precision: Precision) -> SearchStrategy[Case]:
 
 
 def _with_H(precision: Precision) -> SearchStrategy[Case]:
-    base = extended(inputs(precision), H=lambda case: spd(precision, len(case["v"])), lam=dampings())
+    base = extended(
+        inputs(precision), H=lambda case: spd(precision, len(case["v"])), lam=dampings()
+    )
     return base.map(lambda case: dict(case) | {"mean": case["a_bar"].mean(axis=(0, 1))})
 
 

@@ -224,7 +224,9 @@ def col2im_adjoint(f: Any, x: np.ndarray, geometry: dict[str, Any], c: np.ndarra
 
 @st.composite
 def inputs_without_bias(draw: DrawFn, precision: Precision) -> Case:
-    (a,) = scaled(draw, precision, draw(arrays(*(choose(draw, axis) for axis in ("N", "T", "d_a")))))
+    (a,) = scaled(
+        draw, precision, draw(arrays(*(choose(draw, axis) for axis in ("N", "T", "d_a"))))
+    )
     return {"a": a}
 
 

@@ -28,7 +28,7 @@ def memories(draw: DrawFn, precision: Precision) -> Case:
     n = choose(draw, "n")
     memory = choose(draw, "memory")
     pushes = max(1, memory + choose(draw, "pushes"))
-    rows = [draw(pairs(precision, n)) for _ in range(pushes)]
+    rows = [draw(pairs(n)) for _ in range(pushes)]
     stacked = [frozen([pair[i] for pair in rows]) for i in (0, 1)]
     return {"S": stacked[0], "Y": stacked[1], "memory": memory}
 

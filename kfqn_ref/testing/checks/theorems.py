@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from kfqn_ref.testing import tolerances as tol
+from kfqn_ref.testing.checks.bfgs import may_refuse
 from kfqn_ref.testing.law import Case, at_most, equal, law
 from kfqn_ref.testing.strategies.axes import choose
 from kfqn_ref.testing.strategies.kernels import (
@@ -65,6 +66,7 @@ def _with_direction(precision: Precision) -> Any:
     requires="bfgs_inverse_update",
     given=_with_direction,
 )
+@may_refuse
 def least_change(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray, r: np.ndarray) -> None:
     n = len(s)
     W = np.eye(n) - np.outer(s, s) / (s @ s) + np.outer(y, y) / (s @ y)

@@ -90,9 +90,7 @@ def two_records(draw: DrawFn, precision: Precision) -> Case:
     """(first, second): records of one block before and after a step, on one batch."""
     N, T, d_g = (choose(draw, axis) for axis in ("N", "T", "d_g"))
     a_bar = draw(arrays(N, T, 2))
-    h, h_plus, Dh, Dh_plus = scaled(
-        draw, precision, *(draw(arrays(N, T, d_g)) for _ in range(4))
-    )
+    h, h_plus, Dh, Dh_plus = scaled(draw, precision, *(draw(arrays(N, T, d_g)) for _ in range(4)))
     return {"first": Record(a_bar, h, Dh), "second": Record(a_bar, h_plus, Dh_plus)}
 
 
