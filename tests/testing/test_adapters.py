@@ -26,6 +26,11 @@ SCIPY = {
         "damping.powell_idempotent",
     )
 }
+# SciPy gives the damped step only as H⁺ y of its update
+SCIPY |= dict.fromkeys(
+    ("damping.powell_keeps", "damping.powell_scale"),
+    "the damped step is read from H⁺ y, with the rounding of the update",
+)
 needs_asdl = pytest.mark.skipif(
     importlib.util.find_spec("asdl") is None, reason="the extra `peers` is not installed"
 )
