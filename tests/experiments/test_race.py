@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from kfqn_ref.cli import app
 from kfqn_ref.experiments.race import report
 from kfqn_ref.experiments.race.entrants import ENTRANTS, GRID_SIZE, Entrant, plain, product
+from kfqn_ref.experiments.race.grid import LIMIT, best_of, missing
+from kfqn_ref.experiments.race.inputs import InputFactors, hidden_weights
 from kfqn_ref.experiments.race.run import Point, evaluation_marks, mini_batches, run_point
 from kfqn_ref.experiments.race.show import line_style, spread
 from kfqn_ref.experiments.race.store import Store
@@ -22,6 +24,7 @@ from kfqn_ref.experiments.race.suite import (
     SUITES,
     TUNING_SEED,
     final_points,
+    is_interior,
     run_suite,
     tuned,
     tuning_points,
@@ -52,8 +55,17 @@ def records(path: Path) -> dict[str, dict]:
 
 def test_the_race_writes_every_run_of_its_rule_and_a_plot(raced: Path) -> None:
     found = records(raced / "smoke.jsonl")
-    runs = len(SUITE.entrants) * (GRID_SIZE + len(SUITE.seeds))
-    assert len(found) == runs + 1  # and the step times
+    store = Store(raced / "smoke.jsonl")
+    points = [
+        point.key
+        for entrant in SUITE.line_up(TASK)
+        for point in (
+            *tuning_points(TASK, entrant, store),
+            *final_points(SUITE, TASK, entrant, store),
+        )
+    ]
+    assert found.keys() == {*points, "time/cnn"}
+    assert len(points) >= len(SUITE.entrants) * (GRID_SIZE + len(SUITE.seeds))
     assert (raced / "smoke-cnn.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -102,10 +114,11 @@ def test_a_damaged_file_is_refused_by_line(tmp_path: Path) -> None:
         Store(tmp_path / "smoke.jsonl")
 
 
-def test_every_entrant_has_the_same_number_of_grid_points() -> None:
+def test_every_entrant_begins_with_the_same_number_of_grid_points(tmp_path: Path) -> None:
+    empty = Store(tmp_path / "none.jsonl")
     for entrant in ENTRANTS.values():
         assert len(entrant.grid) == GRID_SIZE
-        keys = {p.key for task in FULL for p in tuning_points(task, entrant)}
+        keys = {p.key for task in FULL for p in tuning_points(task, entrant, empty)}
         assert len(keys) == GRID_SIZE * len(FULL)
     with pytest.raises(ValueError, match="must have 6 points, got 1"):
         Entrant("x", "x", plain(torch.optim.SGD), [{"lr": 0.1}])
@@ -120,7 +133,7 @@ def test_an_entrant_whose_package_is_missing_stays_away() -> None:
 def test_tuning_takes_the_lowest_score_and_final_seeds_are_fresh(tmp_path: Path) -> None:
     store, sgd = Store(tmp_path / "s.jsonl"), ENTRANTS["sgd"]
     scores = [3.0, None, 0.5, 0.7, None, 2.0]
-    points = tuning_points(TASK, sgd)
+    points = tuning_points(TASK, sgd, store)
     assert final_points(SUITE, TASK, sgd, store) == []
     for point, score in zip(points, scores, strict=True):
         store.add({"key": point.key, "score": score, "hyper": point.hyper})
@@ -130,6 +143,41 @@ def test_tuning_takes_the_lowest_score_and_final_seeds_are_fresh(tmp_path: Path)
     final = final_points(SUITE, TASK, sgd, store)
     assert [p.hyper for p in final] == [points[2].hyper] * len(SUITE.seeds)
     assert TUNING_SEED not in {p.seed for p in final}
+
+
+@pytest.mark.parametrize("best", [(0.3, 0.1), (8.0, 0.01), (0.02, 2.0), (0.1, 1e-3)])
+def test_a_grid_grows_until_its_best_point_is_interior(best: tuple[float, float]) -> None:
+    """Of a loss that rises with the distance from ``best``, in logarithms."""
+
+    def loss(hyper: dict) -> float:
+        return abs(math.log(hyper["lr"] / best[0])) + abs(math.log(hyper["damping"] / best[1]))
+
+    tried = [(hyper, loss(hyper)) for hyper in product(lr=(0.1, 0.3, 1.0), damping=(0.01, 0.1))]
+    while new := missing(tried):
+        assert not {str(hyper) for hyper in new} & {str(hyper) for hyper, _ in tried}
+        tried += [(hyper, loss(hyper)) for hyper in new]
+    found = best_of(tried)
+    assert found is not None
+    assert 1 / 2 < found["lr"] / best[0] < 2
+    assert 1 / 3 < found["damping"] / best[1] < 3
+
+
+def test_a_grid_that_only_diverges_goes_down() -> None:
+    tried = [({"lr": lr}, None) for lr in (0.1, 0.3)]
+    assert missing(tried) == [{"lr": 0.01}]
+
+
+def test_a_grid_that_never_ends_stops_at_the_limit(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.jsonl")
+    sgd = ENTRANTS["sgd"]
+    count = 0
+    while count < len(points := tuning_points(TASK, sgd, store)):
+        for point in points[count:]:
+            score = 1 / point.hyper["lr"]  # the larger the step, the better
+            store.add({"key": point.key, "score": score, "hyper": point.hyper})
+        count = len(points)
+    assert count == LIMIT
+    assert not is_interior(TASK, sgd, store)
 
 
 def test_mini_batches_are_epochs_of_permutations_and_depend_on_the_seed_only(
@@ -235,19 +283,37 @@ def test_the_median_counts_seeds_that_never_arrive() -> None:
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "word"),
-    [([1.0, 1.2], [1.3, 1.5], "better"), ([1.0, 1.4], [1.3, 1.5], "not better"),
-     ([1.6, 1.7], [1.3, 1.5], "worse")],
+    [([1.0, 1.2, 1.4], [2.0, 2.21, 2.4], "better"),
+     ([1.0, 1.2, 1.4], [1.1, 1.5, 1.5], "not better"),
+     ([2.0, 2.21, 2.4], [1.0, 1.2, 1.4], "worse")],
 )  # fmt: skip  # a table
-def test_verdicts_need_all_seeds(ours: list[float], theirs: list[float], word: str) -> None:
+def test_verdicts_need_an_interval_without_zero(
+    ours: list[float], theirs: list[float], word: str
+) -> None:
     rows = {
         "a": {"ours": True, "loss": ours},
-        "b": {"ours": True, "loss": [None, 0.1]},  # a seed diverged: out of the comparison
+        "b": {"ours": True, "loss": [None, 0.1, 0.1]},  # a seed diverged: out of the comparison
         "c": {"ours": False, "loss": theirs},
-        "d": {"ours": False, "loss": [9.0, 9.0]},
+        "d": {"ours": False, "loss": [9.0, 9.0, 9.0]},
     }
     found = report.verdict(rows, "loss")
     assert found is not None
     assert (found["verdict"], found["ours"], found["theirs"]) == (word, "a", "c")
+    assert found["level"] == 1 - 0.05 / 4
+
+
+def test_more_entrants_make_a_verdict_harder() -> None:
+    rows = {
+        "a": {"ours": True, "loss": [1.0, 1.2, 1.4]},
+        "b": {"ours": False, "loss": [1.2, 1.45, 1.6]},
+    }
+    found = report.verdict(rows, "loss")
+    assert found is not None
+    assert found["verdict"] == "better"
+    more = {str(i): {"ours": i % 2 == 0, "loss": [9.0, 9.0, 9.0]} for i in range(20)}
+    found = report.verdict({**rows, **more}, "loss")
+    assert found is not None
+    assert found["verdict"] == "not better"
 
 
 def test_spread_names_divergence() -> None:
@@ -270,19 +336,41 @@ def test_a_product_of_axes() -> None:
     assert product(a=(1, 2), b=(3,)) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
 
 
-def test_muon_leaves_nothing_out() -> None:
-    """Every parameter moves: matrices by Muon, the rest by AdamW."""
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 10))
+@pytest.mark.parametrize("name", ["muon", "newton_muon"])
+def test_muon_leaves_nothing_out(name: str) -> None:
+    """Every parameter moves: hidden matrices by Muon, the rest by AdamW."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.Flatten(), nn.Linear(12, 10)
+    )
     before = [p.detach().clone() for p in model.parameters()]
-    step = ENTRANTS["muon"].start(TASK, model, {"lr": 0.1, "adamw_lr": 0.1}, 0)
+    step = ENTRANTS[name].start(TASK, model, {"lr": 0.1, "damping": 0.1}, 0)
     step(torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1]))
     assert all(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
 
 
+def test_input_factors_are_inverses_of_the_patches_second_moment() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(4, 4), nn.Conv2d(2, 3, 3, padding=1, stride=2), nn.Flatten(), nn.Linear(12, 2)
+    )
+    hidden = hidden_weights(model)
+    assert [p.shape for p in hidden] == [model[1].weight.shape]
+    factors = InputFactors(model, hidden, damping=0.5, interval=1)
+    x = torch.randn(5, 2, 4, 4)
+    model(x)
+    z = nn.functional.pad(model[0](x), (1, 1, 1, 1))
+    rows = [
+        z[n, :, i : i + 3, j : j + 3].flatten() for n in range(5) for i in (0, 2) for j in (0, 2)
+    ]
+    A = torch.stack(rows).T @ torch.stack(rows) / len(rows)
+    damped = A + 0.5 * A.trace() / len(A) * torch.eye(len(A))
+    assert torch.allclose(factors.inverse(hidden[0]) @ damped, torch.eye(len(A)), atol=1e-4)
+
+
 def test_a_race_can_be_narrowed_and_sgd_stays() -> None:
-    part = SUITES["full"].narrowed(["vgg"], ["adam", "kfqn_eager"])
+    part = SUITES["full"].narrowed(["vgg"], ["adamw", "kfqn_eager"])
     assert [task.name for task in part.tasks] == ["vgg"]
-    assert part.entrants == ("sgd", "adam", "kfqn_eager")
+    assert part.entrants == ("sgd", "adamw", "kfqn_eager")
     assert SUITE.narrowed([], []) == SUITE
     with pytest.raises(
         ValueError, match="the entrant must be one of sgd, adam, kfqn_cnn, got 'lion'"

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kfqn_ref.experiments.race import sides
+from kfqn_ref.experiments.race import intervals, sides
 from kfqn_ref.experiments.race.entrants import stepper
 from kfqn_ref.experiments.race.run import mini_batches
 from kfqn_ref.experiments.race.store import Store
@@ -74,14 +74,14 @@ def test_an_optimum_on_the_edge_is_said() -> None:
 
 
 def test_intervals_are_those_of_students_t() -> None:
-    found = sides.interval([1.0, 2.0, 3.0])
+    found = intervals.interval([1.0, 2.0, 3.0])
     half = 4.302652729911275 / math.sqrt(3)  # the table's 97.5 % point of t with 2 degrees
     assert found["mean"] == 2.0
     assert found["low"] == pytest.approx(2 - half, rel=1e-9)
     assert found["high"] == pytest.approx(2 + half, rel=1e-9)
-    assert sides.interval([1.0, None])["mean"] is None
-    assert sides.difference([3.0, 5.0], [1.0, 2.0])["mean"] == 2.5
-    assert sides.difference([3.0], [])["mean"] is None
+    assert intervals.interval([1.0, None])["mean"] is None
+    assert intervals.difference([3.0, 5.0], [1.0, 2.0])["mean"] == 2.5
+    assert intervals.difference([3.0], [])["mean"] is None
 
 
 def test_results_show_the_rows_that_are_complete(tmp_path) -> None:
@@ -92,7 +92,8 @@ def test_results_show_the_rows_that_are_complete(tmp_path) -> None:
     def score(point: sides.Point) -> float:
         found = abs(math.log10(point.hyper["lr"] * point.hyper["damping"] / 3e-3)) + point.seed % 7
         losses = [found] * point.steps
-        store.add({"key": point.key, "score": found, "losses": losses, "steps": point.steps})
+        run = {"score": found, "losses": losses, "steps": point.steps}
+        store.add({"key": point.key, **run, "evaluations": [{"test_error": 0.25}]})
         return found
 
     grid, _ = sides.tuned(task, shown, score)
@@ -103,6 +104,7 @@ def test_results_show_the_rows_that_are_complete(tmp_path) -> None:
     row = found[task.name]["rows"][shown.label]
     assert row["interior"]
     assert len(row["losses"]) == len(sides.SEEDS)
+    assert row["test_errors"] == [0.25] * len(sides.SEEDS)
     assert row["low"] < row["mean"] < row["high"]
     assert row["minus_input"]["mean"] == 0
     assert all(not other["rows"] for name, other in found.items() if name != task.name)

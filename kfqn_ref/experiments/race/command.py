@@ -54,7 +54,7 @@ def command(
         raise typer.BadParameter(str(error)) from error
     try:
         if suite is SuiteName.SIDES:
-            _sides(suite, out, store, report_only, Console())
+            _sides(suite, out, store, report_only, Console(), _names(tasks))
         elif suite is SuiteName.ABLATIONS:
             _ablations(suite, out, store, report_only, Console())
         else:
@@ -115,14 +115,20 @@ def _ablations(name: str, out: Path, store: Any, report_only: bool, console: Any
     console.print(f"written to {out}")
 
 
-def _sides(name: str, out: Path, store: Any, report_only: bool, console: Any) -> None:
+def _sides(
+    name: str, out: Path, store: Any, report_only: bool, console: Any, tasks: list[str]
+) -> None:
     from rich.table import Table
 
-    from kfqn_ref.experiments.race.sides import results, run_sides, runs
+    from kfqn_ref.experiments.race.sides import chosen, results, run_sides, runs
 
+    try:
+        some = chosen(tasks)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     if not report_only:
-        with _progress(console, runs()) as tell:
-            run_sides(store, tell)
+        with _progress(console, runs(some)) as tell:
+            run_sides(store, tell, some)
     found = results(store)
     write_record(out / "sides.json", f"kfqn race {name}", found)
     for task in found["tasks"].values():

@@ -12,8 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfqn_ref.experiments.race.entrants import ENTRANTS, Entrant
+from kfqn_ref.experiments.race.intervals import difference
 from kfqn_ref.experiments.race.store import Store
-from kfqn_ref.experiments.race.suite import Suite, final_points, tuned, tuning_points
+from kfqn_ref.experiments.race.suite import (
+    Suite,
+    final_points,
+    is_interior,
+    tuned,
+    tuning_points,
+)
 from kfqn_ref.experiments.race.tasks import Task
 
 WINDOW = 20
@@ -52,7 +59,7 @@ def task_summary(suite: Suite, task: Task, store: Store) -> dict[str, Any]:
     rows = {
         entrant.name: row(suite, task, entrant, store, target, times.get(entrant.name))
         for entrant in suite.line_up(task)
-        if any(point.key in store for point in tuning_points(task, entrant))
+        if any(point.key in store for point in tuning_points(task, entrant, store))
     }
     base = rows["sgd"]["steps_to_target"]
     for found in rows.values():
@@ -91,6 +98,8 @@ def row(
         "note": entrant.note,
         "hyper": best and best["hyper"],
         "tuning_loss": best and best["score"],
+        "points": len(tuning_points(task, entrant, store)),
+        "interior": is_interior(task, entrant, store),
         "loss": [x and smoothed(x, task.steps) for x in losses],
         "held_out_train_loss": [end.get("train_loss") for end in ends],
         "test_loss": [end.get("test_loss") for end in ends],
@@ -143,10 +152,15 @@ def verdict(rows: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, An
     """Return how our best entrant compares with the best of the others, both by their mean over the
     seeds.
 
-    "better" if all our seeds are below all of theirs, "worse" if all are above, else "not better".
+    What is compared is the difference of the two, seed by seed. Its interval has the level
+    1 - 0.05/(ours times others), Bonferroni's for all pairs of an entrant of ours and another: so
+    a side that sends more entrants gains nothing by it. "better" if the whole interval is below 0,
+    "worse" if it is above, else "not better".
     """
     sides: dict[bool, tuple[float, str]] = {}
+    counts = {True: 0, False: 0}
     for name, found in rows.items():
+        counts[found["ours"]] += 1
         value = mean(found[measure])
         if value is not None and (found["ours"] not in sides or value < sides[found["ours"]][0]):
             sides[found["ours"]] = value, name
@@ -154,12 +168,13 @@ def verdict(rows: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, An
         return None
     our_mean, our_name = sides[True]
     their_mean, their_name = sides[False]
-    ours = rows[our_name][measure]
-    theirs = rows[their_name][measure]
+    level = 1 - 0.05 / (counts[True] * counts[False])
+    gap = difference(rows[our_name][measure], rows[their_name][measure], level)
     word = "not better"
-    if max(ours) < min(theirs):
+    if gap["high"] is not None and gap["high"] < 0:
         word = "better"
-    elif min(ours) > max(theirs):
+    elif gap["low"] is not None and gap["low"] > 0:
         word = "worse"
     names = {"ours": our_name, "theirs": their_name}
-    return {"verdict": word, **names, "our_mean": our_mean, "their_mean": their_mean}
+    means = {"our_mean": our_mean, "their_mean": their_mean}
+    return {"verdict": word, **names, **means, "level": level, "difference": gap}

@@ -13,29 +13,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from kfqn_ref.experiments.race.entrants import Entrant, Hyper, Stepper, stepper
+from kfqn_ref.experiments.race.intervals import difference, interval
 from kfqn_ref.experiments.race.report import WINDOW, smoothed
 from kfqn_ref.experiments.race.run import Point, run_point
 from kfqn_ref.experiments.race.store import Store
-from kfqn_ref.experiments.race.tasks import (
-    DIGITS,
-    FASHION,
-    Images,
-    Task,
-    narrow_autoencoder,
-    small_cnn,
-)
+from kfqn_ref.experiments.race.tasks import FASHION, FULL, Images, Task
 from kfqn_ref.optim import KFQN
 from kfqn_ref.optim.update import update_
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 DAMPINGS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
-EXTENSIONS = 6
+EXTENSIONS = 10
 TUNING_SEED = 1000
-SEEDS = (3, 4, 5)
+SEEDS = (3, 4, 5, 6, 7)
 
 
 class Sequence1d(nn.Module):
@@ -54,17 +47,18 @@ class Sequence1d(nn.Module):
 
 
 TASKS = (
-    Task("cnn", "small CNN, Fashion-MNIST at 14x14", FASHION, small_cnn, 64, 100, 40, pool=2),
+    *FULL,
     Task("conv1d", "1-D convolutions over rows, Fashion-MNIST at 14x14", FASHION, Sequence1d, 64,
-         100, 40, pool=2),
-    Task("autoencoder", "narrow autoencoder, digits", DIGITS, narrow_autoencoder, 100, 100, 40,
-         autoencoder=True, he=True, held_out=297),
+         240, 120, pool=2),
 )  # fmt: skip  # a table
 
 CENTRES: Mapping[str, tuple[float, float]] = {
     "cnn": (0.3, 1e-2),
+    "autoencoder": (0.03, 0.1),
+    "resnet": (0.3, 1e-2),
+    "vgg": (0.3, 1e-2),
+    "allcnn": (0.3, 1e-2),
     "conv1d": (0.3, 1e-2),
-    "autoencoder": (0.1, 0.1),
 }
 """Step size and damping around which the grid of a task begins."""
 
@@ -78,6 +72,7 @@ class Sides:
         input, output: whether ``H_a`` and ``H_g`` learn.
         scaled: ``H_g`` starts from ``I/λ_G``, not from ``I``.
         interval: iterations from one curvature update to the next.
+        split: how damping is split, ``sqrt`` or by ``location``.
     """
 
     label: str
@@ -85,13 +80,15 @@ class Sides:
     output: bool
     scaled: bool
     interval: int
+    split: str = "sqrt"
 
     def start(self, task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
         """Return the step of this variant."""
-        preset = "kfqn_cnn" if self.output else "kfqn_input"
+        learning = "kfqn_cnn" if self.split == "sqrt" else "kbfgs_2022"
+        preset = learning if self.output else "kfqn_input"
         gamma = 1 / math.sqrt(hyper["damping"]) if self.scaled else 1.0
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="these parameters take")
+            warnings.filterwarnings("ignore", message="covered:")
             opt = KFQN(model, preset, gamma=gamma, curvature_interval=self.interval, **hyper)
         if not self.input:
             opt._update_ = without_input_
@@ -117,6 +114,7 @@ VARIANTS = (
     Sides("output, H_g from 1/λ_G, every 1", False, True, True, 1),
     Sides("both, H_g from 1, every 10", True, True, False, 10),
     Sides("both, H_g from 1/λ_G, every 10", True, True, True, 10),
+    Sides("both, split by locations, every 1", True, True, False, 1, "location"),
 )
 """Without an output side its start is a factor of the step size, so it has one value there."""
 
@@ -187,6 +185,19 @@ def final_points(task: Task, variant: Sides, grid: Grid) -> list[Point]:
     return [replace(chosen, phase="final", seed=seed, steps=task.steps) for seed in SEEDS]
 
 
+def chosen(names: Sequence[str]) -> tuple[Task, ...]:
+    """Return the tasks of these names; none named is all.
+
+    Raises:
+        ValueError: a name is not one of a task.
+    """
+    known = [task.name for task in TASKS]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"the task must be one of {', '.join(known)}, got {name!r}")
+    return tuple(task for task in TASKS if not names or task.name in names)
+
+
 def runs(tasks: Sequence[Task] = TASKS) -> int:
     """Return how many runs there are at least; grids that grow have more."""
     return len(tasks) * len(VARIANTS) * (9 + len(SEEDS))
@@ -252,35 +263,13 @@ def _row(task: Task, variant: Sides, store: Store) -> dict[str, Any] | None:
     if best is None:
         return None
     losses = [_final_loss(record) for record in finals]
-    chosen = {"lr": RATES[best[0]], "damping": DAMPINGS[best[1]]}
+    hyper = {"lr": RATES[best[0]], "damping": DAMPINGS[best[1]]}
     points = {"points": len(grid), "interior": interior}
-    return {**chosen, **points, "losses": losses, **interval(losses)}
+    errors = [record["evaluations"][-1].get("test_error") for record in finals if record["score"]]
+    return {**hyper, **points, "losses": losses, "test_errors": errors, **interval(losses)}
 
 
 def _final_loss(record: dict[str, Any]) -> Loss:
     if record["score"] is None:
         return None
     return smoothed(record["losses"], record["steps"])
-
-
-def interval(values: Sequence[Loss]) -> dict[str, float | None]:
-    """Return the mean and its 95 % interval by Student's t; None where a run diverged."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or len(known) < 2:
-        return {"mean": None, "low": None, "high": None}
-    mean = math.fsum(known) / len(known)
-    error = float(stats.sem(known))
-    if error == 0:  # as where a row is compared with itself
-        return {"mean": mean, "low": mean, "high": mean}
-    low, high = stats.t.interval(0.95, len(known) - 1, loc=mean, scale=error)
-    return {"mean": mean, "low": float(low), "high": float(high)}
-
-
-def difference(losses: Sequence[Loss], reference: Sequence[Loss]) -> dict[str, float | None]:
-    """Return the interval of the differences, seed by seed."""
-    if len(losses) != len(reference):
-        return interval([None])
-    known = [*losses, *reference]
-    if None in known:
-        return interval([None])
-    return interval([a - b for a, b in zip(losses, reference, strict=True)])  # type: ignore[operator]  # no None among them

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kfqn_ref.experiments.race.entrants import ENTRANTS, Entrant
+from kfqn_ref.experiments.race.grid import LIMIT, missing
 from kfqn_ref.experiments.race.run import Point, run_point
 from kfqn_ref.experiments.race.store import Store
 from kfqn_ref.experiments.race.tasks import FULL, QUICK, SMOKE, Images, Task
@@ -16,16 +17,17 @@ Tell = Callable[[str], None]
 TUNING_SEED = 1000
 """Seed of the runs of the grid; no final run has it."""
 
-FRESH_SEEDS = (3, 4, 5)
+FRESH_SEEDS = (3, 4, 5, 6, 7)
 """Of the final runs: seeds that nobody looked at while an entrant was made; 0 and 1 were
 (``kfqn_adam``).
 """
 
 RULE = (
-    "tuning, the same for all: 6 grid points an entrant, each run on seed {tuning_seed} for "
-    "the tuning "
-    "steps of the task; the point with the lowest loss on fixed training images at its end wins; "
-    "then fresh seeds {seeds} for all steps"
+    "tuning, the same for all: 6 grid points an entrant, then the neighbours that the best point "
+    "lacks (step sizes twice and half as large, dampings three times), until it is interior or "
+    "{limit} points are tried; each run on seed {tuning_seed} for the tuning steps of the task; "
+    "the point with the lowest loss on fixed training images at its end wins; then fresh seeds "
+    "{seeds} for all steps"
 )
 
 
@@ -47,7 +49,9 @@ class Suite:
     @property
     def rule(self) -> str:
         """The rule by which every entrant is tuned, in one sentence."""
-        return RULE.format(tuning_seed=TUNING_SEED, seeds=", ".join(map(str, self.seeds)))
+        return RULE.format(
+            limit=LIMIT, tuning_seed=TUNING_SEED, seeds=", ".join(map(str, self.seeds))
+        )
 
     def line_up(self, task: Task) -> list[Entrant]:
         """Return the entrants that can run the task."""
@@ -75,7 +79,7 @@ class Suite:
         return replace(self, tasks=some, entrants=chosen)
 
     def runs(self, task: Task) -> int:
-        """Return how many runs the task asks for, at most."""
+        """Return how many runs the task asks for at least; grids that grow have more."""
         return len(self.line_up(task)) * (len(ENTRANTS["sgd"].grid) + len(self.seeds))
 
 
@@ -90,27 +94,47 @@ QUICK_ENTRANTS = (
     "kfqn_lean",
 )
 
+FULL_ENTRANTS = tuple(name for name in ENTRANTS if name not in {"adam", "kfqn_adam_3", "kfqn_lean"})
+"""No more of ours than of the others'; AdamW stands for Adam."""
+
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("full", FULL, tuple(ENTRANTS), FRESH_SEEDS, 40),
+        Suite("full", FULL, FULL_ENTRANTS, FRESH_SEEDS, 40),
         Suite("quick", QUICK, QUICK_ENTRANTS, (0, 1), 20),
         Suite("smoke", SMOKE, ("sgd", "adam", "kfqn_cnn"), (0,), 10),
     )
 }
 
 
-def tuning_points(task: Task, entrant: Entrant) -> list[Point]:
-    """Return the points of the grid."""
-    return [
-        Point(task.name, entrant.name, "tune", TUNING_SEED, task.tuning_steps, hyper)
-        for hyper in entrant.grid_for(task)
-    ]
+def tuning_points(task: Task, entrant: Entrant, store: Store) -> list[Point]:
+    """Return the points of the grid, with those that it grows by, as far as the store can say."""
+    points = [_tuning_point(task, entrant, hyper) for hyper in entrant.grid_for(task)]
+    while all(point.key in store for point in points):
+        new = _missing(points, store)
+        if not new or len(points) + len(new) > LIMIT:
+            break
+        points += [_tuning_point(task, entrant, hyper) for hyper in new]
+    return points
+
+
+def _tuning_point(task: Task, entrant: Entrant, hyper: dict[str, Any]) -> Point:
+    return Point(task.name, entrant.name, "tune", TUNING_SEED, task.tuning_steps, hyper)
+
+
+def _missing(points: Sequence[Point], store: Store) -> list[dict[str, Any]]:
+    return missing([(point.hyper, store[point.key]["score"]) for point in points])
+
+
+def is_interior(task: Task, entrant: Entrant, store: Store) -> bool:
+    """Return whether the best point of the grid has tried neighbours on all sides."""
+    points = tuning_points(task, entrant, store)
+    return all(point.key in store for point in points) and not _missing(points, store)
 
 
 def tuned(task: Task, entrant: Entrant, store: Store) -> dict[str, Any] | None:
     """Return the best grid point's record, None where every point diverged."""
-    records = [store[p.key] for p in tuning_points(task, entrant) if p.key in store]
+    records = [store[p.key] for p in tuning_points(task, entrant, store) if p.key in store]
     sound = [r for r in records if r["score"] is not None]
     return min(sound, key=lambda r: r["score"]) if sound else None
 
@@ -132,9 +156,21 @@ def run_suite(suite: Suite, store: Store, tell: Tell = lambda key: None) -> None
     for task in suite.tasks:
         images = task.images()
         for entrant in suite.line_up(task):
-            _run(task, images, entrant, tuning_points(task, entrant), store, tell)
+            tune(task, images, entrant, store, tell)
             _run(task, images, entrant, final_points(suite, task, entrant, store), store, tell)
         measure(suite, task, images, store)
+
+
+def tune(
+    task: Task, images: Images, entrant: Entrant, store: Store, tell: Tell = lambda key: None
+) -> None:
+    """Run the grid of an entrant, as long as it grows."""
+    count = 0
+    points = tuning_points(task, entrant, store)
+    while count < len(points):
+        _run(task, images, entrant, points[count:], store, tell)
+        count = len(points)
+        points = tuning_points(task, entrant, store)
 
 
 def _run(
