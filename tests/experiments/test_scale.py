@@ -74,9 +74,9 @@ def test_the_passes_have_the_operations_that_torch_counts() -> None:
     assert counter.get_total_flops() == 2 * counted
 
 
-def trained(factor: str) -> KFQN:
+def trained(factor: str, preset: str = "kfqn_cnn") -> KFQN:
     net = nn.Sequential(nn.Linear(29, 4), nn.Linear(4, 3))
-    opt = KFQN(net, input_inverse=factor, memory=3)
+    opt = KFQN(net, preset, input_inverse=factor, memory=3)
     x = torch.randn(8, 29)
     for _ in range(2):
         opt.step(lambda: (loss := net(x).square().mean(), net.zero_grad(), loss.backward())[0])
@@ -95,10 +95,21 @@ def test_directions_have_the_operations_that_torch_counts(factor: str, pairs: in
         assert counter.get_total_flops() == 2 * counted
 
 
-@pytest.mark.parametrize(("method", "factor"), [("dense", "dense"), ("lean", "lbfgs")])
-def test_the_state_is_that_of_the_optimizer(method: str, factor: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "factor", "preset"),
+    [("dense", "dense", "kfqn_cnn"), ("lean", "lbfgs", "kfqn_cnn"),
+     ("input", "dense", "kfqn_input")],
+)  # fmt: skip  # a table
+def test_the_state_is_that_of_the_optimizer(method: str, factor: str, preset: str) -> None:
     work = model.work(TINY, method, batch=8, ranks=1, pairs=3)
-    assert work.state == bench_measure.state_bytes(trained(factor))
+    assert work.state == bench_measure.state_bytes(trained(factor, preset))
+
+
+def test_the_input_side_has_one_pass_and_no_output_messages() -> None:
+    both, one = (model.work(vgg16(), m, batch=8, ranks=8) for m in ("dense", "input"))
+    assert one.passes == model.first_pass(vgg16(), 8) < both.passes
+    assert one.sent < both.sent
+    assert one.state < both.state
 
 
 def test_two_ranks_send_and_keep_what_the_model_says() -> None:
@@ -107,7 +118,8 @@ def test_two_ranks_send_and_keep_what_the_model_says() -> None:
     """
     first, second = scale_measure.on_ranks(2, 1, 4)
     network, steps = reference_cnn(), first["steps"]
-    starts = {method: sum(x.d_a**2 for x in network.layers) for method in ("dense", "owned")}
+    dense = ("dense", "owned", "input")
+    starts = {method: sum(x.d_a**2 for x in network.layers) for method in dense}
     starts["lean"] = sum(x.d_a for x in network.layers)  # a diagonal
     for method, start in starts.items():
         work = model.work(network, method, batch=4, ranks=2)
@@ -270,7 +282,7 @@ def test_a_wrong_option_is_refused_by_name(options: list[str], said: str, tmp_pa
 def test_operations_grow_by_the_layer(gpu: bool) -> None:
     """Counted on two networks; a third one is met."""
     counted = scale_measure.operations(gpu=gpu)
-    for method in ("SGD", "KFAC", "dense", "lean", "passes"):
+    for method in ("SGD", "KFAC", "dense", "lean", "input", "passes"):
         layers, operations = scale_measure._counted(method, 3, gpu)
         assert layers == 13
         assert operations == pytest.approx(model.dispatched(counted, method, layers))

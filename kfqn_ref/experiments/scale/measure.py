@@ -21,7 +21,7 @@ from kfqn_ref.experiments.scale import rank as scale_rank
 from kfqn_ref.experiments.scale.networks import reference_cnn
 
 WORLDS = (1, 2, 4)
-COUNTED = ("SGD", "KFAC", "dense", "lean")
+COUNTED = ("SGD", "KFAC", "dense", "lean", "input")
 
 
 def operations(*, gpu: bool = True) -> model.Counts:
@@ -54,7 +54,9 @@ def beyond_passes(counted: model.Counts, method: str, layers: int) -> float:
     """Return the operations of a step that are not those of a pass: what a measured pass does not
     cover.
     """
-    passes = {"SGD": 1.0, "KFAC": 1.5}.get(method, 2.0)  # drawing targets goes back once more
+    passes = {"SGD": 1.0, "input": 1.0, "KFAC": 1.5}.get(
+        method, 2.0
+    )  # drawing targets goes back once more
     return model.dispatched(counted, method, layers) - passes * model.dispatched(
         counted, "passes", layers
     )

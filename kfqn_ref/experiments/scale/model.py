@@ -15,7 +15,7 @@ from kfqn_ref.optim.ownership import balanced, cost
 
 FLOAT = 4
 COUNTERS = 5 * 8  # bytes of the counts that KFQN keeps for a layer
-METHODS = ("SGD", "KFAC", "dense", "lean", "owned")
+METHODS = ("SGD", "KFAC", "dense", "lean", "owned", "input")
 """SGD and KFAC; KF-QN with matrices, with L-BFGS on the input side, and with factor ownership."""
 
 
@@ -147,9 +147,34 @@ def work(
         return Work(passes, 0, 0, momentum, (gradient,), 0, 0, state)
     if method == "KFAC":
         return _kfac(network, batch, interval, momentum, gradient)
+    if method == "input":
+        return _input_side(network, batch, interval, momentum, gradient)
     lean = pairs if method == "lean" else None
     owners = ranks if method == "owned" else 1
     return _kfqn(network, batch, owners, interval, lean, momentum, gradient)
+
+
+def _input_side(
+    network: Network, batch: int, interval: int, momentum: float, gradient: tuple[float, float]
+) -> Work:
+    """The preset kfqn_input: ``M H_a`` and one pass; of ``H_g`` only its diagonal is kept."""
+    often = 1 / interval
+    layers = network.layers
+    updates = [inverse_update(layer.d_a, None) for layer in layers]
+    actions = batch * sum(2 * layer.T * layer.d_a for layer in layers)
+    inputs = sum(layer.d_a for layer in layers)
+    kept = sum(layer.d_g * layer.d_a + layer.d_a**2 + 3 * layer.d_g for layer in layers)
+    return Work(
+        passes=first_pass(network, batch),
+        products=sum((layer.d_g + often) * layer.d_a**2 for layer in layers)
+        + often * (actions + sum(macs for macs, _ in updates)),
+        inverses=0,
+        memory=momentum + often * sum(touched for _, touched in updates),
+        messages=(gradient, (FLOAT * (1 + often * inputs), 1.0), (FLOAT * inputs, often)),
+        broadcast=0,
+        owners=0,
+        state=FLOAT * (network.others + kept) + COUNTERS * len(layers),
+    )
 
 
 def _kfac(

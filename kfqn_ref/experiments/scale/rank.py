@@ -35,6 +35,7 @@ def maker(method: str) -> Callable[[nn.Module], Any]:
         "dense": lambda m: KFQN(m, lr=0.01),
         "lean": lambda m: KFQN(m, lr=0.01, input_inverse="lbfgs"),
         "owned": lambda m: KFQN(m, lr=0.01, factor_ownership=True),
+        "input": lambda m: KFQN(m, "kfqn_input", lr=0.01),
     }[method]
 
 
@@ -79,7 +80,8 @@ def measured(world: int, steps: int, batch: int) -> dict[str, Any]:
     """Return the fastest step of every method by wall and by processor time, its bytes and its
     state.
     """
-    methods = ("SGD", "KFAC", "dense", "lean") if world == 1 else ("SGD", "dense", "lean", "owned")
+    apart = "KFAC" if world == 1 else "owned"
+    methods = ("SGD", "dense", "lean", "input", apart)
     runners = {method: runner(method, world, batch) for method in methods}
     times: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
     for k in range(WARMUP + steps):

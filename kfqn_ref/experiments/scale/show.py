@@ -40,7 +40,7 @@ def network_table(name: str, by_ranks: dict[str, Any]) -> Table:
             parts = f"{1e3 * row['launching']:.0f}", f"{1e3 * row['wire']:.1f}"
             sizes = f"{row['sent'] / 1e6:.0f}", f"{row['state'] / 1e9:.2f}"
             label = ranks if method == "SGD" else ""
-            table.add_row(label, method, *times, *parts, *sizes, end_section=method == "owned")
+            table.add_row(label, method, *times, *parts, *sizes, end_section=method == "input")
     return table
 
 
@@ -75,7 +75,7 @@ def draw(axis: Any, name: str, by_ranks: dict[str, Any]) -> None:
     """Draw one network's steps, in milliseconds."""
     ranks = [int(text) for text in by_ranks]
     for method, colour, marker in zip(
-        next(iter(by_ranks.values())), COLOURS, "osD^v", strict=False
+        next(iter(by_ranks.values())), COLOURS, "osD^vP", strict=False
     ):
         times = [1e3 * rows[method]["seconds"] for rows in by_ranks.values()]
         axis.loglog(ranks, times, marker=marker, markersize=4, color=colour, label=method)
