@@ -31,5 +31,7 @@ def difference(
     """Return the interval of the differences, seed by seed."""
     if len(losses) != len(reference):
         return interval([None])
+    if None in (*losses, *reference):
+        return interval([None])
     pairs = zip(losses, reference, strict=True)
-    return interval([None if None in (a, b) else a - b for a, b in pairs], level)  # type: ignore[operator]  # no None among them
+    return interval([a - b for a, b in pairs], level)  # type: ignore[operator]  # no None among them

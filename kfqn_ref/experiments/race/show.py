@@ -66,10 +66,12 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
         found = result["verdicts"][measure]
         if found:
             ours, theirs = (result["rows"][found[side]]["label"] for side in ("ours", "theirs"))
+            gap = found["difference"]
             lines.append(
                 f"{result['title']}, {words}: {found['verdict']} - ours {ours} "
                 f"{found['our_mean']:.4g}, "
-                f"others {theirs} {found['their_mean']:.4g}"
+                f"others {theirs} {found['their_mean']:.4g}, "
+                f"difference {number(gap['low'])} to {number(gap['high'])}"
             )
     return lines
 
@@ -83,8 +85,9 @@ def show(suite: Suite, results: Mapping[str, Any], console: Console) -> None:
         f"loss: mean of the last {WINDOW} mini-batch losses, mean over seeds, and its range; "
         "target: what every seed of SGD reaches. Time is not that of the runs: it is the number of "
         "steps times a step time measured apart, in one process, interleaved with SGD's (ratio of "
-        "means); the budget of equal time is SGD's whole run. The best of ours and the best of the "
-        "others are both picked by their mean, which favours whoever enters with more entrants."
+        "means); the budget of equal time is SGD's whole run. A verdict is the interval of the "
+        "difference between the best of ours and the best of the others, seed by seed, at the "
+        "level that covers all pairs of entrants at once."
     )
     for result in results.values():
         for line in verdict_lines(result):
