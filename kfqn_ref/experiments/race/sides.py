@@ -20,7 +20,14 @@ from kfqn_ref.experiments.race.intervals import difference, interval
 from kfqn_ref.experiments.race.report import WINDOW, smoothed
 from kfqn_ref.experiments.race.run import Point, run_point
 from kfqn_ref.experiments.race.store import Store
-from kfqn_ref.experiments.race.tasks import FASHION, FULL, Images, Task
+from kfqn_ref.experiments.race.tasks import (
+    DIGITS,
+    FASHION,
+    FULL,
+    Images,
+    Task,
+    narrow_autoencoder,
+)
 from kfqn_ref.optim import KFQN
 from kfqn_ref.optim.update import update_
 
@@ -50,6 +57,8 @@ TASKS = (
     *FULL,
     Task("conv1d", "1-D convolutions over rows, Fashion-MNIST at 14x14", FASHION, Sequence1d, 64,
          240, 120, pool=2),
+    Task("narrow", "narrow autoencoder, digits", DIGITS, narrow_autoencoder, 100, 240, 120,
+         autoencoder=True, he=True, held_out=297),
 )  # fmt: skip  # a table
 
 CENTRES: Mapping[str, tuple[float, float]] = {
@@ -59,6 +68,7 @@ CENTRES: Mapping[str, tuple[float, float]] = {
     "vgg": (0.3, 1e-2),
     "allcnn": (0.3, 1e-2),
     "conv1d": (0.3, 1e-2),
+    "narrow": (0.1, 0.1),
 }
 """Step size and damping around which the grid of a task begins."""
 
