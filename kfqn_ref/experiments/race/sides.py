@@ -275,7 +275,11 @@ def _row(task: Task, variant: Sides, store: Store) -> dict[str, Any] | None:
     losses = [_final_loss(record) for record in finals]
     hyper = {"lr": RATES[best[0]], "damping": DAMPINGS[best[1]]}
     points = {"points": len(grid), "interior": interior}
-    errors = [record["evaluations"][-1].get("test_error") for record in finals if record["score"]]
+    errors = [
+        record["evaluations"][-1].get("test_error")
+        for record in finals
+        if record["score"] is not None
+    ]
     return {**hyper, **points, "losses": losses, "test_errors": errors, **interval(losses)}
 
 
