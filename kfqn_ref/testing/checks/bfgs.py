@@ -222,7 +222,10 @@ def idempotence(f: Any, H: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
         once = f.bfgs_inverse_update(H, s, y)
         once = (once + once.T) / 2
         if tol.singular(f.u, product_form(H, s, y)):
-            return  # once is not positive definite to working precision: nothing is claimed of it
+            # once is not positive definite to working precision: it can be asked for numbers only,
+            # which NaN is not; bfgs.formula judges which numbers
+            equal("updated once", once, "itself", once, 0.0)
+            return
         equal("updated twice", f.bfgs_inverse_update(once, s, y), "updated once", once, bound)
 
 
