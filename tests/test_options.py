@@ -75,6 +75,10 @@ def test_presets_have_the_values_of_the_reference(name: str) -> None:
         assert getattr(preset, key) == getattr(method, key), key
     for key in ("averages_A", "skip_below", "linear_only", "eager_steps", "square_decay"):
         assert getattr(preset, key) == getattr(method.options, key), key
+    ours = preset.direction
+    theirs = method.options.direction
+    assert type(ours).__name__ == type(theirs).__name__
+    assert vars(ours) == vars(theirs)
     assert preset.convergent is not method.options.starts_from_batch
     assert (preset.damping_below < float("inf")) == (method.options.damp.damping_below is not None)
     for T in (1, 9):

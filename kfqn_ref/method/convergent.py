@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kfqn_ref._typing import require
-from kfqn_ref.method.options import ExactInput, H0Damp, LbfgsInput, LbfgsOutput, Options
+from kfqn_ref.method.options import (
+    ExactInput,
+    H0Damp,
+    LbfgsInput,
+    LbfgsOutput,
+    Options,
+    Preconditioned,
+)
 from kfqn_ref.method.step import KFQN
 
 EXACT = Options(
@@ -83,8 +90,11 @@ class Convergent(KFQN):
         uniform = "AS.5: one bound for the pairs of all iterations"
         independent = "AS.2: H_0 is independent of every mini-batch"
         beta2 = options.square_decay
+        direction = options.direction
+        plain = isinstance(direction, Preconditioned)
         from_batch = options.starts_from_batch
         require(
+            (plain, "direction must be Preconditioned() (AS.2: P is linear in g)", direction),
             (beta2 == 0, "square_decay must be 0 (AS.2: as momentum)", beta2),
             (not from_batch, f"starts_from_batch must be False ({independent})", from_batch),
             (covered, f"H_a must be exact or L-BFGS ({few_pairs})", H_a),

@@ -15,6 +15,8 @@ from kfqn_ref._typing import Array, InverseEstimate, Pair, require
 from kfqn_ref.bfgs import DenseInverse
 from kfqn_ref.damping import double_damp, dp_dlm_damp, h0_damp, identity_theta, powell_theta
 from kfqn_ref.lbfgs import LBFGSInverse
+from kfqn_ref.method import muon
+from kfqn_ref.method.state import BlockState
 
 
 def sqrt_split(lam: float, T: int) -> tuple[float, float]:
@@ -181,6 +183,48 @@ class FixedOutput:
         return LBFGSInverse.empty(d_g, gamma=gamma, memory=1)
 
 
+class Direction(Protocol):
+    """What the step goes along."""
+
+    def __call__(self, block: BlockState, g: Array, beta: float) -> Array:
+        """Return the direction of a block.
+
+        Args:
+            block: its average ``M`` has the newest gradient.   g: that gradient, (d_g, d_a).
+            beta: decay of the average.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Preconditioned:
+    """``P = H_g M H_a``."""
+
+    def __call__(self, block: BlockState, g: Array, beta: float) -> Array:
+        """Return ``H_g M H_a``."""
+        return block.along(block.M)
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """About the orthogonal factor of ``H_g M H_a``, with Nesterov's momentum (12.3).
+
+    Args:
+        steps: iterations of Newton and Schulz.
+
+    Source: derived here, with jordan2024muon and du2026newtonmuon.
+    """
+
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        require((self.steps >= 1, "steps must be at least 1", self.steps))
+
+    def __call__(self, block: BlockState, g: Array, beta: float) -> Array:
+        """Return :func:`kfqn_ref.method.muon.direction`."""
+        return muon.direction(block, g, beta=beta, steps=self.steps)
+
+
 @dataclass(frozen=True)
 class Options:
     """What a preset does differently from KF-QN-CNN; the defaults are KF-QN-CNN.
@@ -195,6 +239,7 @@ class Options:
         square_decay: β₂, in [0, 1): ``U = H_g (∇_W f + τ W) H_a`` takes the gradient's place in
             Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: the step is
             ``P = H_g M H_a``.
+        direction: what the step goes along, where ``square_decay`` is 0.
         eager_steps: number of initial iterations in which the curvature is always updated.
         skip_below: a pair is skipped when ``sᵀy ≤ skip_below ‖s‖² ‖ḡ‖``; 0 asks for ``sᵀy > 0``
             only.
@@ -211,12 +256,15 @@ class Options:
     averages_A: bool = False
     starts_from_batch: bool = True
     square_decay: float = 0.0
+    direction: Direction = Preconditioned()
     eager_steps: int = 0
     skip_below: float = 0.0
     linear_only: bool = False
 
     def __post_init__(self) -> None:
+        alone = self.square_decay == 0 or self.direction == Preconditioned()
         require(
+            (alone, "square_decay must be 0 with a direction of its own", self.square_decay),
             (0 <= self.square_decay < 1, "square_decay must be in [0, 1)", self.square_decay),
             (self.eager_steps >= 0, "eager_steps must not be negative", self.eager_steps),
             (self.skip_below >= 0, "skip_below must not be negative", self.skip_below),

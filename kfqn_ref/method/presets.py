@@ -9,12 +9,14 @@ from kfqn_ref.method.options import (
     FixedOutput,
     LbfgsOutput,
     Options,
+    Orthogonal,
     location_split,
 )
 from kfqn_ref.method.step import KFQN
 
 _OF_2020 = Options(damp=DoubleDamp(), averages_A=True, skip_below=1e-4, linear_only=True)
 _INPUT = Options(output_inverse=FixedOutput())
+_MUON = Options(output_inverse=FixedOutput(), direction=Orthogonal())
 _EAGER = Options(eager_steps=20)
 _NADAM = Options(square_decay=0.99)
 _BY_LOCATIONS = Options(split=location_split)
@@ -25,6 +27,7 @@ PRESETS: dict[str, KFQN] = {
     "kfqn_cnn": KFQN(),
     "kfqn_cnn_l": KFQN(options=Options(output_inverse=LbfgsOutput())),
     "kfqn_input": KFQN(options=_INPUT),
+    "kfqn_muon": KFQN(lr=0.02, momentum=0.95, options=_MUON),
     "kfqn_eager": KFQN(curvature_interval=10, options=_EAGER),
     "kfqn_adam": KFQN(lr=0.01, damping=0.3, curvature_interval=10, options=_NADAM),
     "kbfgs_2022": KFQN(curvature_interval=10, options=_BY_LOCATIONS),
@@ -41,6 +44,7 @@ def preset(name: str, **overrides: Any) -> KFQN:
     ``kfqn_cnn``            KF-BFGS-CNN: mini-batch A, D_P D_LM damping (ren2021kfqn)
     ``kfqn_cnn_l``          KF-BFGS(L)-CNN: the same with L-BFGS for ``H_g``
     ``kfqn_input``          the input side alone: ``H_g = I``, no second pass (derived here)
+    ``kfqn_muon``           the input side, then an orthogonal step (derived here, jordan2024muon)
     ``kfqn_eager``          KF-BFGS-CNN, in 20 eager iterations, then every 10 (derived here)
     ``kfqn_adam``           Adam on ``H_g ∇f H_a``, curvature every 10 iterations (derived here)
     ``kbfgs_2022``          ``(√(λ|T|), √(λ/|T|))``, curvature every 10 iterations (ren2022kfqn)

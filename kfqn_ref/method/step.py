@@ -132,7 +132,8 @@ class KFQN:
     def direction(self, params: Blocks, state: State, grads: Blocks) -> tuple[Blocks, State]:
         """Return the directions ``P`` and the state with the new moving averages (step 2).
 
-        ``P = H_g M H_a``; with ``square_decay`` it is :func:`kfqn_ref.method.nadam.direction`.
+        ``P = H_g M H_a``, or what ``options.direction`` makes of it; with ``square_decay`` it is
+        :func:`kfqn_ref.method.nadam.direction`.
 
         Args:
             params, grads: blocks (d_g, d_a).   state: after the first mini-batch set ``H_a``.
@@ -154,7 +155,7 @@ class KFQN:
         if beta2:
             return nadam.direction(block, g, t, beta=beta, beta2=beta2)
         block = replace(block, M=beta * block.M + (1 - beta) * g)
-        return block.along(block.M), block
+        return self.options.direction(block, g, beta), block
 
     def update_input(self, block: BlockState, a_bar: Array, *, keep_A: bool = False) -> BlockState:
         """Return the block with ``H_a`` updated by Hessian action (6.2): step 4.1.

@@ -180,6 +180,31 @@ def scaled_(
     return M_hat.div_((V / (1 - beta2**n)).sqrt_().add_(EPS))
 
 
+COEFFICIENTS = (3.4445, -4.775, 2.0315)
+"""Of the polynomial in :func:`orthogonal`. Source: jordan2024muon."""
+LEAST_NORM = 1e-7
+"""The least norm that a matrix is divided by in :func:`orthogonal`. Source: jordan2024muon."""
+
+
+def orthogonal(X: Tensor, steps: int) -> Tensor:
+    r"""Return about the orthogonal factor of every ``X``, ``(groups, d_g, d_a)``.
+
+    Every step maps the singular values of :math:`X / \lVert X \rVert_F` by
+    :math:`p(\sigma) = a \sigma + b \sigma^3 + c \sigma^5`. All is done in the dtype of ``X``.
+
+    Source: jordan2024muon.
+    """
+    a, b, c = COEFFICIENTS
+    tall = X.shape[-2] > X.shape[-1]
+    X = X.mT if tall else X  # the smaller Gram matrix
+    norm = torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
+    X = X / norm.clamp(min=LEAST_NORM)
+    for _ in range(steps):
+        gram = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), X, beta=a)
+    return X.mT if tall else X
+
+
 def adamw_(
     p: Tensor,
     g: Tensor,

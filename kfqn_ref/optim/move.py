@@ -53,6 +53,7 @@ class Move:
         preset: Preset,
     ) -> None:
         self.square_decay: float = preset.square_decay
+        self.direction = preset.direction
         self.convergent: bool = preset.convergent
         self.adamw = adamw_options(group, alpha)
         self.beta: float = group["momentum"]
@@ -91,7 +92,8 @@ class Move:
     def direction_(
         self, layer: Layer, state: dict[str, Any], a_mean: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Average the gradient of a covered layer; return its ``P = H_g M H_a``, and ``H_a ā̄``.
+        """Average the gradient of a covered layer; return its ``P = H_g M H_a``, or what the
+        preset's direction makes of it, and ``H_a ā̄``.
 
         With ``square_decay`` what is averaged is ``U = H_g (∇_W f + τ W) H_a``, and ``P`` is
         scaled.
@@ -99,11 +101,20 @@ class Move:
         M = begun(state, "M", lambda: layer.weight.new_zeros(layer.shape, dtype=layer.dtype))
         if not self.square_decay:
             self._average_(layer.parameters, layer.parts(M), self.beta)
-            return direction(state, M, a_mean)
+            P, s_a = direction(state, self._ahead(layer, M), a_mean)
+            return self.direction(P), s_a
         g = torch.zeros_like(M)
         self._average_(layer.parameters, layer.parts(g), 0.0)
         U, s_a = direction(state, g, a_mean)
         return self._scaled_(state, U), s_a
+
+    def _ahead(self, layer: Layer, M: Tensor) -> Tensor:
+        """Return the averaged gradient, a step ahead where the direction wants Nesterov's."""
+        if not self.direction.nesterov:
+            return M
+        g = torch.zeros_like(M)
+        self._average_(layer.parameters, layer.parts(g), 0.0)
+        return g.lerp(M, self.beta)
 
     def along_(self, layer: Layer, P: Tensor) -> None:
         """Move the weights of a covered layer along ``P``."""

@@ -69,7 +69,7 @@ class KFQN(torch.optim.Optimizer):
     mini-batch, calls ``backward`` and returns the loss. Every ``curvature_interval`` iterations it
     is called a second time, at the new weights, with the same random state and frozen weights: it
     must use the same mini-batch, and there the gradients are ``None``. A preset without that second
-    pass (``kfqn_input``) needs no closure: ``loss.backward(); opt.step()``.
+    pass (``kfqn_input``, ``kfqn_muon``) needs no closure: ``loss.backward(); opt.step()``.
 
     Args:
         model: the model; its modules whose forward pass is that of Linear, Conv or ConvTranspose
@@ -78,6 +78,7 @@ class KFQN(torch.optim.Optimizer):
             must have equally many samples each.
         preset: ``kbfgs_2020``, ``kbfgs_l_2020`` (linear layers only), ``kfqn_cnn``, ``kfqn_cnn_l``,
             ``kfqn_input`` (ours: the input side alone, without a second pass),
+            ``kfqn_muon`` (ours: the same, then Muon's orthogonal step),
             ``kfqn_eager`` (ours: eager at the first 20 iterations), ``kfqn_adam`` (ours: Adam on
             ``H_g ∇f H_a``), ``kbfgs_2022``, ``convergent``
             (the one with a theorem).
@@ -278,10 +279,10 @@ class KFQN(torch.optim.Optimizer):
 
         Without a closure the step takes the gradients as they are, and returns None:
         ``opt.zero_grad(); loss.backward(); opt.step()``. That works in every iteration of a preset
-        without a second pass (``kfqn_input``), and with the others where no curvature update is
-        due. The inputs are those of the calls whose backward passes left these gradients: several
-        backward passes are micro-batches, and clearing the gradients lets go of their inputs. There
-        gradients may be clipped, and scaled by an enabled ``GradScaler``.
+        without a second pass (``kfqn_input``, ``kfqn_muon``), and with the others where no
+        curvature update is due. The inputs are those of the calls whose backward passes left these
+        gradients: several backward passes are micro-batches, and clearing the gradients lets go of
+        their inputs. There gradients may be clipped, and scaled by an enabled ``GradScaler``.
 
         An iteration whose loss or gradient is not finite, or that is to begin from an empty
         mini-batch, changes nothing, and is counted in ``skipped_steps``.
@@ -370,7 +371,7 @@ class KFQN(torch.optim.Optimizer):
             f"kfqn_ref.optim.closure(model, loss_fn, batch) makes one. Without one a step works "
             f"where no curvature update is due (curvature_interval="
             f"{self.method.curvature_interval}, and this is iteration {self._k}), and with the "
-            f"preset 'kfqn_input' always, unless parameters are sharded"
+            f"presets 'kfqn_input' and 'kfqn_muon' always, unless parameters are sharded"
         )
 
     def _iterate(self, iteration: Iteration) -> Any:

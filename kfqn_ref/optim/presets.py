@@ -5,12 +5,19 @@ class.
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from kfqn_ref.optim.inverses import DenseInverse, Inverse, LBFGSInverse, ScaledIdentity, Stack
-from kfqn_ref.optim.kernels import damped_inverse, identity_damp_, lm_damp_, powell_damp_
+from kfqn_ref.optim.kernels import (
+    damped_inverse,
+    identity_damp_,
+    lm_damp_,
+    orthogonal,
+    powell_damp_,
+)
 
 Damp = Callable[[Stack, Tensor, Tensor, float, Tensor], Tensor]
 """``(H, s, y, mu1, lam)``: damp the joined pairs in place; return the smallest theta, one a row.
@@ -89,6 +96,47 @@ def fixed_output(gamma: Tensor, d: int, memory: int) -> Inverse:
 
 
 @dataclass(frozen=True)
+class Preconditioned:
+    """The step goes along ``P = H_g M H_a``."""
+
+    nesterov: ClassVar[bool] = False
+
+    def __call__(self, P: Tensor) -> Tensor:
+        """Return ``P``, ``(groups, d_g, d_a)``."""
+        return P
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    r"""The step goes along the orthogonal factor (12.3) of ``H_g M H_a``, about.
+
+    ``M`` is taken with Nesterov's momentum, ``β M + (1 − β) g``. The factor is multiplied by
+    :math:`\sqrt{\max(1, d_g / d_a)}`.
+
+    Args:
+        steps: iterations of Newton and Schulz.
+
+    Source: derived here, with jordan2024muon and du2026newtonmuon.
+    """
+
+    steps: int = 5
+    nesterov: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+    def __call__(self, P: Tensor) -> Tensor:
+        """Return the scaled orthogonal factor of every ``P``, ``(groups, d_g, d_a)``."""
+        _, d_g, d_a = P.shape
+        return orthogonal(P, self.steps) * sqrt(max(1, d_g / d_a))
+
+
+Direction = Preconditioned | Orthogonal
+"""What the step goes along."""
+
+
+@dataclass(frozen=True)
 class Preset:
     """What the published variants do differently.
 
@@ -105,6 +153,7 @@ class Preset:
         square_decay: β₂, in [0, 1): the step is ``U = H_g (∇_W f + τ W) H_a`` in place of the
             gradient in Adam with Nesterov's momentum (kingma2015adam, dozat2016nadam); 0: it is
             ``P = H_g M H_a``.
+        direction: what the step goes along, where ``square_decay`` is 0.
         damping_below: λ must be below this.
         lr, damping: step size and λ, unless the user says.
         momentum: decay of the gradient's moving average, unless the user says.
@@ -123,6 +172,7 @@ class Preset:
     curvature_interval: int = 1
     eager_steps: int = 0
     square_decay: float = 0.0
+    direction: Direction = Preconditioned()
     damping_below: float = float("inf")
     lr: float = 0.3
     damping: float = 0.1
@@ -133,6 +183,10 @@ class Preset:
     def __post_init__(self) -> None:
         if not 0 <= self.square_decay < 1:
             raise ValueError(f"square_decay must be in [0, 1), got {self.square_decay}")
+        if self.square_decay and self.direction != Preconditioned():
+            raise ValueError(
+                f"square_decay must be 0 with a direction of its own, got {self.square_decay}"
+            )
 
     @property
     def learns_output(self) -> bool:
@@ -156,6 +210,13 @@ PRESETS: dict[str, Preset] = {
         Preset("kfqn_cnn"),
         Preset("kfqn_cnn_l", output_inverse=lbfgs_output),
         Preset("kfqn_input", output_inverse=fixed_output),
+        Preset(
+            "kfqn_muon",
+            output_inverse=fixed_output,
+            direction=Orthogonal(),
+            lr=0.02,
+            momentum=0.95,
+        ),
         Preset("kfqn_eager", curvature_interval=10, eager_steps=20),
         Preset("kfqn_adam", curvature_interval=10, square_decay=0.99, lr=0.01, damping=0.3),
         Preset("kbfgs_2022", split=location_split, curvature_interval=10),

@@ -232,7 +232,9 @@ def test_transformers(options: dict[str, Any], conditions: dict[str, Any]) -> No
 def test_a_trainer_without_a_closure_is_refused() -> None:
     train = example("transformers_trainer", "transformers").train
     net = plain.network()
-    with pytest.raises(TypeError, match="step needs a closure.* preset 'kfqn_input' always"):
+    with pytest.raises(
+        TypeError, match="step needs a closure.* presets 'kfqn_input' and 'kfqn_muon' always"
+    ):
         train(net, plain.batches(), preset="kfqn_cnn")
     unmoved(net)
 

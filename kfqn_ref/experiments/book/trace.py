@@ -35,6 +35,7 @@ ELSEWHERE: dict[Number, str] = {
     (10, 1): "kfqn_ref.optim.kernels.bfgs_rank_two",
     (10, 2): "kfqn_ref.optim.kernels.lbfgs_apply",
     (12, 2): "kfqn_ref.method.nadam.scaled",
+    (12, 3): "kfqn_ref.method.muon.direction",
     (13, 1): "kfqn_ref.optim.distributed.Reducer.mean_",
     (13, 2): "kfqn_ref.experiments.scale.model.all_reduce",
     (9, 1): "kfqn_ref.damping.h0_damp",
