@@ -200,20 +200,26 @@ def _outcome(master: Any, submitted: Path, limits: Limits) -> bytes:
 
 
 def _all_of(pipe: int, child: int) -> bytes:
-    """All that comes out of a pipe; the child is stopped once the grader has gone."""
+    """All that comes out of a pipe; the child is stopped once the grader has gone.
+
+    It is told so again and again: Python drops an interrupt that arrives in a finalizer or a
+    callback.
+    """
     parts = []
     watched = [pipe, 0]
+    patience: float | None = None
     while True:
-        ready = select.select(watched, [], [])[0]
+        ready = select.select(watched, [], [], patience)[0]
         if pipe in ready:
             part = os.read(pipe, 2**20)
             if not part:
                 os.close(pipe)
                 return b"".join(parts)
             parts.append(part)
-        elif ready:  # nothing is asked before an answer, so this is the end of questions
+        else:  # nothing is asked before an answer, so this is the end of questions
             os.kill(child, signal.SIGINT)
             watched = [pipe]
+            patience = GRACE
 
 
 if __name__ == "__main__":

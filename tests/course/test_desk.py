@@ -178,3 +178,35 @@ def test_when_the_grader_is_killed_its_processes_go_too(submitted):
     grader.kill()
     grader.wait()
     assert psutil.wait_procs(family, timeout=60)[1] == []
+
+
+DEAF_ONCE = """
+import os, sys, time
+from kfqn_ref.course import desk
+
+desk.GRACE = 0.1
+reading, writing = os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(reading)
+    try:
+        os.write(writing, b"begun")
+        time.sleep(10000)
+    except KeyboardInterrupt:
+        pass  # as where it arrives in a finalizer
+    try:
+        time.sleep(10000)
+    except KeyboardInterrupt:
+        os._exit(0)
+os.close(writing)
+print(desk._all_of(reading, child).decode())
+"""
+
+
+def test_a_fork_that_misses_the_first_interrupt_is_told_again():
+    """The input of the process has ended, as where the grader has gone."""
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF_ONCE], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "begun\n"
