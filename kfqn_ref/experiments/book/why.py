@@ -152,6 +152,11 @@ def run(change: Change, seed: int) -> dict[str, Any]:
     return {"layers": layers, "loss": float(net.value(W, x, target))}
 
 
+def short(value: float) -> float:
+    """Return four significant digits: seeds differ in the second."""
+    return float(f"{value:.4g}")
+
+
 def main() -> None:
     """Compute all changes and write the file."""
     parser = argparse.ArgumentParser(description="What H_a and H_g are along a run on digits.")
@@ -163,12 +168,12 @@ def main() -> None:
         found[name] = {
             "lr": change.lr,
             "batch": change.batch,
-            "loss": [each["loss"] for each in runs],
+            "loss": [short(each["loss"]) for each in runs],
             "layers": {},
         }
         for i, layer in enumerate(LAYERS):
             keys = runs[0]["layers"][i]
-            values = {key: [each["layers"][i][key] for each in runs] for key in keys}
+            values = {key: [short(each["layers"][i][key]) for each in runs] for key in keys}
             found[name]["layers"][layer] = values
             means = {key: round(float(np.mean(v)), 3) for key, v in values.items()}
             print(name, "|", layer, means)
