@@ -162,6 +162,8 @@ def main() -> None:
     told = json.loads(sys.argv[2])
     limits = Limits(**told["limits"])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    # a shell starts what it puts in the background with interrupts ignored; children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     questions = os.fdopen(0, "rb", buffering=0)  # a buffer would hide the end of the questions
     sink = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):

@@ -153,23 +153,25 @@ def test_what_the_box_was_too_slow_for_has_no_score():
 
 
 FOREVER = """
-import sys
+import signal, sys
 from pathlib import Path
 from kfqn_ref.course.desk import Desks
 from kfqn_ref.course.sandbox import Limits
 
-master, own = map(Path, sys.argv[1:])
+master, own = map(Path, sys.argv[1:3])
+signal.signal(signal.SIGINT, getattr(signal, sys.argv[3]))
 Desks(master, Limits(unsafe=True), 1, solved=False).regrade(own)
 """
 
 
-def test_when_the_grader_is_killed_its_processes_go_too(submitted):
+@pytest.mark.parametrize("interrupts", ["SIG_DFL", "SIG_IGN"])  # ignored: a shell's background
+def test_when_the_grader_is_killed_its_processes_go_too(submitted, interrupts):
     master, own = submitted
     begun = own.with_name("begun")
     waits = f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(10000)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(waits)])
     own.write_text(nbformat.writes(notebook), encoding="utf-8")
-    grader = subprocess.Popen([sys.executable, "-c", FOREVER, master, own])
+    grader = subprocess.Popen([sys.executable, "-c", FOREVER, master, own, interrupts])
     while not begun.exists():
         assert grader.poll() is None
         time.sleep(0.05)
@@ -181,10 +183,11 @@ def test_when_the_grader_is_killed_its_processes_go_too(submitted):
 
 
 DEAF_ONCE = """
-import os, sys, time
+import os, signal, sys, time
 from kfqn_ref.course import desk
 
 desk.GRACE = 0.1
+signal.signal(signal.SIGINT, signal.default_int_handler)
 reading, writing = os.pipe()
 child = os.fork()
 if child == 0:
