@@ -12,7 +12,7 @@ EXTRAS = {
     "exact": ("flint",),
     "course": ("nbgrader", "nbformat", "jupytext", "psutil", "nh3"),
     "notebooks": ("jupyterlab",),
-    "peers": ("pytorch_optimizer", "asdl"),
+    "peers": ("pytorch_optimizer", "asdl", "opt_einsum"),
 }
 
 

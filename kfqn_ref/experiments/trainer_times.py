@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from kfqn_ref.experiments.bench.measure import reference_cnn
 from kfqn_ref.experiments.versions import versions
-from kfqn_ref.optim import KFQN
+from kfqn_ref.files import write_atomically
+from kfqn_ref.optim import KFQN, closure
 
 EXAMPLES = Path(__file__).parents[2] / "notebooks/trainers"
 LOOPS = {
@@ -44,15 +45,8 @@ Train = Callable[..., Any]
 def plain(net: nn.Module, batches: Batches, lr: float) -> None:
     """Train one epoch without a trainer."""
     opt = KFQN(net, lr=lr)
-    for x, target in batches:
-
-        def closure(x: Tensor = x, target: Tensor = target) -> Tensor:
-            opt.zero_grad()
-            loss = F.cross_entropy(net(x), target)
-            loss.backward()
-            return loss
-
-        opt.step(closure)
+    for batch in batches:
+        opt.step(closure(net, F.cross_entropy, batch))
 
 
 def loops() -> dict[str, Train]:
@@ -128,7 +122,7 @@ def main(path: Path, *, steps: int = 35, turns: int = 5) -> None:
         "turns": turns,
         "rows": rows,
     }
-    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    write_atomically(path, (json.dumps(table, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

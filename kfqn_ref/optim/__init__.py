@@ -6,7 +6,8 @@ In reading order:
 ``optimizer``     the class ``KFQN``: options, errors, checkpoints
 ``closures``      the closure of a model, a loss function and one mini-batch
 ``iteration``     the order of the steps: passes, momentum, step, pairs, updates
-``passes``        what a pass leaves for the curvature, and how the second pass repeats the first
+``passes``        how a pass is watched, and how the second pass repeats the first
+``records``       what one layer leaves for the curvature over a pass
 ``standing``      hooks that stand from the beginning, where a step needs no closure
 ``move``          steps 2 and 3: averaged gradients, directions, the step
 ``update``        steps 4.1 to 4.5: the pairs of the layers, and the updates of their factors

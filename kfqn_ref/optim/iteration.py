@@ -23,11 +23,11 @@ from kfqn_ref.optim.ownership import Ownership, move_owned_
 from kfqn_ref.optim.passes import (
     Capture,
     Observed,
-    Record,
     Replay,
     refuse_other_pass,
     refuse_unreduced,
 )
+from kfqn_ref.optim.records import Record
 from kfqn_ref.optim.reduction import refuse_reduction
 from kfqn_ref.optim.rows import Rows
 from kfqn_ref.optim.sharded import local, resharding

@@ -230,9 +230,8 @@ class KFQN(torch.optim.Optimizer):
         )
         self._expect(self._k)
 
-    _step_supports_amp_scaling = (
-        True  # an enabled GradScaler then says what it did to the gradients
-    )
+    # an enabled GradScaler then says what it did to the gradients
+    _step_supports_amp_scaling = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but hooks and compiled code: copies and pickles go on as this one."""

@@ -10,7 +10,6 @@ keeps nothing.
 import weakref
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -18,15 +17,9 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
 from kfqn_ref.optim.layer import Layer
-from kfqn_ref.optim.passes import (
-    Observed,
-    Record,
-    input_of,
-    keeping_hooks,
-    refuse_differentiated,
-    refuse_reentrant,
-)
-from kfqn_ref.optim.rows import Rows, counts
+from kfqn_ref.optim.passes import Observed, input_of, keeping_hooks, refuse_reentrant
+from kfqn_ref.optim.records import Record, refuse_differentiated, what_counts
+from kfqn_ref.optim.rows import Rows
 
 
 class Call:
@@ -163,11 +156,8 @@ class Standing:
         a = input_of(layer, args, kwargs)
         h = keeping_hooks(h)
         keep = self.rows.of(layer, h)
-        samples, rows = counts(layer, h, keep)
-        in_all = layer.geometry.counts(h)
         fixed = not a.requires_grad
-        a = a.detach() if keep is None else a.detach()[keep]
-        sizes = {samples, rows, in_all[0], prod(in_all)}
+        a, samples, rows, sizes = what_counts(layer, a, h, keep)
         turn = self._trails[layer].turn
         call = Call(self._calls, turn, a, fixed, samples, rows, sizes)
         self._calls += 1

@@ -18,8 +18,8 @@ from kfqn_ref.optim.inverses import Stack, Tensors, inverse_of, is_lean
 from kfqn_ref.optim.joined import join, joinable, unjoin
 from kfqn_ref.optim.kernels import average_, damped_inverse, dot
 from kfqn_ref.optim.options import Method
-from kfqn_ref.optim.passes import Record
 from kfqn_ref.optim.presets import INPUT_INVERSES, Preset
+from kfqn_ref.optim.records import Record
 
 State = dict[str, Any]
 

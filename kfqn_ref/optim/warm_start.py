@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from kfqn_ref.optim.coverage import plain_arithmetic
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import Method
-from kfqn_ref.optim.passes import Capture, Record, Replay
+from kfqn_ref.optim.passes import Capture, Replay
+from kfqn_ref.optim.records import Record
 from kfqn_ref.optim.rows import Rows
 
 

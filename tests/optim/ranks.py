@@ -5,7 +5,6 @@ the batch alone wrote, too.
 """
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from copy import deepcopy
 from multiprocessing.connection import wait
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kfqn_ref.experiments.bench.measure import state_bytes
 from kfqn_ref.optim import KFQN, PRESETS
+
+from . import worlds
 
 WORLDS = (1, 2, 4)
 STEPS = 20
@@ -164,17 +164,13 @@ def alone(out: Path) -> None:
 
 def one_of(rank: int, world: int, folder: Path) -> None:
     """Run every variant as one rank of a world, and go on from the checkpoints of one process."""
-    torch.set_num_threads(1)
-    meeting = dist.FileStore(str(folder / f"meeting-{world}"), world)
-    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=world)
+    worlds.meet(rank, world, folder / f"meeting-{world}")
     start = torch.load(folder / "1-0.pt", weights_only=True)
     found: dict[Any, Any] = {v: run(v, rank, world) for v in (*PLAIN, *OWNED)}
     found["resumed"] = {v: resume(v, start[(*v[:2], False)]["half"], rank, world) for v in OWNED}
     found |= {"warm": warm(rank, world), "late": late(rank, world)}
     torch.save(found, folder / f"{world}-{rank}.pt")
-    dist.destroy_process_group()
-    # a thread of gloo that outlives its group would abort the interpreter's own way out
-    os._exit(0)
+    worlds.leave()
 
 
 def together(forked: ForkContext, works: Sequence[tuple[Any, ...]]) -> None:

@@ -5,7 +5,6 @@ from the checkpoint that 4 ranks have made, and all from that of one process.
 """
 
 import multiprocessing
-import os
 import warnings
 from copy import deepcopy
 from pathlib import Path
@@ -24,6 +23,7 @@ from kfqn_ref.experiments.bench.measure import state_bytes
 from kfqn_ref.optim import KFQN
 from kfqn_ref.optim.sharded import collected, cut, is_sharded, local
 
+from . import worlds
 from .ranks import batch, together
 
 WORLDS = (4, 2, 8)
@@ -218,9 +218,7 @@ def alone(folder: Path) -> None:
 
 def one_of(rank: int, world: int, folder: Path) -> None:
     """Run every variant as one rank of a world, and go on from the checkpoints of others."""
-    torch.set_num_threads(1)
-    meeting = dist.FileStore(str(folder / f"meeting-{world}"), world)
-    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=world)
+    worlds.meet(rank, world, folder / f"meeting-{world}")
     start = torch.load(folder / "1-0.pt", weights_only=True)
     found: dict[str, Any] = {}
     found |= {name: run(name, rank, world, each=world == 2) for name in RUNS[world]}
@@ -232,9 +230,7 @@ def one_of(rank: int, world: int, folder: Path) -> None:
         four = torch.load(folder / "4-0.pt", weights_only=True)
         found["from 4"] = resume("kfqn_cnn_l", four["kfqn_cnn_l"]["half"], rank, world)
     torch.save(found, folder / f"{world}-{rank}.pt")
-    dist.destroy_process_group()
-    # a thread of gloo that outlives its group would abort the interpreter's own way out
-    os._exit(0)
+    worlds.leave()
 
 
 def main(folder: Path) -> None:

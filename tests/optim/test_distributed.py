@@ -1,7 +1,6 @@
 """R ranks on R shards equal one process on the whole batch: real processes, gloo, every preset."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from kfqn_ref.optim import KFQN, PRESETS
 from kfqn_ref.optim.ownership import balanced
 from kfqn_ref.optim.update import InputPair, OutputPair, to_reduce
 
-from .. import warm
-from . import ranks
+from . import ranks, worlds
 from .models import close
 from .patterns import pattern
 
@@ -29,19 +27,11 @@ Trained = Callable[[int], list[dict[Any, dict[str, Any]]]]
 @pytest.fixture(scope="session")
 def trained(made_once: Callable[..., Path]) -> Trained:
     """Return what every rank of a world wrote, by the size of the world."""
-    folder = made_once("ranks", train_all)
-
-    @cache
-    def of_world(world: int) -> list[dict[Any, dict[str, Any]]]:
-        outs = [folder / f"{world}-{rank}.pt" for rank in range(world)]
-        return [torch.load(out, weights_only=True) for out in outs]
-
-    return of_world
+    return worlds.written(made_once("ranks", train_all))
 
 
 def train_all(folder: Path) -> None:
-    code, told = warm.Process(ranks.main, folder).end()
-    assert code == 0, told
+    worlds.in_process(ranks.main, folder)
 
 
 @pytest.mark.parametrize("world", [2, 4])

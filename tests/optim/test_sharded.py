@@ -2,11 +2,9 @@
 ways to cut a model are refused by name.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from kfqn_ref.optim.guards import leaves
 from kfqn_ref.optim.sharded import local
 
 from .. import warm
-from . import elastic, shards
+from . import elastic, shards, worlds
 from .models import close, closure_of, data, equal, mlp, run, tensors
 from .patterns import pattern
 
@@ -38,19 +36,11 @@ Trained = Callable[[int], list[dict[str, Any]]]
 @pytest.fixture(scope="session")
 def trained(made_once: Callable[..., Path]) -> Trained:
     """Return what every rank of a world wrote, by the size of the world."""
-    folder = made_once("shards", train_all)
-
-    @cache
-    def of_world(world: int) -> list[dict[str, Any]]:
-        outs = [folder / f"{world}-{rank}.pt" for rank in range(world)]
-        return [torch.load(out, weights_only=True) for out in outs]
-
-    return of_world
+    return worlds.written(made_once("shards", train_all))
 
 
 def train_all(folder: Path) -> None:
-    code, told = warm.Process(shards.main, folder).end()
-    assert code == 0, told
+    worlds.in_process(shards.main, folder)
 
 
 @pattern("fully_shard (FSDP2), layer by layer or the model at once, on 2 and 4 ranks", "exact")
@@ -276,33 +266,12 @@ def test_gradients_that_are_added_to_are_refused(sharded: bool, clips: bool) -> 
 
 def rank_with_an_error(rank: int, folder: Path, call: int) -> None:
     """Two ranks; a call of the closure ends with an error on rank 0 alone."""
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    store = dist.FileStore(str(folder / f"meeting-{call}"), 2)
-    wait = timedelta(seconds=60)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=wait)
+    worlds.meet(rank, 2, folder / f"meeting-{call}", timedelta(seconds=60))
     model = mlp()
     shards.shard_(model, each=True)
     opt = KFQN(model, lr=0.1)
-    calls = 0
-
-    def closure() -> Tensor:
-        nonlocal calls
-        calls += 1
-        if rank == 0 and calls == call:
-            raise RuntimeError("injected")
-        return closure_of(model, *data(seed=rank))()
-
-    found = {"error": "", "same": False}
-    for _ in range(3):
-        before = own_parts(opt)
-        try:
-            opt.step(closure)
-        except RuntimeError as error:
-            found = {"error": str(error), "same": equal(own_parts(opt), before)}
-            break
-    torch.save(found, folder / f"{call}-{rank}.pt")
-    os._exit(0)
+    worlds.until_an_error(rank, folder, call, opt, closure_of(model, *data(seed=rank)), own_parts)
 
 
 def own_parts(opt: KFQN) -> list[Tensor]:
@@ -315,14 +284,7 @@ def own_parts(opt: KFQN) -> list[Tensor]:
 @pattern("a closure that fails on one of two ranks under FSDP2: both end, unmoved", "exact")
 @pytest.mark.parametrize("call", [3, 4], ids=["first pass", "second pass"])
 def test_an_error_of_one_rank_ends_the_others(tmp_path: Path, call: int) -> None:
-    processes = [warm.Process(rank_with_an_error, rank, tmp_path, call) for rank in range(2)]
-    for process in processes:
-        code, told = process.end()
-        assert code == 0, told
-    first, second = (torch.load(tmp_path / f"{call}-{rank}.pt") for rank in range(2))
-    assert first == {"error": "injected", "same": True}
-    assert second["error"]
-    assert second["same"]
+    worlds.assert_both_end_unmoved(rank_with_an_error, tmp_path, call)
 
 
 @pattern("a rank under FSDP2 that is killed, and started anew by torchrun's agent", "exact")

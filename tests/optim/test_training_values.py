@@ -2,23 +2,20 @@
 effect.
 """
 
-import datetime
-import os
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kfqn_ref.optim import KFQN
 
-from .. import warm
-from . import ranks
+from . import ranks, worlds
 from .models import close, closure_of, cnn, data, equal, mlp, weights
 from .patterns import pattern
 from .test_training_patterns import EXACT, REFUSED, everything, refused, started
@@ -276,44 +273,17 @@ def test_what_torch_cannot_do_without_gradients_is_refused_in_our_words() -> Non
 
 
 def rank_with_an_error(rank: int, folder: Path, call: int) -> None:
-    """Take steps until a call of the closure of rank 0 fails, and write what happened."""
-    torch.set_num_threads(1)
-    meeting = dist.FileStore(str(folder / f"meeting-{call}"), 2)
-    limit = datetime.timedelta(seconds=60)
-    dist.init_process_group("gloo", store=meeting, rank=rank, world_size=2, timeout=limit)
+    """Two ranks; a call of the closure ends with an error on rank 0 alone."""
+    worlds.meet(rank, 2, folder / f"meeting-{call}", timedelta(seconds=60))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = DistributedDataParallel(ranks.model_for("kfqn_cnn"))
         opt = KFQN(model, lr=0.1, curvature_interval=1)
-    calls = 0
-
-    def closure() -> Tensor:
-        nonlocal calls
-        calls += 1
-        if rank == 0 and calls == call:
-            raise RuntimeError("injected")
-        return closure_of(model, *ranks.batch(rank))()
-
-    found = {"error": "", "same": False}
-    for _ in range(3):
-        before = [x.clone() for x in everything(opt)]
-        try:
-            opt.step(closure)
-        except RuntimeError as error:
-            found = {"error": str(error), "same": equal(everything(opt), before)}
-            break
-    torch.save(found, folder / f"{call}-{rank}.pt")
-    os._exit(0)
+    closure = closure_of(model, *ranks.batch(rank))
+    worlds.until_an_error(rank, folder, call, opt, closure, everything)
 
 
 @pattern("a closure that fails on one of two ranks: both end with an error, unmoved", EXACT)
 @pytest.mark.parametrize("call", [3, 4], ids=["first pass", "second pass"])
 def test_an_error_of_one_rank_ends_the_others(tmp_path: Path, call: int) -> None:
-    processes = [warm.Process(rank_with_an_error, rank, tmp_path, call) for rank in range(2)]
-    for process in processes:
-        code, told = process.end()
-        assert code == 0, told
-    first, second = (torch.load(tmp_path / f"{call}-{rank}.pt") for rank in range(2))
-    assert first == {"error": "injected", "same": True}
-    assert second["error"]
-    assert second["same"]
+    worlds.assert_both_end_unmoved(rank_with_an_error, tmp_path, call)

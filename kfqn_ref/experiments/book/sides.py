@@ -1,7 +1,7 @@
 """Which side of the method helps, on digits: what H_a and H_g learn is taken away, one at a time.
 
 ``python -m kfqn_ref.experiments.book.sides book/data/sides.json`` computes the file that the
-chapter on races reads; about two minutes on one thread.
+chapter on races reads.
 """
 
 import argparse

@@ -36,9 +36,9 @@ def command(
 ) -> None:
     """Race all optimizers on real images, tuned by one rule.
 
-    `smoke` takes seconds, `quick` some minutes, `full` two hours or more on a core of its own,
-    `ablations` some minutes, `ablate-sides` (which half of the method helps) an hour. Started
-    again with the same `--out`, a race goes on where it was stopped.
+    `smoke` takes seconds, `quick` and `ablations` some minutes; `full` and `ablate-sides` (which
+    half of the method helps) take hours. Started again with the same `--out`, a race goes on where
+    it was stopped.
     """
     import torch
     from rich.console import Console

@@ -1,8 +1,9 @@
-"""Who races: every entrant with its grid of six, and how one of its steps is done.
+"""Who races: every entrant with the six points that its grid begins with, and how one of its
+steps is done.
 
-Six points of a grid for everyone: an entrant with one hyper-parameter gets six values of it, one
-with two gets 3 x 2. What is not in the grid keeps its library's default, except where ``note`` says
-so.
+Six points for everyone: an entrant with one hyper-parameter gets six values of it, one with two
+gets 3 x 2; how a grid grows is in ``grid``. What is not in it keeps its library's default, except
+where ``note`` says so.
 """
 
 import math
@@ -27,6 +28,8 @@ Hyper = Mapping[str, Any]
 Stepper = Callable[[Tensor, Tensor], float]
 Start = Callable[[Task, nn.Module, Hyper, int], Stepper]
 GRID_SIZE = 6
+LIBRARY = ("pytorch_optimizer",)
+WITH_EINSUM = ("pytorch_optimizer", "opt_einsum")
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,11 @@ class Entrant:
 
     Args:
         name: how it is asked for.   label: what the reports call it.
-        start: makes the stepper of a run.   grid: the hyper-parameters that are tried, six of them.
+        start: makes the stepper of a run.   grid: the hyper-parameters that are tried first, six.
         summed: the six where the loss is a sum over pixels, with its longer gradients; empty is the
             grid.
         ours: it is a form of this project's method.   note: what else the reader must know.
-        tasks: the only tasks it is sent to; empty is all.   needs: the package it comes from.
+        tasks: the only tasks it is sent to; empty is all.   needs: the packages it comes from.
     """
 
     name: str
@@ -50,7 +53,7 @@ class Entrant:
     ours: bool = False
     note: str = ""
     tasks: tuple[str, ...] = ()
-    needs: str = "torch"
+    needs: tuple[str, ...] = ("torch",)
 
     def __post_init__(self) -> None:
         for grid in (self.grid, self.summed or self.grid):
@@ -61,8 +64,8 @@ class Entrant:
 
     @property
     def installed(self) -> bool:
-        """Whether its package can be imported."""
-        return find_spec(self.needs) is not None
+        """Whether its packages can be imported."""
+        return all(find_spec(name) is not None for name in self.needs)
 
     def runs(self, task: Task) -> bool:
         """Whether it can run the task."""
@@ -207,11 +210,11 @@ def adahessian(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper
     return step
 
 
-def of_library(name: str, **fixed: Any) -> Start:
-    """Return the start of an optimizer of the package pytorch-optimizer."""
+def of_library(name: str, modules: Sequence[str] = LIBRARY, **fixed: Any) -> Start:
+    """Return the start of an optimizer of pytorch-optimizer; ``modules`` must be there."""
 
     def start(task: Task, model: nn.Module, hyper: Hyper, seed: int) -> Stepper:
-        needs("peers", name, "pytorch_optimizer")
+        needs("peers", name, *modules)
         kind = getattr(import_module("pytorch_optimizer"), name)
         return stepper(task, model, kind(model.parameters(), **fixed, **hyper))
 
@@ -289,28 +292,30 @@ ENTRANTS: dict[str, Entrant] = {
                 of_library("ScalableShampoo", start_preconditioning_step=10,
                            preconditioning_compute_steps=10, block_size=256),
                 ladder(1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3), summed=SUMMED,
-                note="roots every 10 steps, blocks of 256", needs="pytorch_optimizer"),
+                note="roots every 10 steps, blocks of 256", needs=LIBRARY),
         Entrant("soap", "SOAP", of_library("SOAP", weight_decay=0.0), SOAP_LADDER,
                 note="eigenvectors every 10 steps (its default), no weight decay",
-                needs="pytorch_optimizer"),
+                needs=LIBRARY),
         Entrant("soap_1", "SOAP, every step",
                 of_library("SOAP", weight_decay=0.0, precondition_frequency=1), SOAP_LADDER,
-                note="no weight decay", needs="pytorch_optimizer"),
-        Entrant("kron", "PSGD, Kron", of_library("Kron"),
-                ladder(3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1), needs="pytorch_optimizer"),
+                note="no weight decay", needs=LIBRARY),
+        Entrant("kron", "PSGD, Kron", of_library("Kron", WITH_EINSUM),
+                ladder(3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1),
+                note="with opt_einsum, without which its products take memory by the square",
+                needs=WITH_EINSUM),
         Entrant("adahessian", "AdaHessian", adahessian, ladder(3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3),
-                needs="pytorch_optimizer"),
+                needs=LIBRARY),
         Entrant("kfac", "KFAC (ours in torch)", kfac,
                 product(lr=(3e-3, 1e-2, 3e-2), damping=(3e-3, 3e-2)),
                 summed=product(lr=(0.03, 0.1), damping=(0.03, 0.1, 0.3)),
                 note="inverses every 10 steps"),
         Entrant("asdl_kfac", "KFAC of ASDL", asdl("KfacGradientMaker"),
-                product(lr=(3e-4, 1e-3, 3e-3), damping=(1e-3, 1e-2)), needs="asdl", tasks=("cnn",),
-                note="every 10 steps"),
+                product(lr=(3e-4, 1e-3, 3e-3), damping=(1e-3, 1e-2)), needs=("asdl",),
+                tasks=("cnn",), note="every 10 steps"),
         Entrant("asdl_kbfgs", "K-BFGS of ASDL",
                 asdl("KronBfgsGradientMaker", minibatch_hessian_action=True),
-                product(lr=(3e-3, 1e-2, 3e-2), damping=(0.03, 0.3)), needs="asdl", tasks=("cnn",),
-                note="every 10 steps; its update does not change H (see the book)"),
+                product(lr=(3e-3, 1e-2, 3e-2), damping=(0.03, 0.3)), needs=("asdl",),
+                tasks=("cnn",), note="every 10 steps; its update does not change H (see the book)"),
         Entrant("kbfgs_2020", "K-BFGS", kfqn("kbfgs_2020"), **OURS, tasks=MLP_ONLY),
         Entrant("kbfgs_l_2020", "K-BFGS(L)", kfqn("kbfgs_l_2020"), **OURS, tasks=MLP_ONLY),
         Entrant("kfqn_cnn", "KF-BFGS-CNN", kfqn("kfqn_cnn"), **OURS),
@@ -323,8 +328,6 @@ ENTRANTS: dict[str, Entrant] = {
                 **OURS_EAGER),
         Entrant("kfqn_adam", "KF-BFGS-CNN, Adam's scaling, interval 10", kfqn("kfqn_adam"),
                 **OURS_ADAM),
-        Entrant("kfqn_adam_3", "KF-BFGS-CNN, Adam's scaling, interval 3",
-                kfqn("kfqn_adam", curvature_interval=3), **OURS_ADAM),
         Entrant("kfqn_cnn_l", "KF-BFGS(L)-CNN", kfqn("kfqn_cnn_l"), **OURS,
                 tasks=("cnn", "autoencoder")),
         Entrant("kfqn_lean", "KF-BFGS(L)-CNN, lean, interval 10",

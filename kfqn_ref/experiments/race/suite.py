@@ -94,7 +94,7 @@ QUICK_ENTRANTS = (
     "kfqn_lean",
 )
 
-FULL_ENTRANTS = tuple(name for name in ENTRANTS if name not in {"adam", "kfqn_adam_3", "kfqn_lean"})
+FULL_ENTRANTS = tuple(name for name in ENTRANTS if name not in {"adam", "kfqn_lean"})
 """No more of ours than of the others'; AdamW stands for Adam."""
 
 SUITES = {
