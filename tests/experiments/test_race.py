@@ -382,6 +382,19 @@ def test_a_race_can_be_narrowed_and_sgd_stays() -> None:
     assert result.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("ablations", "--tasks", "cnn"), ("ablations", "--entrants", "sgd"),
+     ("ablate-sides", "--entrants", "sgd"), ("ablate-sides", "--tasks", "gpt")],
+)  # fmt: skip  # a table
+def test_what_a_suite_cannot_be_narrowed_by_is_refused(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(app, ["race", *arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert not [*tmp_path.rglob("*.jsonl")]
+
+
 def test_only_entrants_that_ran_are_reported_and_new_ones_are_timed(
     raced: Path, tmp_path: Path
 ) -> None:

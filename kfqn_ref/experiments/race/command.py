@@ -47,6 +47,7 @@ def command(
     from kfqn_ref.experiments.race.store import Store
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    _refuse_narrowing(suite, tasks, entrants)
     try:
         out.mkdir(parents=True, exist_ok=True)
         store = Store(out / f"{suite}.jsonl")
@@ -61,6 +62,14 @@ def command(
             _race(suite, out, store, report_only, Console(), _names(tasks), _names(entrants))
     except DataError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _refuse_narrowing(suite: SuiteName, tasks: str, entrants: str) -> None:
+    """Refuse an option that a suite has no use for."""
+    if suite is SuiteName.ABLATIONS and tasks:
+        raise typer.BadParameter("'ablations' has one task: leave --tasks out")
+    if suite in {SuiteName.ABLATIONS, SuiteName.SIDES} and entrants:
+        raise typer.BadParameter(f"'{suite}' has variants of one optimizer: leave --entrants out")
 
 
 def _names(text: str) -> list[str]:
