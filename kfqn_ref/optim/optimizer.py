@@ -3,7 +3,7 @@ formula.
 """
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
 
@@ -33,6 +33,7 @@ from kfqn_ref.optim.guards import (
 from kfqn_ref.optim.iteration import Core, Iteration, Scaled, start, updates_curvature
 from kfqn_ref.optim.layer import Layer
 from kfqn_ref.optim.options import (
+    OPTIONS,
     Method,
     check_compile,
     check_group,
@@ -43,6 +44,7 @@ from kfqn_ref.optim.options import (
     other_group,
     plain_parameters,
     refuse_group,
+    refuse_keys,
 )
 from kfqn_ref.optim.ownership import Ownership
 from kfqn_ref.optim.presets import PRESETS
@@ -127,8 +129,8 @@ class KFQN(torch.optim.Optimizer):
     Raises:
         TypeError: ``model`` is not a module.
         ValueError: a value is outside its range, no layer is covered, a covered weight is shared,
-            the preset refuses a layer, weight and bias of a layer are in different groups, or
-            ``compile`` finds no compiler, or a folder with a space.
+            the preset refuses a layer, weight and bias of a layer are in different groups, a group
+            has an unknown key, or ``compile`` finds no compiler, or a folder with a space.
 
     Source: ren2021kfqn, goldfarb2020kbfgs, ren2022kfqn.
     """
@@ -256,8 +258,8 @@ class KFQN(torch.optim.Optimizer):
 
         Raises:
             TypeError: it is not a dictionary with ``params``, or these are not parameters.
-            ValueError: lr, damping, momentum, weight_decay or step_decay is outside its range, or a
-                parameter is in a group already.
+            ValueError: a key is unknown, an option is outside its range, or a parameter is in a
+                group already.
         """
         refuse_group(param_group)
         if not self.method.preset.convergent and "other" not in param_group:
@@ -528,7 +530,8 @@ class KFQN(torch.optim.Optimizer):
 
         Raises:
             TypeError: not a dictionary.
-            ValueError: of another version, preset or model, not of KFQN, or the part of one rank.
+            ValueError: of another version, preset or model, not of KFQN, or the part of one rank,
+                or a parameter group lacks an option or has an unknown one.
         """
         if not isinstance(state_dict, dict):
             raise TypeError(f"a checkpoint must be a dictionary, got {type(state_dict).__name__}")
@@ -536,6 +539,7 @@ class KFQN(torch.optim.Optimizer):
 
         def take(opt: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
             checkpoint.check(given, self._identity())  # after the hooks of the user
+            self._refuse_loaded_groups(given["param_groups"])
             taken.append({**given, "state": checkpoint.numbered(given)})
             return {**given, "state": {}}  # torch would cast it
 
@@ -551,6 +555,17 @@ class KFQN(torch.optim.Optimizer):
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _refuse_loaded_groups(self, groups: Sequence[dict[str, Any]]) -> None:
+        """Refuse groups of a checkpoint whose keys are not those of a group."""
+        own = {key for group in self.param_groups for key in group}
+        for group in groups:
+            refuse_keys(group, own)
+            missing = [key for key in OPTIONS if key not in group]
+            if missing:
+                raise ValueError(
+                    f"the groups of a checkpoint must have all options, got no {missing}"
+                )
 
     def _put(self, state_dict: dict[str, Any]) -> None:
         """Take over the states of a checkpoint that was found to fit."""

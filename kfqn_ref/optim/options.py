@@ -1,9 +1,10 @@
 """Parameter groups, their values and what they may hold; and what compiling asks of the machine."""
 
+import difflib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -63,6 +64,38 @@ def check_values(group: dict[str, Any], preset: Preset) -> None:
 
 NUMBERS = ("lr", "damping", "momentum", "weight_decay", "step_decay", "other_lr")
 """The options of a group that are one number each."""
+
+OPTIONS = (*NUMBERS, "decoupled", "other_betas", "other_weight_decay")
+"""The options that a parameter group may have."""
+
+KEYS = (
+    *("params", *OPTIONS, "beta2", "other"),
+    # written by schedulers of torch
+    *("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"),
+    # written by optimizers of torch, and a label that a monitor of Lightning shows
+    *("param_names", "differentiable", "name"),
+)
+"""All keys that a parameter group may have when it is given or loaded."""
+
+
+def refuse_keys(group: Mapping[str, Any], own: Collection[str] = ()) -> None:
+    """Refuse a parameter group with a key that no option has: it would change nothing.
+
+    Args:
+        group: the group.   own: further keys that are known.
+
+    Raises:
+        ValueError: there is one; the message names the nearest option, and all of them.
+    """
+    unknown = [key for key in group if key not in KEYS and key not in own]
+    if not unknown:
+        return
+    near = difflib.get_close_matches(str(unknown[0]), OPTIONS, n=1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(
+        f"the options of a parameter group must be among {[*OPTIONS]}, got {unknown}{meant}; "
+        f"write a key of your own into opt.param_groups after the group is there"
+    )
 
 
 def _refuse_kinds(group: dict[str, Any]) -> None:
@@ -152,13 +185,15 @@ def plain_parameters(params: Any) -> list[nn.Parameter]:
 
 
 def refuse_group(group: Any) -> None:
-    """Refuse a parameter group that is no dictionary with ``params``.
+    """Refuse a parameter group that is no dictionary with ``params``, or has an unknown key.
 
     Raises:
         TypeError: it is not one.
+        ValueError: it has one.
     """
     if not isinstance(group, dict) or "params" not in group:
         raise TypeError(f"a group must be a dictionary with params, got {group!r}")
+    refuse_keys(group)
 
 
 def _without_name(each: Any) -> Any:

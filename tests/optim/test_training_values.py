@@ -2,6 +2,7 @@
 effect.
 """
 
+import copy
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -43,6 +44,45 @@ def test_a_value_that_leaves_its_range_is_refused(key: str, value: float, words:
     model, opt = started()
     opt.param_groups[0][key] = value
     refused(opt, closure_of(model, X, Y), ValueError, words)
+
+
+@pattern("a misspelt option of a parameter group, given, added or loaded", REFUSED)
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [("dampling", "damping"), ("weight_decy", "weight_decay"), ("betas", "other_betas")],
+)
+def test_a_misspelt_option_of_a_group_is_refused(key: str, nearest: str) -> None:
+    model, opt = started()
+    words = rf"must be among \['lr', 'damping', .*got \['{key}'\] \(did you mean '{nearest}'\?"
+    with pytest.raises(ValueError, match=words):
+        KFQN(cnn(), groups=[{"params": model.parameters(), key: 0.1}])
+    saved = opt.state_dict()
+    before = [x.clone() for x in everything(opt)]
+    with pytest.raises(ValueError, match=words):
+        opt.add_param_group({"params": nn.Parameter(torch.zeros(2)), key: 0.1})
+    saved["param_groups"][0][key] = 0.1
+    with pytest.raises(ValueError, match=words):
+        opt.load_state_dict(saved)
+    assert equal(everything(opt), before)
+    assert len(opt.param_groups) == 1
+    del saved["param_groups"][0][key], saved["param_groups"][0]["damping"]
+    with pytest.raises(ValueError, match=r"must have all options, got no \['damping'\]"):
+        opt.load_state_dict(saved)
+    assert equal(everything(opt), before)
+
+
+def test_keys_that_schedulers_and_users_write_are_taken() -> None:
+    model, opt = started()
+    opt.param_groups[0]["epoch"] = 3  # a user's own, after the group is there
+    torch.optim.lr_scheduler.OneCycleLR(opt, 0.2, total_steps=9)
+    torch.optim.swa_utils.SWALR(opt, 0.05)
+    saved = copy.deepcopy(opt.state_dict())
+    opt.load_state_dict(saved)
+    assert opt.param_groups[0]["epoch"] == 3
+    params = list(model.parameters())
+    KFQN(cnn(), groups=[{"params": params, "initial_lr": 0.1, "swa_lr": 0.1, "name": "all"}])
+    with pytest.raises(ValueError, match=r"got \['epoch'\]; write a key of your own into"):
+        KFQN(cnn()).load_state_dict(saved)
 
 
 @pytest.mark.parametrize(
