@@ -5,9 +5,9 @@ later of which have no structure, and differs from the right one. Where no edit 
 no two together, agree, the region in which the function goes wrong is described instead.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -25,7 +25,7 @@ from kfqn_ref.course.diagnosis.special import SPECIAL
 from kfqn_ref.course.diagnosis.words import math
 from kfqn_ref.testing.mutants import MUTANTS
 
-SECONDS = 4.0  # of the processor, for one function
+PLACES = 400_000  # of formulas that one search computes: a few seconds
 REFUSED = ("sᵀy < 0", "sᵀy = 0", "NaN")  # in the order of inputs.refused
 MISSED = "it gives a result where it must refuse, as for sᵀy = 0"
 # What of an answer is the same for all right functions.
@@ -84,6 +84,38 @@ class Trial:
             return look(value)
         except (TypeError, IndexError, KeyError) as error:
             return error
+
+
+@dataclass
+class Search:
+    """A search among the edits of a function: it ends by what it computed, not by a clock.
+
+    So the same submission gets the same words on every machine, under any load.
+    """
+
+    trial: Trial
+    order: list[int]
+    left: int = PLACES
+
+    def ended(self) -> bool:
+        """Whether it has computed as much as it may."""
+        return self.left <= 0
+
+    def agrees(self, form: Variants, edits: tuple[Edit, ...]) -> bool:
+        """Whether a variant gives the same as the function."""
+        return self.trial.agrees(partial(self._run, form, edits), self.order)
+
+    def changes(self, form: Variants, edit: Edit) -> bool:
+        """Whether an edit gives another answer in one of the first three cases."""
+        for k in self.order[:3]:
+            result = self.trial.view(self._run(form, (edit,), *self.trial.calls[k]))
+            if not isinstance(result, Exception) and not close(result, self.trial.expected[k]):
+                return True
+        return False
+
+    def _run(self, form: Variants, edits: tuple[Edit, ...], args: Any, kwargs: Any) -> Any:
+        self.left -= len(form.originals)
+        return form.run(edits, args, kwargs)
 
 
 def diagnose(name: str, namespace: Mapping[str, Any]) -> Finding:
@@ -177,7 +209,6 @@ def _tells(trial: Trial, wrong: list[int]) -> bool:
 
 def _reason(trial: Trial, wrong: list[int], namespace: Mapping[str, Any]) -> str:
     order = _order(trial, wrong)
-    end = time.process_time() + SECONDS
     if not _tells(trial, wrong):
         return ""
     for told, compute in _whole_formulas(trial.name, namespace):
@@ -186,8 +217,8 @@ def _reason(trial: Trial, wrong: list[int], namespace: Mapping[str, Any]) -> str
     key = trial.name, repr([parts(got) for got in trial.got])
     if key not in _FOUND:  # the same answers come with every law that a function breaks
         forms = variants(trial.name)
-        best = _best_single(trial, forms, order, end)
-        _FOUND[key] = best or _best_pair(trial, forms, order, end)
+        search = Search(trial, order)
+        _FOUND[key] = _best_single(search, forms) or _best_pair(search, forms)
     return _FOUND[key]
 
 
@@ -221,38 +252,34 @@ def _with_own(right: Any, own: dict[str, Any]) -> Callable[[Any, Any], Any]:
     return lambda args, kwargs: answer(rebound, args, kwargs)
 
 
-def _best_single(trial: Trial, forms: tuple[Variants, ...], order: list[int], end: float) -> str:
+def _best_single(search: Search, forms: tuple[Variants, ...]) -> str:
     """The likeliest edit that agrees, in one place or wherever the quantity stands."""
     found: list[tuple[int, int, str]] = []
     for form in forms:
         single = [(edit,) for edit in form.edits]
         for group in sorted([*single, *form.groups()], key=_rank):
-            if time.process_time() > end:
+            if search.ended():
                 break
-            if trial.agrees(_variant(form, group), order):
+            if search.agrees(form, group):
                 words = form.all_words(group)
                 found.append((_rank(group), len(words), words))
     return min(found)[2] if found else ""
 
 
-def _best_pair(trial: Trial, forms: tuple[Variants, ...], order: list[int], end: float) -> str:
+def _best_pair(search: Search, forms: tuple[Variants, ...]) -> str:
     """The likeliest pair of edits that agrees; those that change nothing alone are left out."""
     found: list[tuple[int, int, str]] = []
     for form in forms:
-        useful = []
-        for edit in form.edits:
-            if time.process_time() < end and _changes(trial, form, edit, order[:3]):
-                useful.append(edit)
+        useful = [edit for edit in form.edits if not search.ended() and search.changes(form, edit)]
         # the same mistake at two places comes first: pairs are many
         pairs = sorted(combinations(useful, 2), key=_likely)
         for first, second in pairs:
             rank = first.rank + second.rank
-            if time.process_time() > end or (found and rank > found[0][0]):
+            if search.ended() or (found and rank > found[0][0]):
                 break
-            if first.place != second.place:
-                if trial.agrees(_variant(form, (first, second)), order):
-                    words = form.both(first, second)
-                    found.append((rank, len(words), words))
+            if first.place != second.place and search.agrees(form, (first, second)):
+                words = form.both(first, second)
+                found.append((rank, len(words), words))
     return min(found)[2] if found else ""
 
 
@@ -265,19 +292,6 @@ def _likely(pair: tuple[Edit, Edit]) -> tuple[bool, int]:
     first, second = pair
     twins = first.label == second.label and math(first.shown) == math(second.shown)
     return not twins, first.rank + second.rank
-
-
-def _variant(form: Variants, edits: tuple[Edit, ...]) -> Callable[[Any, Any], Any]:
-    return lambda args, kwargs: form.run(edits, args, kwargs)
-
-
-def _changes(trial: Trial, form: Variants, edit: Edit, cases: list[int]) -> bool:
-    """Whether an edit gives another answer in one of these cases."""
-    for case in cases:
-        result = trial.view(form.run((edit,), *trial.calls[case]))
-        if not isinstance(result, Exception) and not close(result, trial.expected[case]):
-            return True
-    return False
 
 
 def _region(trial: Trial, wrong: list[int]) -> str:
