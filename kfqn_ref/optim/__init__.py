@@ -19,6 +19,7 @@ In reading order:
 ``layer``         a covered layer: weights and gradients as matrices
 ``geometry``      sums over samples and locations of linear layers and convolutions
 ``kinds``         which modules are covered, and how another kind is added
+``attention``     torch's attention as linear layers that are covered
 ``coverage``      which parameters of a model are covered, and what the others are
 ``warm_start``    a start from the mean of several mini-batches
 ``distributed``   means over the ranks of DistributedDataParallel
@@ -38,10 +39,11 @@ from kfqn_ref._extras import needs_torch
 
 needs_torch(torch.__version__)
 
+from kfqn_ref.optim.attention import split_attention
 from kfqn_ref.optim.closures import closure
 from kfqn_ref.optim.diagnostics import Counts, Curvature
 from kfqn_ref.optim.kinds import register_layer
 from kfqn_ref.optim.optimizer import KFQN
 from kfqn_ref.optim.presets import PRESETS
 
-__all__ = ["KFQN", "PRESETS", "Counts", "Curvature", "closure", "register_layer"]
+__all__ = ["KFQN", "PRESETS", "Counts", "Curvature", "closure", "register_layer", "split_attention"]

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from kfqn_ref.optim.attention import SplitAttention
 from kfqn_ref.optim.geometry import LinearGeometry
 from kfqn_ref.optim.kinds import CONVOLUTIONS, geometry_of, kind_of, why_not
 from kfqn_ref.optim.layer import Layer
@@ -18,6 +20,9 @@ from kfqn_ref.optim.sharded import plain_class
 
 MEMORY_SHARE = 0.25
 """Share of the device's memory that the factors may take unless ``max_factor_bytes`` says more."""
+
+SPLIT = "kfqn_ref.optim.split_attention(model) makes layers of it"
+"""The way out for attention."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def _judge(
     if name in exclude:
         return None, "excluded"
     if module in inside:
-        return None, "MultiheadAttention reads its weight without calling it"
+        return None, f"MultiheadAttention reads its weight without calling it; {SPLIT}"
+    if isinstance(module, nn.MultiheadAttention):
+        return None, f"its weights are packed; {SPLIT}"
     if isinstance(module, torch.jit.ScriptModule):
         return None, "scripted by torch.jit: make the optimizer for the module before, and call it"
     geometry = geometry_of(module)
@@ -137,12 +144,13 @@ TIME_FIRST = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 def _time_first(model: nn.Module) -> dict[str, int]:
-    """Return the names of torch's Transformer layers that have the samples on axis 1."""
-    return {
-        name: 1
-        for name, module in model.named_modules()
-        if isinstance(module, TIME_FIRST) and not module.self_attn.batch_first
-    }
+    """Return the names of Transformer layers and attention that have the samples on axis 1."""
+    axes = {}
+    for name, module in model.named_modules():
+        attention: Any = module.self_attn if isinstance(module, TIME_FIRST) else module
+        if isinstance(module, (*TIME_FIRST, SplitAttention)) and not attention.batch_first:
+            axes[name] = 1
+    return axes
 
 
 def set_sample_axes(model: nn.Module, layers: Sequence[Layer], axes: Mapping[str, int]) -> None:

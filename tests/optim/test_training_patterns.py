@@ -782,6 +782,7 @@ def test_an_error_anywhere_leaves_everything_as_it_was(options: dict[str, Any]) 
 def test_the_committed_table_is_what_the_tests_declare() -> None:
     # their rows, too
     from . import (
+        test_attention,
         test_distributed,
         test_rows,
         test_sharded,
@@ -789,6 +790,7 @@ def test_the_committed_table_is_what_the_tests_declare() -> None:
         test_training_values,
     )
 
+    assert test_attention
     assert test_distributed
     assert test_rows
     assert test_sharded
