@@ -11,6 +11,7 @@ states one theorem; hypothesis searches for the smallest counterexample.
 ``checks``          the laws, by chapter
 ``oracles``         slow derivations that the laws of layers and steps are checked against
 ``implementation``  what can be put through the checks: the protocol of an adapter
+``namespace``       arrays of another library than NumPy
 ``independence``    draws that depend on the seed alone
 ``coverage``        a case for every pair of classes of the domain's axes
 ``region``          where a failure lives: "only for n ≥ 6"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,6 +25,13 @@ def command(
             help="FILE.py or module:Object that defines some of the functions by their names."
         ),
     ],
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            help="Module whose arrays the functions take, as torch, jax.numpy, array_api_strict; "
+            "float32 ones where the file says dtype = 'float32'.",
+        ),
+    ] = None,
     errors: Annotated[bool, typer.Option("--errors", help="Check the error contract too.")] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Decide identities in exact arithmetic too.")
@@ -62,7 +69,7 @@ def command(
     checks = _chosen(errors, exact, only)
     effort = Effort(2_000, seed, rounds=20) if thorough else Effort(examples, seed)
     try:
-        report, printed = _run(console, target, checks, effort, limit, workers)
+        report, printed = _run(console, (target, namespace), checks, effort, limit, workers)
     except UnusableImplementation as error:
         said = Console(stderr=True, highlight=False)
         said.print(f"kfqn check: {error}", markup=False, soft_wrap=True)
@@ -85,16 +92,21 @@ def _chosen(errors: bool, exact: bool, only: str) -> list[Check]:
 
 
 def _run(
-    console: Console, target: str, checks: list[Check], effort: Effort, limit: float, workers: int
+    console: Console,
+    named: tuple[str, str | None],
+    checks: list[Check],
+    effort: Effort,
+    limit: float,
+    workers: int,
 ) -> tuple[Report, int]:
+    target, namespace = named
+    how: dict[str, Any] = {"effort": effort, "limit": limit, "workers": workers}
     with console.status("checking") as status:
 
         def tell(result: CheckResult) -> None:
             status.update(f"{result.outcome} {result.check.name}")
 
-        return supervised(
-            target, checks, effort=effort, limit=limit, workers=workers, progress=tell
-        )
+        return supervised(target, checks, progress=tell, namespace=namespace, **how)
 
 
 def _show(console: Console, report: Report, printed: int) -> None:

@@ -10,11 +10,12 @@ import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kfqn_ref.testing.law import Violation
+from kfqn_ref.testing.namespace import Namespace, UnusableNamespace, prepared, to_numpy
 from kfqn_ref.testing.tolerances import FLOAT32, FLOAT64, Precision
 
 KERNELS = (
@@ -62,6 +63,17 @@ class UnusableImplementation(Exception):
     """The thing to be checked cannot be loaded, or has none of the names that the checks know."""
 
 
+class Described(NamedTuple):
+    """What a report says of an implementation, besides the results: ``namespace`` names whose
+    arrays it was given, and ``missing_layouts`` the layouts that those cannot have.
+    """
+
+    label: str
+    precision: str = "float64"
+    namespace: str = "numpy"
+    missing_layouts: tuple[str, ...] = ()
+
+
 class Implementation:
     """An implementation seen through NumPy float64.
 
@@ -70,6 +82,8 @@ class Implementation:
         to_native: turns a read-only array into what the functions take; the identity by default.
         precision: arithmetic of the functions; tolerances follow it.
         label: what reports call it.
+        namespace: whose arrays the functions take, in the place of ``to_native``; functions of
+            whole networks take NumPy's whatever it is.
     """
 
     def __init__(
@@ -79,10 +93,13 @@ class Implementation:
         to_native: Callable[[np.ndarray], Any] | None = None,
         precision: Precision = FLOAT64,
         label: str = "implementation",
+        namespace: Namespace | None = None,
     ):
         known = {name: names[name] for name in NAMES if callable(names.get(name))}
         self.functions: dict[str, Any] = known
-        self.to_native: Callable[[np.ndarray], Any] | None = to_native
+        self.namespace: Namespace | None = namespace
+        own = to_native if namespace is None else namespace.own
+        self.to_native: Callable[[np.ndarray], Any] | None = own
         self.precision: Precision = precision
         self.label: str = label
         self.u: float = precision.u
@@ -91,13 +108,23 @@ class Implementation:
         """Whether all these names are there."""
         return all(name in self.functions for name in names)
 
+    def cast(self, X: np.ndarray) -> np.ndarray:
+        """An array in the precision that the functions are given."""
+        return X if self.namespace is None else self.namespace.cast(X)
+
+    def shared(self, X: np.ndarray) -> Any:
+        """What the functions take, in the memory of ``X``; None where there is no such array."""
+        if self.namespace is not None:
+            return self.namespace.shared(X)
+        return X if self.to_native is None else None
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in NAMES:
             raise AttributeError(name)
         return lambda *args, **kwargs: self._call(name, args, kwargs)
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        handed = [self._inward(arg) for arg in args]
+        handed = [self._inward(name, arg) for arg in args]
         try:
             result = self.functions[name](*handed, **kwargs)
         except ValueError as error:
@@ -121,22 +148,31 @@ class Implementation:
             _real(name, result)
         return outward(result)
 
-    def _inward(self, arg: Any) -> Any:
+    def _inward(self, name: str, arg: Any) -> Any:
+        if self.namespace is not None and isinstance(arg, tuple) and hasattr(arg, "_fields"):
+            return type(arg)(*(self._inward(name, part) for part in arg))
         if not isinstance(arg, np.ndarray):
             return arg
-        if self.to_native is not None:
+        networks = self.namespace is not None and name in NETWORKS
+        if self.to_native is not None and not networks:
             return self.to_native(arg)
         copy = arg.copy()
         copy.setflags(write=False)
         return copy
 
 
+def is_foreign(value: Any) -> bool:
+    """Whether a value is an array of another library than NumPy."""
+    numpys = isinstance(value, np.ndarray | np.generic)
+    return not numpys and (hasattr(value, "detach") or hasattr(value, "__dlpack__"))
+
+
 def outward(value: Any) -> Any:
     """Turn a result into NumPy: tensors and lists become float64 arrays, tuples of them keep their
     structure.
     """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
+    if is_foreign(value):
+        value = to_numpy(value)
     if isinstance(value, tuple):
         return (
             type(value)(*map(outward, value))
@@ -175,6 +211,7 @@ def _real(name: str, result: Any) -> None:
     """State that a result consists of real numbers."""
     parts = result if isinstance(result, tuple | list) else (result,)
     for part in parts:
+        part = to_numpy(part) if is_foreign(part) else part
         kind = getattr(getattr(part, "dtype", None), "kind", "f")
         if isinstance(part, str | bytes | complex) or part is None or kind not in "fiub":
             got = part if kind in "fiub" else f"an array of {getattr(part, 'dtype', None)}"
@@ -185,8 +222,8 @@ def _real(name: str, result: Any) -> None:
 
 
 def _no_alias(name: str, handed: list[Any], result: Any) -> None:
-    parts = result if isinstance(result, tuple) else (result,)
-    for index, array in enumerate(handed):
+    parts = [_memory(part) for part in (result if isinstance(result, tuple) else (result,))]
+    for index, array in enumerate(map(_memory, handed)):
         for part in parts:
             both = isinstance(part, np.ndarray) and isinstance(array, np.ndarray)
             if both and np.may_share_memory(part, array):
@@ -201,22 +238,43 @@ def _no_alias(name: str, handed: list[Any], result: Any) -> None:
                 )
 
 
+def _memory(value: Any) -> Any:
+    """The memory of an array that can be written to, as NumPy sees it; arrays that nobody can
+    change (those of jax) may share theirs.
+    """
+    if not is_foreign(value):
+        return value
+    seen = to_numpy(value)
+    return seen if seen.flags.writeable else None
+
+
 def _distance(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.linalg.norm(before - after)) if before.shape == after.shape else np.inf
 
 
-def load(target: Any) -> Implementation:
+def load(target: Any, namespace: str | None = None) -> Implementation:
     """Return the implementation behind a module, class, object, dict, ``module:Object`` or path of
     a ``.py`` file.
 
     An object may say what it takes: ``to_native``, a function of an array, and ``precision`` or
-    ``dtype``, "float32" or "float64", also as a dtype; its tolerances follow.
+    ``dtype``, "float32" or "float64", also as a dtype; its tolerances follow. With a namespace,
+    such as "torch", it takes arrays of that module in this precision.
 
     Raises:
-        UnusableImplementation: it cannot be imported, or none of its names is known.
+        UnusableImplementation: it or the namespace cannot be imported, or none of its names is
+            known.
     """
     if isinstance(target, Implementation):
         return target
+    try:
+        return _loaded(target, namespace)
+    except UnusableNamespace as error:
+        raise UnusableImplementation(str(error)) from error
+
+
+def _loaded(target: Any, namespace: str | None) -> Implementation:
+    if namespace is not None:
+        prepared(namespace)  # before the file makes arrays of it
     label = (
         str(target)
         if isinstance(target, str | Path)
@@ -232,7 +290,11 @@ def load(target: Any) -> Implementation:
     options = target.get if isinstance(target, Mapping) else lambda key: getattr(target, key, None)
     precision = _declared(label, options("precision") or options("dtype"))
     implementation = Implementation(
-        names, to_native=options("to_native"), precision=precision, label=label
+        names,
+        to_native=options("to_native"),
+        precision=precision,
+        label=label,
+        namespace=None if namespace is None else Namespace(namespace, precision),
     )
     if not implementation.functions:
         raise UnusableImplementation(

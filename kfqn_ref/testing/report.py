@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from kfqn_ref.testing.coverage import Visited
+from kfqn_ref.testing.implementation import Described
 from kfqn_ref.testing.law import Case, Check, Violation
 
 
@@ -134,11 +135,21 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Report:
-    """What the checks said of one implementation."""
+    """What the checks said of one implementation; ``namespace`` names whose arrays it was given,
+    and ``missing_layouts`` the layouts that those cannot have.
+    """
 
     label: str
     precision: str
     results: tuple[CheckResult, ...]
+    namespace: str = "numpy"
+    missing_layouts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, implementation: Described, results: tuple[CheckResult, ...]) -> "Report":
+        """The report of an implementation that is described so."""
+        label, precision, namespace, missing = implementation
+        return cls(label, precision, results, namespace, missing)
 
     @property
     def ok(self) -> bool:
@@ -158,7 +169,10 @@ class Report:
 
     def to_json(self) -> str:
         """The whole report as JSON."""
-        head = {"implementation": self.label, "precision": self.precision, "counts": self.counts()}
+        head: dict[str, Any] = {"implementation": self.label, "precision": self.precision}
+        if self.namespace != "numpy":
+            head |= {"namespace": self.namespace, "missing_layouts": list(self.missing_layouts)}
+        head |= {"counts": self.counts()}
         results = [result.to_json() for result in self.results]
         return json.dumps(
             head | {"results": results}, indent=1, ensure_ascii=False, allow_nan=False

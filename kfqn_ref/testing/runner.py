@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from kfqn_ref._extras import needs
 from kfqn_ref.testing import checks as _fills_the_registry
 from kfqn_ref.testing.bulk import cases
+from kfqn_ref.testing.checks.protocol import missing_layouts
 from kfqn_ref.testing.coverage import Row, Visited, covering
-from kfqn_ref.testing.implementation import Implementation, load
+from kfqn_ref.testing.implementation import Described, Implementation, load
 from kfqn_ref.testing.independence import independent_draws
 from kfqn_ref.testing.law import REGISTRY, Case, Check, Violation
 from kfqn_ref.testing.region import region
@@ -98,7 +99,16 @@ def run_checks(
         results.append(run_check(check, loaded, effort or Effort()))
         if progress is not None:
             progress(results[-1])
-    return Report(loaded.label, loaded.precision.name, tuple(results))
+    return Report.of(described(loaded), tuple(results))
+
+
+def described(implementation: Implementation) -> Described:
+    """What a report says of an implementation."""
+    label, precision = implementation.label, implementation.precision.name
+    if implementation.namespace is None:
+        return Described(label, precision)
+    missing = missing_layouts(implementation)
+    return Described(label, precision, implementation.namespace.name, missing)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from kfqn_ref.testing.implementation import UnusableImplementation, load
+from kfqn_ref.testing.implementation import Described, UnusableImplementation, load
 from kfqn_ref.testing.law import Check
 from kfqn_ref.testing.report import CheckResult, Failure, Report
-from kfqn_ref.testing.runner import Effort, all_checks, check_named, run_check
+from kfqn_ref.testing.runner import Effort, all_checks, check_named, described, run_check
 
 Progress = Callable[[CheckResult], None]
 
@@ -42,16 +42,22 @@ class _Printed:
             self.size += len(data)
 
 
-def _work(connection: Connection, target: str, names: Sequence[str], effort: Effort) -> None:
+def _work(
+    connection: Connection,
+    target: str,
+    namespace: str | None,
+    names: Sequence[str],
+    effort: Effort,
+) -> None:
     """Check one law after the other, and tell the parent of each."""
     printed = _Printed()
     all_checks()  # a process that is no fork has to fill the list of laws
     try:
-        implementation = load(target)
+        implementation = load(target, namespace)
     except UnusableImplementation as error:
         connection.send(("unusable", str(error)))
         return
-    connection.send(("loaded", (implementation.label, implementation.precision.name)))
+    connection.send(("loaded", described(implementation)))
     for name in names:
         result = run_check(check_named(name), implementation, effort)
         _send(connection, result, printed.size)
@@ -86,10 +92,10 @@ def _context() -> Any:
 class _Worker:
     """One process with its list of laws."""
 
-    def __init__(self, target: str, names: Sequence[str], effort: Effort):
+    def __init__(self, target: str, namespace: str | None, names: Sequence[str], effort: Effort):
         context = _context()
         self.connection, theirs = context.Pipe(duplex=False)
-        work = theirs, target, list(names), effort
+        work = theirs, target, namespace, list(names), effort
         self.process = context.Process(target=_work, args=work, daemon=True)
         self.process.start()
         theirs.close()
@@ -114,10 +120,18 @@ class _Worker:
 class _Supervisor:
     """Works off a list of laws, with as many processes, one after the other, as it takes."""
 
-    def __init__(self, target: str, effort: Effort, limit: float, progress: Progress | None):
+    def __init__(
+        self,
+        target: str,
+        namespace: str | None,
+        effort: Effort,
+        limit: float,
+        progress: Progress | None,
+    ):
         self.target, self.effort, self.limit = target, effort, limit
+        self.namespace = namespace
         self.progress = progress
-        self.label, self.precision = target, "float64"
+        self.described = Described(target)
         self.printed = 0
         self.results: dict[str, CheckResult] = {}
 
@@ -125,7 +139,8 @@ class _Supervisor:
         """Check all these laws."""
         left = list(checks)
         while left:
-            worker = _Worker(self.target, [check.name for check in left], self.effort)
+            names = [check.name for check in left]
+            worker = _Worker(self.target, self.namespace, names, self.effort)
             try:
                 broken = self._listen(worker, left)
             finally:
@@ -145,7 +160,7 @@ class _Supervisor:
                 raise UnusableImplementation(content)
             if kind == "loaded":
                 loaded = True
-                self.label, self.precision = content
+                self.described = content
             elif kind == "result":
                 self._take(left.pop(0), content)
             else:
@@ -186,6 +201,7 @@ def supervised(
     limit: float = 60.0,
     workers: int = 1,
     progress: Progress | None = None,
+    namespace: str | None = None,
 ) -> tuple[Report, int]:
     """Put a file, or an object of a module, through the checks in processes of their own.
 
@@ -196,18 +212,21 @@ def supervised(
         limit: seconds for the import, and for each law.
         workers: processes at a time.
         progress: called with each result as it comes.
+        namespace: whose arrays the functions take, as "torch"; NumPy's by default.
 
     Returns:
         The report, and how many bytes the file printed (they are not shown).
 
     Raises:
-        UnusableImplementation: it cannot be loaded or has none of the names.
+        UnusableImplementation: it or the namespace cannot be loaded, or it has none of the
+            names.
     """
     shares = [share for k in range(workers) if (share := list(checks)[k::workers])]
-    supervisors = [_Supervisor(target, effort or Effort(), limit, progress) for _ in shares]
+    how = target, namespace, effort or Effort(), limit, progress
+    supervisors = [_Supervisor(*how) for _ in shares]
     with ThreadPoolExecutor(max(1, len(shares))) as pool:
         list(pool.map(lambda pair: pair[0].run(pair[1]), zip(supervisors, shares, strict=True)))
     results = {name: r for each in supervisors for name, r in each.results.items()}
     ordered = tuple(results[check.name] for check in checks)
-    report = Report(supervisors[0].label, supervisors[0].precision, ordered)
+    report = Report.of(supervisors[0].described, ordered)
     return report, sum(each.printed for each in supervisors)

@@ -43,7 +43,7 @@ def lines(report: Report) -> list[str]:
     if "calls" in chapters:
         found.append("  calls: by keyword and position, defaults, int, float32, no axes")
     if "layout" in chapters:
-        found.append("  layouts: C, Fortran, strided, reversed, views, read-only")
+        found.append(_layouts_line(report))
     if "state" in chapters:
         found.append("  state: 1,100 calls in a row, two threads, kept results, changed arguments")
     found += _exact_lines(report)
@@ -53,6 +53,14 @@ def lines(report: Report) -> list[str]:
         f"{report.precision}, NaN and infinities" + _missing(report)
     )
     return found
+
+
+def _layouts_line(report: Report) -> str:
+    if report.namespace == "numpy":
+        return "  layouts: C, Fortran, strided, reversed, views, read-only"
+    missing = ", ".join(report.missing_layouts)
+    ending = f", but for those that they cannot have: {missing}" if missing else ""
+    return f"  layouts: those of NumPy, as arrays of {report.namespace}{ending}"
 
 
 def _exact_lines(report: Report) -> list[str]:

@@ -23,12 +23,21 @@ CALLS = 1_100  # more than 600 other calls, and more than any period of 500 or 1
 
 def _call(f: Any, name: str, arrays: list[Any], options: dict[str, Any]) -> Any:
     """The result as the function gives it; arrays are handed over as they are."""
-    return f.functions[name](*_handed(f, name, arrays), **options)
+    return _call_with(f, name, _own(f, arrays), options)
 
 
-def _handed(f: Any, name: str, arrays: list[Any]) -> list[Any]:
-    """What the function takes by position, in its own kind of arrays."""
-    native = arrays if f.to_native is None else [_native(f, array) for array in arrays]
+def _call_with(f: Any, name: str, native: list[Any], options: dict[str, Any]) -> Any:
+    """The result for arrays of the kind that the function takes."""
+    return f.functions[name](*_packed(name, native), **options)
+
+
+def _own(f: Any, arrays: list[Any]) -> list[Any]:
+    """The arrays as the function takes them."""
+    return arrays if f.to_native is None else [_native(f, array) for array in arrays]
+
+
+def _packed(name: str, native: list[Any]) -> list[Any]:
+    """What the function takes by position."""
     pack = FORMS[name].pack
     return native if pack is None else pack(*native)
 
@@ -91,7 +100,7 @@ def _other_calls(
     """The other forms of a call: what is different, the call, and options that it means."""
     form, function = FORMS[name], f.functions[name]
     arrays, options = arguments(form, case)
-    native = _handed(f, name, arrays)
+    native = _packed(name, _own(f, arrays))
     named = dict(zip(form.parameters, native, strict=True))
     yield (
         "sizes as one int each",
@@ -143,7 +152,7 @@ def _layouts(array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "with negative strides", np.ascontiguousarray(array[..., ::-1])[..., ::-1]
     flipped = np.ascontiguousarray(array[::-1, ...])[::-1, ...]
     yield "with a negative first stride", flipped
-    wide = np.zeros((*array.shape[:-1], array.shape[-1] + 3))
+    wide = np.zeros((*array.shape[:-1], array.shape[-1] + 3), dtype=array.dtype)
     wide[..., 2:-1] = array
     yield "a view into a larger array", wide[..., 2:-1]
     still = array.copy()
@@ -151,23 +160,49 @@ def _layouts(array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "read-only", still
 
 
+def missing_layouts(f: Any) -> tuple[str, ...]:
+    """The layouts that the arrays of an implementation's namespace cannot have."""
+    matrix = f.cast(np.arange(6.0).reshape(2, 3))
+    return tuple(what for what, laid in _layouts(matrix) if f.shared(laid) is None)
+
+
 def layout(f: Any, name: str, case: Case) -> None:
-    """State that the layout of each array in memory does not change the result."""
-    if f.to_native is not None:
-        return  # the implementation makes its own arrays
-    tolerance, wanted = _tolerance(f, FORMS[name], case), _plain(f, name, case)
-    arrays, options = arguments(FORMS[name], case)
+    """State that the layout of each array in memory does not change the result.
+
+    A layout that the arrays of the implementation cannot have is left out.
+    """
+    form = FORMS[name]
+    arrays, options = _cast(f, form, case)
+    tolerance, wanted = _tolerance(f, form, case), _plain(f, name, case)
+
+    def agree(what: str, laid: list[Any]) -> None:
+        shared = _shared(f, laid)
+        if shared is not None:
+            _agree(what, _call_with(f, name, shared, options), wanted, tolerance)
+
     for k, array in enumerate(arrays):
         if not isinstance(array, np.ndarray) or not array.size:
             continue
         for what, same in _layouts(array):
-            given = [*arrays[:k], same, *arrays[k + 1 :]]
-            _agree(f"argument {k + 1} {what}", _call(f, name, given, options), wanted, tolerance)
+            agree(f"argument {k + 1} {what}", [*arrays[:k], same, *arrays[k + 1 :]])
     everywhere = list(arrays)
     for k, array in enumerate(arrays):
         if isinstance(array, np.ndarray):
             everywhere[k] = np.asfortranarray(array)
-    _agree("all in Fortran order", _call(f, name, everywhere, options), wanted, tolerance)
+    agree("all in Fortran order", everywhere)
+
+
+def _cast(f: Any, form: Form, case: Case) -> tuple[list[Any], dict[str, Any]]:
+    """What a call takes, in the precision that the functions are given."""
+    arrays, options = arguments(form, case)
+    cast = [f.cast(array) if isinstance(array, np.ndarray) else array for array in arrays]
+    return cast, options
+
+
+def _shared(f: Any, arrays: list[Any]) -> list[Any] | None:
+    """What the function takes, in the memory of these arrays; None where one cannot be had."""
+    found = [f.shared(array) if isinstance(array, np.ndarray) else array for array in arrays]
+    return None if any(array is None for array in found) else found
 
 
 # ------------------------------------------------------------------------------------------ state
@@ -196,15 +231,16 @@ def _same_objects(
     f: Any, name: str, cases: tuple[Case, Case], wanted: tuple[Any, Any], tolerance: float
 ) -> None:
     """A caller may change his own arrays between two calls."""
-    if f.to_native is not None:
+    arrays, options = _cast(f, FORMS[name], cases[0])
+    native = _shared(f, arrays)
+    if native is None:
         return
-    arrays, options = arguments(FORMS[name], cases[0])
-    _agree("before a change", _call(f, name, arrays, options), wanted[0], tolerance)
+    _agree("before a change", _call_with(f, name, native, options), wanted[0], tolerance)
     values, second_options = arguments(FORMS[name], cases[1])
     for array, value in zip(arrays, values, strict=True):
         if isinstance(array, np.ndarray):
             array[...] = value
-    result = _call(f, name, arrays, second_options)
+    result = _call_with(f, name, native, second_options)
     _agree("the same arrays with other numbers", result, wanted[1], tolerance)
 
 
@@ -234,9 +270,10 @@ def _threads(f: Any, name: str, turns: list[tuple[Case, Any]], tolerance: float)
 
 def _never_written(f: Any, name: str, case: Case) -> None:
     """Watch the arguments at every line that the function runs: changed and put back is changed."""
-    if f.to_native is not None:
+    arrays, options = _cast(f, FORMS[name], case)
+    native = _shared(f, arrays)
+    if native is None:
         return
-    arrays, options = arguments(FORMS[name], case)
     watched = [array for array in arrays if isinstance(array, np.ndarray)]
     before = [array.tobytes() for array in watched]
     changed: list[int] = []
@@ -251,7 +288,7 @@ def _never_written(f: Any, name: str, case: Case) -> None:
     old = sys.gettrace()
     sys.settrace(look)
     try:
-        _call(f, name, arrays, options)
+        _call_with(f, name, native, options)
     finally:
         sys.settrace(old)
     if changed:
