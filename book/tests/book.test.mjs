@@ -65,6 +65,8 @@ test("an explorable needs no server and no script to be read", async () => {
   const plain = await context.newPage();
   await plain.goto(`${origin}newton.html`);
   assert.equal(await plain.locator(".kfqn-frame:visible").count(), await plain.locator(".kfqn-explorable").count());
+  assert.match(await plain.locator(".kfqn-noscript:visible").innerText(), /no JavaScript.*LaTeX.*sliders/s);
+  assert.ok(await plain.locator("div.solution.dropdown").first().locator("section, .section").first().isVisible());
   await context.close();
 });
 
