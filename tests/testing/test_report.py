@@ -1,6 +1,7 @@
 """Reports: JSON, the page, the lines, the guess at the mistake; the pytest marks; the command."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ from kfqn_ref.testing.html import to_html
 from kfqn_ref.testing.kill_matrix import diagnose
 from kfqn_ref.testing.mutants import MUTANTS
 from kfqn_ref.testing.parametrize import parametrize_with_checks
-from kfqn_ref.testing.report import CHAPTERS, explain, readable
+from kfqn_ref.testing.report import CHAPTERS, Report, explain, readable
 
 ROOT = Path(__file__).parents[2]
 FAST = Effort(40)
 SIGN = {"powell_damp": MUTANTS["powell_damp:sign"].function, "lm_damp": ref.lm_damp}
-REPORT = diagnose(run_checks(SIGN, effort=FAST))
+
+
+@cache
+def report() -> Report:
+    """The report of a kernel whose sign is wrong, made when a test asks for it."""
+    return diagnose(run_checks(SIGN, effort=FAST))
+
 
 WRONG = """
 def powell_damp(H, s, y, *, mu1=0.2):
@@ -32,8 +39,8 @@ RIGHT = WRONG.replace("theta * s - (1", "theta * s + (1")
 
 
 def test_json_says_all() -> None:
-    data = json.loads(REPORT.to_json())
-    assert data["counts"] == REPORT.counts()
+    data = json.loads(report().to_json())
+    assert data["counts"] == report().counts()
     failed = {entry["check"]: entry for entry in data["results"] if entry["outcome"] == "failed"}
     entry = failed["damping.powell_formula"]
     assert entry["failure"]["counterexample"]["H"] == "[1]"
@@ -43,7 +50,7 @@ def test_json_says_all() -> None:
 
 
 def test_the_mistake_is_recognised() -> None:
-    failure = next(r for r in REPORT.failed if r.check.name == "damping.powell_formula").failure
+    failure = next(r for r in report().failed if r.check.name == "damping.powell_formula").failure
     assert failure is not None
     assert any("sign in Powell's damping" in guess for guess in failure.looks_like)
 
@@ -59,16 +66,16 @@ def test_the_mistake_is_recognised() -> None:
     ],
 )
 def test_mutants_recognise_themselves(mutant: str, check: str) -> None:
-    report = diagnose(
+    found = diagnose(
         run_checks({MUTANTS[mutant].replaces: MUTANTS[mutant].function}, effort=Effort(200))
     )
-    failure = next(r for r in report.failed if r.check.name == check).failure
+    failure = next(r for r in found.failed if r.check.name == check).failure
     assert failure is not None
     assert MUTANTS[mutant].mistake in failure.looks_like
 
 
 def test_a_failure_is_explained_in_order() -> None:
-    result = REPORT.failed[0]
+    result = report().failed[0]
     labels = [label.strip() for label, _ in explain(result)]
     assert labels[:2] == ["law", "formula"]
     assert labels[-3:] == ["violation", "looks like", "chapter"]
@@ -76,8 +83,8 @@ def test_a_failure_is_explained_in_order() -> None:
 
 
 def test_the_page_names_every_check_and_asks_for_nothing_outside() -> None:
-    page = to_html(REPORT)
-    for result in REPORT.results:
+    page = to_html(report())
+    for result in report().results:
         assert result.check.name in page
     assert "http" not in page
     assert "<script" not in page
@@ -102,10 +109,10 @@ def test_every_check_has_a_page_of_the_book() -> None:
 
 
 def test_a_failure_names_its_page_in_every_report() -> None:
-    (label, text) = explain(REPORT.failed[0])[-1]
+    (label, text) = explain(report().failed[0])[-1]
     assert (label, text) == ("chapter", "Damping, book/damping.md")
-    assert text in to_html(REPORT)
-    assert '"page": "book/damping.md"' in REPORT.to_json()
+    assert text in to_html(report())
+    assert '"page": "book/damping.md"' in report().to_json()
 
 
 def test_marks_have_readable_ids_and_strict_reasons() -> None:
