@@ -53,7 +53,7 @@ class Rate:
         L: Lipschitz constant of ∇f.
         kappa: ``κ_lo I ⪯ H_k ⪯ κ_hi I``.
         variance: bound of ``E‖g − ∇f‖²``, the σ²/m of the theorem.
-        gap: ``f(θ_1) − f_low``.
+        gap: ``f(w_1) − f_low``.
         c, b: of the step sizes.
 
     Raises:
@@ -88,7 +88,7 @@ class Rate:
         return self.L * self.kappa.hi**2 * self.variance / 2
 
     def one_step(self, f: float, grad2: float, alpha: float) -> float:
-        r"""Return the bound of ``E f(θ_{k+1})`` given θ_k, for ``α <= 1 / (L κ_hi)``.
+        r"""Return the bound of ``E f(w_{k+1})`` given w_k, for ``α <= 1 / (L κ_hi)``.
 
         .. math::
             f - \tfrac12 \alpha \kappa_{lo} \|\nabla f\|^2 + \tfrac{L \kappa_{hi}^2 \sigma^2}{2 m}
@@ -97,9 +97,9 @@ class Rate:
         return f - alpha * self.kappa.lo * grad2 / 2 + self.noise * alpha**2
 
     def running_mean(self, N: Array) -> Array:
-        r"""Return the bound of ``(1/N) Σ_{k<=N} E‖∇f(θ_k)‖²`` for every N of an array.
+        r"""Return the bound of ``(1/N) Σ_{k<=N} E‖∇f(w_k)‖²`` for every N of an array.
 
-        .. math:: \frac{2}{\kappa_{lo} c} N^{b-1} \Bigl( f(\theta_1) - f_{low}
+        .. math:: \frac{2}{\kappa_{lo} c} N^{b-1} \Bigl( f(w_1) - f_{low}
             + \frac{L \kappa_{hi}^2 \sigma^2 c^2}{2 m} \sum_{k \le N} k^{-2b} \Bigr)
         """
         powers = np.arange(1, N.max() + 1) ** (-2.0 * self.b)
@@ -113,7 +113,7 @@ class Rate:
         .. math:: \frac{2 (M_f - f_{low})}{\kappa_{lo} c} N^{b-1}
             + \frac{L \kappa_{hi}^2 \sigma^2 c}{(1 - b) m \kappa_{lo}} (N^{-b} - b N^{-1})
 
-        with ``M_f = f(θ_1) + ½ L κ_hi² c² (σ²/m) ζ(2b)``, a bound of every ``E f(θ_k)``, proved,
+        with ``M_f = f(w_1) + ½ L κ_hi² c² (σ²/m) ζ(2b)``, a bound of every ``E f(w_k)``, proved,
         not assumed.
         """
         from scipy.special import zeta  # here: it takes longer to import than all the rest

@@ -90,6 +90,11 @@ def test_numbers_are_drawn_and_said() -> None:
     ]
 
 
+def test_a_fraction_that_is_too_long_for_its_cell_is_rounded() -> None:
+    picture = in_numbers(("v", np.array([-26 / 15, -2236 / 3135, 208 / 209])))
+    assert picture.alt == "v: (-26/15, -0.713, 0.995)"
+
+
 def test_a_sign_can_be_told_without_colour() -> None:
     def dashed(value: float) -> int:
         return in_numbers(("v", np.array([value]))).html.count("stroke-dasharray")

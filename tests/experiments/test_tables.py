@@ -18,6 +18,17 @@ def test_in_print_the_columns_are_aligned() -> None:
     assert lines.splitlines() == ["Counts", "method   n", "SGD      1", "Adam    10"]
 
 
+def test_in_print_a_wide_table_wraps_its_cells() -> None:
+    words = "two words " * 12
+    row = ("SGD", words, words, "1")
+    lines = repr(table(("method", "a", "b", "n"), [row], caption="Wide")).splitlines()
+    assert max(map(len, lines)) == 100
+    assert "".join(lines).split().count("words") == 24
+    assert lines[2].startswith("SGD")
+    assert lines[2].endswith("1")
+    assert len(set(map(len, lines[1:]))) == 1
+
+
 def test_a_row_of_another_length_and_a_table_without_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="a row must have 2 cells, got 1"):
         table(("a", "b"), [("1",)], caption="")

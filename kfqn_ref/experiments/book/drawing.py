@@ -1,5 +1,5 @@
 """The numbers of the running example, drawn: a row of small matrices with their entries as
-fractions.
+fractions, or rounded where the fraction is long.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from kfqn_ref.experiments.book.figures import BLUE, ORANGE, Picture, figure, sho
 
 _CELL = 0.52  # inches
 _STRONGEST = 0.45  # opacity of the largest entry
+_LONGEST = 6  # characters that a cell has room for
 
 
 def in_numbers(*items: tuple[str, Array] | str) -> Picture:
@@ -80,8 +81,16 @@ def _draw(ax: Any, name: str, matrix: Array) -> None:
         corner = (column, row)
         ax.add_patch(_cell(corner, facecolor=colour, alpha=opacity, edgecolor="none"))
         ax.add_patch(_cell(corner, fill=False, edgecolor=colour, linestyle=edge, linewidth=0.8))
-        ax.text(column + 0.5, row + 0.5, fraction(value), ha="center", va="center", fontsize=9)
+        ax.text(column + 0.5, row + 0.5, _number(value), ha="center", va="center", fontsize=9)
     ax.text(matrix.shape[1] / 2, -0.25, name, ha="center", va="bottom", fontsize=10)
+
+
+def _number(value: float) -> str:
+    """Return the number as a fraction, or with three digits where that is too long for a cell."""
+    exact = fraction(value)
+    if len(exact) <= _LONGEST:
+        return exact
+    return f"{value:.3g}"
 
 
 def _same_scale(ax: Any, matrix: Array, width: float, rows: int) -> None:
@@ -101,7 +110,7 @@ def _cell(corner: Sequence[float], **style: Any) -> Any:
 def _words(item: tuple[str, Array] | str) -> str:
     if isinstance(item, str):
         return item.replace("→", "then")
-    rows = ["(" + ", ".join(fraction(value) for value in row) + ")" for row in _matrix(item)]
+    rows = ["(" + ", ".join(map(_number, row)) + ")" for row in _matrix(item)]
     if np.ndim(item[1]) == 1:
-        rows = ["(" + ", ".join(fraction(value) for value in item[1]) + ")"]
+        rows = ["(" + ", ".join(map(_number, item[1])) + ")"]
     return f"{item[0]}: {', '.join(rows)}"

@@ -3,9 +3,13 @@
 A number in a cell of the table is formatted by the caller, so that it is read as it is meant.
 """
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+_WIDEST = 100  # characters of a line of output that fit on paper
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,22 @@ class Table:
 
     def __repr__(self) -> str:
         columns = list(zip(self.header, *self.rows, strict=True))
-        widths = [max(map(len, column)) for column in columns]
+        widths = _fit([max(map(len, column)) for column in columns])
         lines = [self.caption]
-        for first, *rest in (self.header, *self.rows):
-            cells = [value.rjust(width) for value, width in zip(rest, widths[1:], strict=True)]
-            lines.append("  ".join([first.ljust(widths[0]), *cells]))
+        for row in (self.header, *self.rows):
+            wrapped = [textwrap.wrap(text, width) for text, width in zip(row, widths, strict=True)]
+            for first, *rest in itertools.zip_longest(*wrapped, fillvalue=""):
+                cells = [text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)]
+                lines.append("  ".join([first.ljust(widths[0]), *cells]))
         return "\n".join(lines)
+
+
+def _fit(widths: list[int]) -> list[int]:
+    """Return the widths of columns with the widest made narrower until a line fits on paper."""
+    fitting = list(widths)
+    while sum(fitting) + 2 * (len(fitting) - 1) > _WIDEST:
+        fitting[fitting.index(max(fitting))] -= 1
+    return fitting
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> Table:

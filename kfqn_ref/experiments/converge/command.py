@@ -81,7 +81,7 @@ def constants_table(results: list[Any]) -> Any:
         ("L", lambda r: r.loss.L),
         ("σ² per sample", lambda r: r.loss.sigma2),
         ("σ²/m without replacement", lambda r: r.rate.variance),
-        ("f(θ_1) − f_low", lambda r: r.rate.gap),
+        ("f(w_1) − f_low", lambda r: r.rate.gap),
         ("R_a", lambda r: r.constants.layers[0].R_a),
         ("M_g", lambda r: r.constants.layers[0].M_g),
         ("κ_lo proved", lambda r: r.constants.kappa.lo),

@@ -99,7 +99,7 @@ def tasks(samples: int) -> tuple[Task, ...]:
 
 
 class Trace(NamedTuple):
-    """One run: ``‖∇f(θ_k)‖²`` for k = 1 … N, and the extreme eigenvalues of ``H_a ⊗ H_g`` that it
+    """One run: ``‖∇f(w_k)‖²`` for k = 1 … N, and the extreme eigenvalues of ``H_a ⊗ H_g`` that it
     had.
     """
 
@@ -141,7 +141,7 @@ class Slope(NamedTuple):
 
 
 def running_mean(grad2: np.ndarray) -> np.ndarray:
-    """Return ``(1/N) Σ_{k<=N} ‖∇f(θ_k)‖²`` for every N, along the last axis."""
+    """Return ``(1/N) Σ_{k<=N} ‖∇f(w_k)‖²`` for every N, along the last axis."""
     return np.cumsum(grad2, axis=-1) / np.arange(1, grad2.shape[-1] + 1)
 
 

@@ -91,7 +91,7 @@ def after(
 
 
 def direction_is_unbiased(variant: Variant) -> None:
-    """AS.2: ``E θ_{k+1} = θ_k − c (k+1)^(−b) H_k ∇f``, the mean being taken over every
+    """AS.2: ``E w_{k+1} = w_k − c (k+1)^(−b) H_k ∇f``, the mean being taken over every
     mini-batch.
     """
     for problem, kind, steps in product(problems(), ({}, {"options": LEAN}), (0, 1, 4)):
@@ -110,11 +110,11 @@ def direction_is_unbiased(variant: Variant) -> None:
         u = rounding(
             FLOAT64.u, params[0].size, float(np.linalg.norm(params[0]) + np.linalg.norm(P))
         )
-        equal(f"E θ after {steps} steps", np.mean(moved, axis=0), "θ − α H ∇f", expected, u)
+        equal(f"E w after {steps} steps", np.mean(moved, axis=0), "w − α H ∇f", expected, u)
 
 
 def one_step_inequality_holds(variant: Variant) -> None:
-    """``E f(θ⁺) <= f − ½ α κ_lo ‖∇f‖² + ½ L κ_hi² (σ²/m) α²`` over every mini-batch, at the largest
+    """``E f(w⁺) <= f − ½ α κ_lo ‖∇f‖² + ½ L κ_hi² (σ²/m) α²`` over every mini-batch, at the largest
     step.
     """
     for problem, steps, m in product(problems(), (0, 3, 6), (2, 4)):
@@ -148,7 +148,7 @@ def _one_step(
         for r in batches(len(problem.x), m)
     ]
     u = rounding(FLOAT64.u, problem.x.size, abs(f) + 1)
-    at_most("E f(θ⁺)", np.mean(after_step), "its bound", rate.one_step(f, grad2, alpha), u)
+    at_most("E f(w⁺)", np.mean(after_step), "its bound", rate.one_step(f, grad2, alpha), u)
 
 
 def constants_of_the_loss_hold(variant: Variant) -> None:
@@ -242,7 +242,7 @@ def bound_is_the_worst_that_one_step_allows(variant: Variant) -> None:
 
 
 def theorem_holds_along_runs(variant: Variant) -> None:
-    """The mean over seeds of ``(1/N) Σ ‖∇f(θ_k)‖²`` stays below its bound at every N."""
+    """The mean over seeds of ``(1/N) Σ ‖∇f(w_k)‖²`` stays below its bound at every N."""
     for problem in problems():
         method = variant.method(**OPTIONS)
         L, sigma2, f_low = variant.smoothness(problem.network, problem.x, problem.target)
