@@ -91,8 +91,16 @@ def test_numbers_are_drawn_and_said() -> None:
 
 
 def test_a_fraction_that_is_too_long_for_its_cell_is_rounded() -> None:
-    picture = in_numbers(("v", np.array([-26 / 15, -2236 / 3135, 208 / 209])))
-    assert picture.alt == "v: (-26/15, -0.713, 0.995)"
+    picture = in_numbers(("v", np.array([-26 / 15, -2236 / 3135, 5.0001])))
+    assert picture.alt == "v: (-26/15, -0.713, 5.00)"
+
+
+def test_a_small_figure_stays_small() -> None:
+    one = in_numbers(("v", np.array([1.0]))).html
+    many = in_numbers(("A", np.ones((1, 12)))).html
+    narrow, wide = (int(re.findall(r"--kfqn-width: (\d+)px", html)[0]) for html in (one, many))
+    assert narrow < 100
+    assert wide > 640
 
 
 def test_a_sign_can_be_told_without_colour() -> None:

@@ -27,6 +27,9 @@ SKY = "#56b4e9"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)  # Okabe and Ito
 GREY = "#7f7f7f"
 MARKERS = "osD^vP"
+_PIXELS_AN_INCH = (
+    125  # of a figure at its widest on a page: its text is then as large as the page's
+)
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -73,10 +76,11 @@ def _svg(fig: Figure, prefix: str) -> str:
     svg = svg.replace("#000000", "currentColor").replace("#ffffff", "var(--kfqn-paper)")
     for number, colour in enumerate(COLOURS):
         svg = svg.replace(colour, f"var(--kfqn-{number})")
+    # A small figure is not blown up to the width of the page.
+    width = round(_PIXELS_AN_INCH * fig.get_figwidth())
     # Text is black by default, without saying so: the page's colour instead.
-    return re.sub(r"\n\s*", "\n", svg).replace(
-        "<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1
-    )
+    own = f'<svg fill="currentColor" aria-hidden="true" style="--kfqn-width: {width}px" '
+    return re.sub(r"\n\s*", "\n", svg).replace("<svg ", own, 1)
 
 
 def _png(fig: Figure) -> bytes:
