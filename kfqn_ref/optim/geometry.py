@@ -157,6 +157,40 @@ class LinearGeometry(RowGeometry):
         return torch.cat((rows.mT @ u, u.sum()[None]))[None]
 
 
+class EmbeddingGeometry(LinearGeometry):
+    r"""An embedding as a linear layer without bias on one-hot rows; its weight is ``(d_a, d_g)``.
+
+    The input of a token is the unit vector of its number, so that ``A`` is diagonal:
+
+    .. math:: A = \tfrac1N \sum_{n, t} e_{n,t} e_{n,t}^\top
+        = \tfrac1N \operatorname{diag}(\text{how often each token occurs})
+
+    The damped inverse of ``A`` is then at hand, and no pair is needed to estimate it: ``H_a`` is
+    the exact ``(A + λ_A I)⁻¹``, a vector, not a BFGS estimate. Give it to ``register_layer``.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.groups = 1
+        self.bias = False
+        weight: Any = module.weight
+        self.d_a, self.d_g = weight.shape
+
+    def as_weight(self, W: Tensor, shape: torch.Size) -> Tensor:
+        return W[0].mT
+
+    def as_matrix(self, weight: Tensor) -> Tensor:
+        return weight.mT[None]
+
+    def batch_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.bincount(a.flatten(), minlength=self.d_a).to(dtype)[None]
+
+    def factor_sum(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.diag_embed(self.batch_sum(a, dtype))
+
+    def action(self, a: Tensor, v: Tensor) -> Tensor:
+        return self.batch_sum(a, v.dtype) * v
+
+
 class ConvGeometry(RowGeometry):
     """A convolution over one, two or three axes."""
 

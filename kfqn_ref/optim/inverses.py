@@ -119,16 +119,16 @@ class LBFGSInverse:
         return lbfgs_apply(t["S"], t["Y"], t["R"], X, gamma=t["gamma"])
 
 
-class ScaledIdentity:
-    """``gamma I``, which no pair changes."""
+class DiagonalInverse:
+    """A diagonal matrix, which no pair changes: ``gamma I``, or the exact inverse of a diagonal."""
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = tensors
 
     @classmethod
-    def start(cls, gamma: Tensor, d: int) -> "ScaledIdentity":
-        """Return ``gamma I`` of size ``d``; ``gamma`` is ``(groups,)``."""
-        return cls({"diagonal": gamma[:, None].expand(-1, d).clone()})
+    def start(cls, diagonal: Tensor) -> "DiagonalInverse":
+        """Return the matrix with this diagonal, ``(groups, d)``."""
+        return cls({"diagonal": diagonal})
 
     def apply(self, v: Tensor) -> Tensor:
         return self.tensors["diagonal"] * v
@@ -153,14 +153,19 @@ def numbers_of_inverse(d: int, memory: int | None) -> int:
 
 def inverse_of(tensors: Tensors) -> Inverse:
     """Return the estimate that keeps these tensors."""
-    if "diagonal" in tensors:
-        return ScaledIdentity(tensors)
+    if is_diagonal(tensors):
+        return DiagonalInverse(tensors)
     return LBFGSInverse(tensors) if is_lean(tensors) else DenseInverse(tensors)
 
 
 def is_lean(tensors: Tensors) -> bool:
     """Return whether the estimate that keeps these tensors is kept as pairs."""
     return "S" in tensors
+
+
+def is_diagonal(tensors: Tensors) -> bool:
+    """Return whether the estimate that keeps these tensors is a diagonal."""
+    return "diagonal" in tensors
 
 
 class Stack:

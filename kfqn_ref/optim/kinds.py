@@ -171,8 +171,16 @@ def why_not(module: nn.Module) -> str:
     weight = module._parameters.get("weight")
     if weight is None:
         return "its weight is computed from other parameters"
+    if isinstance(module, nn.Embedding) and not _is_plain(module):
+        return "max_norm, scale_grad_by_freq and sparse make it other than one-hot rows"
     if isinstance(module, TRANSPOSED) and module.groups > 1:
         return "transposed convolutions with groups have no one matrix"
     if not weight.numel():
         return "its weight has no elements"
     return ""
+
+
+def _is_plain(embedding: nn.Embedding) -> bool:
+    """Return whether an embedding computes ``W e`` and has the gradient of that."""
+    own = embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse
+    return not own

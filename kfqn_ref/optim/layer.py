@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kfqn_ref.optim.geometry import Geometry, wide
+from kfqn_ref.optim.geometry import EmbeddingGeometry, Geometry, wide
 from kfqn_ref.optim.sharded import collected, plain_class
 
 
@@ -41,7 +41,7 @@ class Layer:
     @property
     def bias(self) -> nn.Parameter | None:
         """The bias parameter, if there is one."""
-        return self.module.bias  # type: ignore[return-value]  # every covered module has the attribute
+        return getattr(self.module, "bias", None)  # an embedding has no such attribute
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -57,6 +57,11 @@ class Layer:
     def shape(self) -> tuple[int, int, int]:
         """The shape of the matrices, ``(groups, d_g, d_a)``."""
         return self.geometry.groups, self.geometry.d_g, self.geometry.d_a
+
+    @property
+    def has_diagonal_A(self) -> bool:
+        """Whether ``A`` is diagonal, so that its damped inverse needs no estimate."""
+        return isinstance(self.geometry, EmbeddingGeometry)
 
     @property
     def fingerprint(self) -> list[Any]:

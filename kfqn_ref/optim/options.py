@@ -341,8 +341,10 @@ class Method:
 
     def form_of(self, layer: Layer) -> str:
         """Return ``input_inverse`` for a layer of more than ``lean_above`` inputs, else
-        ``"dense"``.
+        ``"dense"``; ``"diagonal"`` where ``A`` is diagonal.
         """
+        if layer.has_diagonal_A:
+            return "diagonal"
         return self.input_inverse if layer.shape[2] > self.lean_above else "dense"
 
     @property
@@ -355,12 +357,14 @@ def factor_bytes(layer: Layer, method: Method) -> int:
     """Return how many bytes ``H_a``, ``H_g`` and, where it is averaged, ``A`` of a layer take."""
     groups, d_g, d_a = layer.shape
     of_pairs = method.memory
-    pairs = of_pairs if method.form_of(layer) == "lbfgs" else None
-    numbers = numbers_of_inverse(d_a, pairs)
+    form = method.form_of(layer)
+    pairs = of_pairs if form == "lbfgs" else None
+    numbers = 2 * d_a if form == "diagonal" else numbers_of_inverse(d_a, pairs)
     if method.preset.output_inverse is fixed_output:
         numbers += d_g
     else:
         pairs = of_pairs if method.preset.output_inverse is lbfgs_output else None
         numbers += numbers_of_inverse(d_g, pairs)
-    numbers += method.preset.averages_A * d_a**2
+    if method.preset.averages_A and form != "diagonal":
+        numbers += d_a**2
     return groups * numbers * layer.dtype.itemsize

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.inverses import DenseInverse, Inverse, LBFGSInverse, ScaledIdentity, Stack
+from kfqn_ref.optim.inverses import DenseInverse, DiagonalInverse, Inverse, LBFGSInverse, Stack
 from kfqn_ref.optim.kernels import (
     damped_inverse,
     identity_damp_,
@@ -78,6 +78,11 @@ def lean_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
     return LBFGSInverse.start(1 / (mean + lam), A.shape[-1], memory)
 
 
+def diagonal_input(A: Tensor, lam: float, memory: int, accept: Tensor) -> Inverse:
+    """Start from ``(A + λ_A I)⁻¹`` where ``A`` is diagonal, and is given as its diagonal."""
+    return DiagonalInverse.start(1 / (torch.where(accept, A, 0.0) + lam))
+
+
 def dense_output(gamma: Tensor, d: int, memory: int) -> Inverse:
     """Start from ``gamma I`` as a matrix; ``gamma`` is ``(groups,)``. Source: goldfarb2020kbfgs."""
     return DenseInverse.start(
@@ -92,7 +97,7 @@ def lbfgs_output(gamma: Tensor, d: int, memory: int) -> Inverse:
 
 def fixed_output(gamma: Tensor, d: int, memory: int) -> Inverse:
     """Keep ``gamma I`` for ever: the output side learns nothing and needs no second pass."""
-    return ScaledIdentity.start(gamma, d)
+    return DiagonalInverse.start(gamma[:, None].expand(-1, d).clone())
 
 
 @dataclass(frozen=True)
@@ -226,3 +231,6 @@ PRESETS: dict[str, Preset] = {
 
 INPUT_INVERSES = {"dense": dense_input, "lbfgs": lean_input}
 """How ``H_a`` is kept: a matrix, or the last ``memory`` pairs."""
+
+FORMS = {**INPUT_INVERSES, "diagonal": diagonal_input}
+"""These, and the exact inverse that layers with a diagonal ``A`` have whatever the option says."""

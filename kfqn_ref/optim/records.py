@@ -145,7 +145,12 @@ class Record:
         return total([self.geometry.factor_sum(a, self.dtype) for a in self.a]) / max(self.N, 1)
 
     def diagonal(self) -> Tensor:
-        """Return the diagonal of ``A``, ``(groups, d_a)``, from one pass over the squared input."""
+        """Return the diagonal of ``A``, ``(groups, d_a)``, from one pass over the squared input.
+
+        The square of a one-hot input is the input itself.
+        """
+        if self.layer.has_diagonal_A:
+            return total([sums for sums, _ in self.batch_sums]) / max(self.N, 1)
         sums = [self.geometry.batch_sum(a.to(self.dtype).square(), self.dtype) for a in self.a]
         calls = zip(sums, self.batch_sums, strict=True)
         return total([self.geometry.input_sum(each, rows) for each, (_, rows) in calls]) / max(
@@ -153,8 +158,8 @@ class Record:
         )
 
     def first_factor(self, form: str) -> Tensor:
-        """Return what ``H_a`` starts from: ``A``, or only its diagonal for the lean form."""
-        return self.diagonal() if form == "lbfgs" else self.factor()
+        """Return what ``H_a`` starts from: ``A``, or only its diagonal where that is enough."""
+        return self.factor() if form == "dense" else self.diagonal()
 
     def action(self, v: Tensor) -> Tensor:
         """Return ``A v`` without forming ``A``, ``(groups, d_a)``."""

@@ -147,7 +147,7 @@ def whole_module(module: nn.Module, *, with_weights: bool) -> nn.Module:
     """
     stand_in = nn.Module()
     for name in ("weight", "bias"):
-        stand_in.register_parameter(name, _whole(getattr(module, name), with_weights))
+        stand_in.register_parameter(name, _whole(getattr(module, name, None), with_weights))
     return stand_in
 
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kfqn_ref.optim.inverses import Stack, Tensors, inverse_of, is_lean
+from kfqn_ref.optim.inverses import Stack, Tensors, inverse_of, is_diagonal, is_lean
 from kfqn_ref.optim.joined import join, joinable, unjoin
 from kfqn_ref.optim.kernels import average_, damped_inverse, dot
 from kfqn_ref.optim.options import Method
-from kfqn_ref.optim.presets import INPUT_INVERSES, Preset
+from kfqn_ref.optim.presets import FORMS, Preset
 from kfqn_ref.optim.records import Record
 
 State = dict[str, Any]
@@ -33,12 +33,12 @@ def start_(
     """Set λ_A, λ_G, T and the first ``H_a`` and ``H_g``; with ``A = 0`` where not ``ok``."""
     groups, d_g, _ = record.layer.shape
     lambda_a, lambda_g = method.preset.split(damping, record.T)
-    H_a = INPUT_INVERSES[method.form_of(record.layer)](A, lambda_a, method.memory, ok)
+    H_a = FORMS[method.form_of(record.layer)](A, lambda_a, method.memory, ok)
     H_g = method.preset.output_inverse(A.new_full((groups,), method.gamma), d_g, method.memory)
     state.update(H_a=H_a.tensors, H_g=H_g.tensors, lambda_a=lambda_a, lambda_g=lambda_g, T=record.T)
     state.update(s_g=A.new_zeros(groups, d_g), y_g=A.new_zeros(groups, d_g))
     state["counts"] = torch.zeros(5, groups, dtype=torch.int64, device=A.device)
-    if method.preset.averages_A:
+    if method.preset.averages_A or record.layer.has_diagonal_A:
         state["A"] = torch.where(ok & torch.isfinite(A).all(), A, 0.0)
 
 
@@ -59,7 +59,8 @@ class InputPair(NamedTuple):
 
     Args:
         a_mean: ``ā̄``.   s: ``H_a ā̄``.
-        As: ``A s``, or the matrix ``A`` where ``H_a`` is made exact, so that there is no pair.
+        As: ``A s``, or where ``H_a`` is made exact, so that there is no pair, the matrix ``A``, or
+            its diagonal as a row, (groups, 1, d_a).
     """
 
     a_mean: Tensor
@@ -121,7 +122,9 @@ def act(
 ) -> InputPair:
     """Return step 4.1's pair, by the Hessian action on the inputs of the first pass (6.2)."""
     record = means.record
-    if method.renews_H_a:
+    if record.layer.has_diagonal_A:
+        As = record.diagonal()[:, None]
+    elif method.renews_H_a:
         As = record.factor()
     elif "A" in state:
         if not keep_A:
@@ -179,7 +182,8 @@ def _together(
     among: Sequence[int], like: Sequence[Tensor], Hs: Sequence[Tensors]
 ) -> list[list[int]]:
     """Return which layers ``among`` all are updated by the same kernels."""
-    joined = joinable([like[i] for i in among], [is_lean(Hs[i]) for i in among])
+    forms = [(is_lean(Hs[i]), is_diagonal(Hs[i])) for i in among]
+    joined = joinable([like[i] for i in among], forms)
     return [[among[j] for j in some] for some in joined]
 
 
@@ -187,8 +191,8 @@ def update_input_(
     states: Sequence[State], pairs: Sequence[InputPair], method: Method, ok: Tensor
 ) -> None:
     """Update every ``H_a`` from its pair (6.2), or make it exact."""
-    if method.renews_H_a:
-        return _renew_(states, pairs, ok)
+    if method.renews_H_a or is_diagonal(states[0]["H_a"]):
+        return _renew_(states, pairs, method, ok)
     H_a = Stack([state["H_a"] for state in states], [pair.a_mean for pair in pairs])
     s = join([pair.s for pair in pairs])
     y = torch.addcmul(join([pair.As for pair in pairs]), s, _column(states, "lambda_a", H_a.like))
@@ -197,10 +201,23 @@ def update_input_(
     _count(states, UPDATES_A, accepted, ok & ~accepted)
 
 
-def _renew_(states: Sequence[State], pairs: Sequence[InputPair], ok: Tensor) -> None:
+def _renew_(
+    states: Sequence[State], pairs: Sequence[InputPair], method: Method, ok: Tensor
+) -> None:
+    """Make every ``H_a`` the exact inverse ``(A + λ_A I)⁻¹``.
+
+    A diagonal ``A`` is averaged over the mini-batches, but for the theorem, where ``A`` is the
+    latest one's.
+    """
+    decay = 0.0 if method.preset.convergent else method.pair_decay
     for state, pair in zip(states, pairs, strict=True):
-        H = state["H_a"]["H"]
-        H.copy_(torch.where(ok, damped_inverse(pair.As, state["lambda_a"], ok), H))
+        if is_diagonal(state["H_a"]):
+            H = state["H_a"]["diagonal"]
+            average_(state["A"], pair.As[:, 0], decay, ok)
+            H.copy_(torch.where(ok, 1 / (state["A"] + state["lambda_a"]), H))
+        else:
+            H = state["H_a"]["H"]
+            H.copy_(torch.where(ok, damped_inverse(pair.As, state["lambda_a"], ok), H))
         _count([state], UPDATES_A, ok.expand(len(H)))
 
 

@@ -11,16 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from kfqn_ref._typing import Pair
-from kfqn_ref.algorithm import Block
-from kfqn_ref.bfgs import bfgs_inverse_update
-from kfqn_ref.damping import dp_dlm_damp
-from kfqn_ref.factors import average_pair, input_factor, input_mean, input_pair, output_pair
 from kfqn_ref.layers import Record
 from kfqn_ref.optim import KFQN, split_attention
 
 from .models import weights
 from .patterns import pattern
+from .plain import plain_steps
 from .test_training_patterns import EXACT, REFUSED
 
 F64 = torch.float64
@@ -220,41 +216,6 @@ def plain_pass(Ws: list[np.ndarray], x: Tensor, y: Tensor) -> list[Record]:
     return records
 
 
-def plain_steps(
-    Ws: list[np.ndarray], batches: list[tuple[Tensor, Tensor]], trained: list[int], *, output: bool
-) -> list[np.ndarray]:
-    """KF-QN-CNN as on the page of the algorithm, for the layers of attention.
-
-    Args:
-        Ws: the weights of all layers.   trained: the numbers of those that move.
-        output: whether ``H_g`` learns; else it is ``I``.
-    """
-    lam = 0.1**0.5
-    blocks = []
-    for W, seen in zip(Ws, plain_pass(Ws, *batches[0]), strict=True):
-        H_a = np.linalg.inv(input_factor(seen.a_bar) + lam * np.eye(W.shape[1]))
-        nothing = Pair(np.zeros(len(W)), np.zeros(len(W)))
-        blocks.append(Block(np.zeros(W.shape), H_a, np.eye(len(W)), nothing))
-    for batch in batches:
-        first = plain_pass(Ws, *batch)
-        for i in trained:
-            seen = first[i]
-            block = blocks[i]
-            grad = np.einsum("ntg,nta->ga", seen.Dh, seen.a_bar) / N
-            M = 0.9 * block.M + 0.1 * grad
-            Ws[i] = Ws[i] - 0.3 * block.H_g @ M @ block.H_a
-            pair = input_pair(block.H_a, input_mean(seen.a_bar), seen.a_bar, lam=lam)
-            blocks[i] = block._replace(M=M, H_a=bfgs_inverse_update(block.H_a, *pair))
-        second = plain_pass(Ws, *batch)
-        for i in trained * output:
-            block = blocks[i]
-            averaged = average_pair(block.averaged, output_pair(first[i], second[i]), decay=0.9)
-            s, y = dp_dlm_damp(block.H_g, averaged.s, averaged.y, mu1=0.2, lam=lam)
-            H_g = bfgs_inverse_update(block.H_g, s, y)
-            blocks[i] = block._replace(H_g=H_g, averaged=averaged)
-    return Ws
-
-
 def matrices(model: nn.Module) -> list[np.ndarray]:
     """``(W, b)`` of the layers of a split model, in the order of ``NAMES``."""
     linear = [x for x in model.modules() if isinstance(x, nn.Linear)]
@@ -273,7 +234,7 @@ def test_the_step_is_the_plain_one_of_four_layers(
         model.attention.get_submodule(name).requires_grad_(False)
     batches = [(random(N, T, D, seed=k), random(N, S, D, seed=9 + k)) for k in range(3)]
     trained = [i for i, name in enumerate(NAMES) if name not in frozen]
-    wanted = plain_steps(matrices(model), batches, trained, output=preset == "kfqn_cnn")
+    wanted = plain_steps(plain_pass, matrices(model), batches, trained, output=preset == "kfqn_cnn")
     opt = KFQN(model, preset, lr=0.3, damping=0.1)
     assert len(opt.layers) == len(NAMES)
     for batch in batches:

@@ -782,6 +782,7 @@ def test_the_committed_table_is_what_the_tests_declare() -> None:
     from . import (
         test_attention,
         test_distributed,
+        test_embedding,
         test_rows,
         test_sharded,
         test_standing,
@@ -790,6 +791,7 @@ def test_the_committed_table_is_what_the_tests_declare() -> None:
 
     assert test_attention
     assert test_distributed
+    assert test_embedding
     assert test_rows
     assert test_sharded
     assert test_standing
