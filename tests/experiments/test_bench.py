@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from kfqn_ref.cli import app
-from kfqn_ref.experiments.bench import measure
+from kfqn_ref.experiments.bench import growth, measure
 from kfqn_ref.experiments.bench.kernels import Kernels, as_on_a_gpu
 from kfqn_ref.optim import KFQN, options
 
@@ -78,9 +78,28 @@ def test_a_missing_data_folder_is_a_wrong_option(tmp_path: Path) -> None:
     assert result.exit_code == 2
 
 
-def test_the_exponent_of_a_power_law_is_its_power() -> None:
+def test_the_exponent_of_a_power_law_is_its_power_and_its_interval_is_that_of_the_noise() -> None:
     sizes = [64.0, 128.0, 256.0, 512.0]
-    assert measure.exponent(sizes, [3 * s**1.7 for s in sizes]) == pytest.approx(1.7)
+    exact = growth.exponent(sizes, [[3 * s**1.7, 3 * s**1.7] for s in sizes])
+    assert list(exact.values()) == pytest.approx([1.7] * 3)
+    noisy = growth.exponent(sizes, [[2 * s**1.7, 4 * s**1.7] for s in sizes])
+    assert noisy["value"] == pytest.approx(1.7)
+    assert noisy["low"] < 1.6 < 1.8 < noisy["high"]
+
+
+def test_what_an_optimizer_keeps_grows_as_on_paper() -> None:
+    """Bytes are counted in the optimizer, and on paper by the cost model of ``kfqn scale``."""
+    ticks = iter(range(10**6))
+    found = growth.growth(largest=512, steps=2, clock=lambda: float(next(ticks)))
+    assert {*found} == {"width", "batch", "depth", "kernel"}
+    for curves in found.values():
+        for curve in curves["forms"].values():
+            state = curve["exponent of bytes"]
+            assert state["value"] == pytest.approx(state["paper"], abs=0.02)
+    batch, depth = (
+        found[axis]["forms"]["lean"]["exponent of bytes"] for axis in ("batch", "depth")
+    )
+    assert (batch["value"], depth["value"]) == pytest.approx((0, 1), abs=1e-12)
 
 
 def test_the_parts_of_a_step_add_up_and_are_counted_once() -> None:
@@ -100,8 +119,8 @@ def test_the_parts_of_a_step_add_up_and_are_counted_once() -> None:
     ("lean", "expected"), [([3, 3, 3], 256), ([1, 3, 3], 256), ([1, 1, 3], 64), ([3, 5, 9], None)]
 )
 def test_lean_pays_from_where_it_stays_faster(lean: list[float], expected: float | None) -> None:
-    dense = {"width": [64.0, 128.0, 256.0], "seconds": [2.0, 3.0, 5.0]}
-    assert measure.lean_pays_from({"dense": dense, "lbfgs": {"seconds": lean}}) == expected
+    forms = {"dense": {"seconds": [2.0, 3.0, 5.0]}, "lean": {"seconds": lean}}
+    assert growth.lean_pays_from({"sizes": [64, 128, 256], "forms": forms}) == expected
 
 
 def test_the_limit_counts_passes_products_and_one_read_and_write() -> None:

@@ -3,6 +3,7 @@
 ===========  ===================================================================================
 ``command``  the command
 ``measure``  interleaved timing of whole steps
+``growth``   how time and state grow with the size of a network, beside counts on paper
 ``kernels``  how many kernels a step launches
 ``memory``   what many steps hold
 ===========  ===================================================================================

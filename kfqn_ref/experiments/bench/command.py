@@ -35,12 +35,14 @@ def command(
 
     The steps of all optimizers take turns on the reference CNN: medians and means, state, the
     kernels that a GPU would launch, and where the time of a step goes. Then how time and state grow
-    with the width of a layer and the batch, for the dense and the lean input factor.
+    with width, batch, depth and kernel, for the dense and the lean input factor, beside the growth
+    of the counts on paper.
     """
     # these imports take a second: 'kfqn bench --help' does without
     from rich.console import Console
 
     from kfqn_ref.experiments.bench import measure
+    from kfqn_ref.experiments.bench.growth import growth, lean_pays_from
 
     makers = measure.MAKERS | measure.COMPILED if compiled else measure.MAKERS
     try:
@@ -59,12 +61,11 @@ def command(
         found = measure.side_by_side(
             x, target, makers, steps=steps, warmup=5, batch=batch_size, clock=timer
         )
-        widths = tuple(width for width in (64, 128, 256, 512, 1024, 2305, 4609) if width <= largest)
-        curves = measure.growth(widths, (32, 64, 128, 256, 512), steps=min(steps, 9), clock=timer)
-    found |= {"growth": curves, "exponents": measure.exponents(curves)}
-    found["lean_pays_from"] = measure.lean_pays_from(curves)
+        curves = growth(largest=largest, steps=min(steps, 9), clock=timer)
+    found |= {"growth": curves, "lean_pays_from": lean_pays_from(curves["width"])}
     found["setup"] = {"steps": steps, "batch": batch_size, "threads": threads, "clock": clock}
-    for table in (rows_table(found), parts_table(found), growth_table(found)):
+    tables = rows_table(found), parts_table(found), width_table(curves), exponent_table(curves)
+    for table in tables:
         console.print(table)
     least = found["lean_pays_from"]
     where = f"from d_a = {least:g}" if least else "at no width measured"
@@ -132,46 +133,50 @@ def parts_table(found: dict[str, Any]) -> Any:
     return table
 
 
-def growth_table(found: dict[str, Any]) -> Any:
-    """Time and state of one layer by its width, and the fitted exponents."""
+def width_table(curves: dict[str, Any]) -> Any:
+    """Time and state of one layer by its width."""
     from rich.table import Table
 
     table = Table("d_a", title="one linear layer to 64 outputs, batch 128", title_justify="left")
-    curves = found["growth"]
-    fitted = found["exponents"]
-    names = {"dense": "dense", "lbfgs": "lean"}
-    for name in names.values():
-        table.add_column(f"{name} ms", justify="right")
-        table.add_column(f"{name} MB", justify="right")
-    for i, width in enumerate(curves["dense"]["width"]):
-        cells = [(1e3 * curves[f]["seconds"][i], curves[f]["bytes"][i] / 1e6) for f in names]
-        table.add_row(f"{width:.0f}", *(f"{value:.2f}" for cell in cells for value in cell))
-    powers = [(fitted[f]["seconds_by_width"], fitted[f]["bytes_by_width"]) for f in names]
-    table.add_row("exponent", *(f"{value:.2f}" for pair in powers for value in pair))
+    forms = curves["width"]["forms"]
+    for form in forms:
+        table.add_column(f"{form} ms", justify="right")
+        table.add_column(f"{form} MB", justify="right")
+    for i, width in enumerate(curves["width"]["sizes"]):
+        cells = [(1e3 * curve["seconds"][i], curve["bytes"][i] / 1e6) for curve in forms.values()]
+        table.add_row(str(width), *(f"{value:.2f}" for cell in cells for value in cell))
+    return table
+
+
+def exponent_table(curves: dict[str, Any]) -> Any:
+    """How time and state grow: exponents over the larger half of the sizes, and on paper."""
+    from rich.table import Table
+
+    title = "exponents of growth: time with its 95 % interval, state; on paper: counts"
+    table = Table("by", "factor", title=title, title_justify="left")
+    for name in ("time", "on paper", "state", "on paper"):
+        table.add_column(name, justify="right")
+    for axis, found in curves.items():
+        for form, curve in found["forms"].items():
+            time = curve["exponent of seconds"]
+            state = curve["exponent of bytes"]
+            interval = f"{time['value']:.2f} [{time['low']:.2f}, {time['high']:.2f}]"
+            rest = (f"{value:.2f}" for value in (time["paper"], state["value"], state["paper"]))
+            table.add_row(axis, form, interval, *rest)
     return table
 
 
 def plot(curves: dict[str, Any], path: Path) -> None:
-    """Draw time by width, state by width, and time by batch."""
+    """Draw the time of a step by width, batch, depth and kernel, and the state by width."""
     from kfqn_ref.experiments.plots import COLOURS, new_figure, save_figure
 
-    figure, axes = new_figure(3, width=4.0)
-    panels = (
-        ("width", "seconds", "d_a"),
-        ("width", "bytes", "d_a"),
-        ("batch", "seconds_by_batch", "batch"),
-    )
-    for axis, (size, value, label) in zip(axes, panels, strict=True):
-        for (factor, curve), colour in zip(curves.items(), COLOURS, strict=False):
-            axis.loglog(
-                curve[size],
-                curve[value],
-                "o-",
-                color=colour,
-                label={"lbfgs": "lean"}.get(factor, factor),
-            )
-        axis.set_xlabel(label)
-        words = "state, bytes" if value == "bytes" else "step, seconds"
-        axis.set_ylabel(words)
+    panels = [(axis, "seconds") for axis in curves] + [("width", "bytes")]
+    figure, axes = new_figure(len(panels), width=3.2)
+    for axis, (name, value) in zip(axes, panels, strict=True):
+        found = curves[name]
+        for (form, curve), colour in zip(found["forms"].items(), COLOURS, strict=False):
+            axis.loglog(found["sizes"], curve[value], "o-", color=colour, label=form)
+        axis.set_xlabel("d_a" if name == "width" else name)
+        axis.set_ylabel("state, bytes" if value == "bytes" else "step, seconds")
         axis.legend()
     save_figure(figure, path)

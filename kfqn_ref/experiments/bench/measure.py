@@ -1,6 +1,4 @@
-"""What ``kfqn bench`` measures: step times side by side, the physical limit, kernels, growth with
-size.
-"""
+"""What ``kfqn bench`` measures: step times side by side, the physical limit, kernels."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -69,6 +67,10 @@ MAKERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "kfqn_cnn_l": lambda m: KFQN(m, "kfqn_cnn_l", lr=0.1),
     "kfqn_input": lambda m: KFQN(m, "kfqn_input", lr=0.1),
     "kfqn_input, every 10": lambda m: KFQN(m, "kfqn_input", lr=0.1, curvature_interval=10),
+    "kfqn_input, lean": lambda m: KFQN(m, "kfqn_input", lr=0.1, **LEAN),
+    "kfqn_input, every 10, lean": lambda m: KFQN(
+        m, "kfqn_input", lr=0.1, curvature_interval=10, **LEAN
+    ),
     "kfqn_cnn, lean": lambda m: KFQN(m, lr=0.1, **LEAN),
     "kfqn_cnn, every 10, lean": lambda m: KFQN(m, lr=0.1, curvature_interval=10, **LEAN),
 }
@@ -258,68 +260,4 @@ def parts(runner: Runner, steps: int, clock: Clock) -> dict[str, float]:
         whole = sum(runner.step(clock) for _ in range(steps))
     return {part: s / steps for part, s in spent.items()} | {
         "the rest": (whole - sum(spent.values())) / steps
-    }
-
-
-def growth(
-    widths: tuple[int, ...], batches: tuple[int, ...], *, steps: int, clock: Clock
-) -> dict[str, dict[str, list[float]]]:
-    """Return times and state of one linear layer to 64 outputs, dense and lean, by width and by
-    batch.
-    """
-    curves = {}
-    for factor in ("dense", "lbfgs"):
-        by_width = [_one_layer(width, 128, factor, steps, clock) for width in widths]
-        by_batch = [_one_layer(256, batch, factor, steps, clock) for batch in batches]
-        curves[factor] = {
-            "width": list(map(float, widths)),
-            "seconds": [seconds for seconds, _ in by_width],
-            "bytes": [float(size) for _, size in by_width],
-            "batch": list(map(float, batches)),
-            "seconds_by_batch": [seconds for seconds, _ in by_batch],
-        }
-    return curves
-
-
-def _one_layer(width: int, batch: int, factor: str, steps: int, clock: Clock) -> tuple[float, int]:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(width - 1, 64))  # d_a = width, the bias included
-    options: dict[str, Any] = {**LEAN, "lean_above": 0} if factor == "lbfgs" else {}
-    opt = KFQN(model, lr=0.01, **options)
-    x = torch.randn(batch, width - 1)
-    target = torch.randint(0, 64, (batch,))
-    runner = Runner(model, opt, x, target, batch)
-    runner.step(clock)
-    return float(np.median([runner.step(clock) for _ in range(steps)])), state_bytes(opt)
-
-
-def lean_pays_from(curves: Mapping[str, Mapping[str, list[float]]]) -> float | None:
-    """Return the least measured width from which on lean steps are the faster ones, ``None``
-    without one.
-    """
-    widths = curves["dense"]["width"]
-    dense = curves["dense"]["seconds"]
-    lean = curves["lbfgs"]["seconds"]
-    slower = [i for i in range(len(widths)) if lean[i] >= dense[i]]
-    first = slower[-1] + 1 if slower else 0
-    return widths[first] if first < len(widths) else None
-
-
-def exponent(sizes: list[float], values: list[float]) -> float:
-    """Return the slope of log value against log size over the larger half, where overheads are
-    small.
-    """
-    half = len(sizes) // 2
-    return float(np.polyfit(np.log(sizes[half:]), np.log(values[half:]), 1)[0])
-
-
-def exponents(curves: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, float]]:
-    """Return the fitted exponents of every curve."""
-    return {
-        factor: {
-            "seconds_by_width": exponent(curve["width"], curve["seconds"]),
-            "bytes_by_width": exponent(curve["width"], curve["bytes"]),
-            "seconds_by_batch": exponent(curve["batch"], curve["seconds_by_batch"]),
-        }
-        for factor, curve in curves.items()
     }
