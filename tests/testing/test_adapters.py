@@ -1,18 +1,20 @@
 """The adapters: what the checks find in other people's implementations."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import kfqn_ref as kf
 from kfqn_ref.testing import Effort, run_checks
 from kfqn_ref.testing.adapters.scipy_bfgs import ScipyBFGS
 from kfqn_ref.testing.adapters.torch_lbfgs import TorchLBFGS
 from kfqn_ref.testing.kill_matrix import diagnose
 from kfqn_ref.testing.parametrize import parametrize_with_checks
-from kfqn_ref.testing.peers import PEERS, table
+from kfqn_ref.testing.peers import PEERS, short, table
 
 FAST = Effort(50)
 ZERO_STEP = "SciPy returns before damping where the step is zero"
@@ -74,6 +76,15 @@ def test_the_table_shows_every_report_and_every_broken_law() -> None:
     assert f"| student | {counts['passed']} | {counts['failed']} |" in text
     assert counts["failed"] == 1
     assert "**damping.lm_formula**" in text
+
+
+def test_a_short_report_writes_out_the_broken_laws_only() -> None:
+    functions = {"lm_damp": lambda s, y, *, lam: y - lam * s, "powell_theta": kf.powell_theta}
+    report = run_checks(functions, effort=FAST)
+    entries = json.loads(short(report.to_json()))["results"]
+    written = {entry["outcome"] for entry in entries if "law" in entry}
+    assert written == {"failed"}
+    assert {entry["outcome"] for entry in entries} == {"passed", "failed", "not provided"}
 
 
 def test_the_committed_reports_are_of_these_adapters() -> None:
