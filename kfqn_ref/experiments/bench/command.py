@@ -43,6 +43,8 @@ def command(
 
     from kfqn_ref.experiments.bench import measure
     from kfqn_ref.experiments.bench.growth import growth, lean_pays_from
+    from kfqn_ref.experiments.versions import machine, versions
+    from kfqn_ref.files import write_atomically
 
     makers = measure.MAKERS | measure.COMPILED if compiled else measure.MAKERS
     try:
@@ -63,14 +65,15 @@ def command(
         )
         curves = growth(largest=largest, steps=min(steps, 9), clock=timer)
     found |= {"growth": curves, "lean_pays_from": lean_pays_from(curves["width"])}
-    found["setup"] = {"steps": steps, "batch": batch_size, "threads": threads, "clock": clock}
+    found["setup"] = {"steps": steps, "batch": batch_size, "clock": clock}
+    found |= {"versions": versions(), "machine": machine()}
     tables = rows_table(found), parts_table(found), width_table(curves), exponent_table(curves)
     for table in tables:
         console.print(table)
     least = found["lean_pays_from"]
     where = f"from d_a = {least:g}" if least else "at no width measured"
     console.print(f"lean is the faster {where}")
-    (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_atomically(out / "bench.json", (json.dumps(found, indent=1) + "\n").encode())
     plot(curves, out / "bench.png")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import platform
-import sys
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -189,6 +187,7 @@ def write_record(path: Path, command_line: str, content: dict[str, Any]) -> None
     """Write results as JSON with what they were computed with: command, versions, kind of
     machine.
     """
+    from kfqn_ref.experiments.versions import machine
     from kfqn_ref.files import write_atomically
 
     record = {
@@ -211,22 +210,3 @@ def peers_versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def machine() -> dict[str, Any]:
-    """Return the kind of machine: processor, cores, threads used. No name that tells whose it
-    is.
-    """
-    import torch
-
-    processor = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        processor = models[0] if models else processor
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "system": platform.system(),
-    }
