@@ -81,7 +81,7 @@ def _draw(ax: Any, name: str, matrix: Array) -> None:
         corner = (column, row)
         ax.add_patch(_cell(corner, facecolor=colour, alpha=opacity, edgecolor="none"))
         ax.add_patch(_cell(corner, fill=False, edgecolor=colour, linestyle=edge, linewidth=0.8))
-        ax.text(column + 0.5, row + 0.5, _number(value), ha="center", va="center", fontsize=8.5)
+        ax.text(column + 0.5, row + 0.5, _number(value), ha="center", va="center", fontsize=8)
     ax.text(matrix.shape[1] / 2, -0.25, name, ha="center", va="bottom", fontsize=10)
 
 
