@@ -14,11 +14,13 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import kfqn_ref
+from kfqn_ref.experiments.bench import measure
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(kfqn_ref.__file__).parent
@@ -173,6 +175,18 @@ def test_the_losses_in_the_readme_are_those_of_the_recorded_first_look():
         text for text in read("README.md").split("\n\n") if text.startswith("`first-look` is")
     )
     assert set(re.findall(r"\d\.\d{3}", paragraph)) == set(last.values())
+
+
+def test_the_readme_says_where_to_begin_by_what_was_measured():
+    rows = json.loads(read("book/data/bench.json"))["rows"]
+    (paragraph,) = (text for text in read("README.md").split("\n\n") if "Where to begin?" in text)
+    ratio = rows["kfqn_input, every 10, lean"]["mean_over_sgd"]
+    assert re.findall(r"\d\.\d\d", paragraph) == [f"{ratio:.2f}"]
+    for name, value in measure.LEAN.items():
+        assert f"{name}={value!r}".replace("'", '"') in paragraph.replace("\n", " ")
+    for task in json.loads(read("book/data/race/full.json"))["tasks"].values():
+        ours, sgd = (task["rows"][name] for name in ("kfqn_input_10", "sgd"))
+        assert np.mean(ours["loss_at_equal_time"]) < np.mean(sgd["loss_at_equal_time"])
 
 
 def test_the_paper_is_short_and_cites_what_the_book_knows():

@@ -179,7 +179,7 @@ def plot(curves: dict[str, Any], path: Path) -> None:
         found = curves[name]
         for (form, curve), colour in zip(found["forms"].items(), COLOURS, strict=False):
             axis.loglog(found["sizes"], curve[value], "o-", color=colour, label=form)
-        axis.set_xlabel("d_a" if name == "width" else name)
-        axis.set_ylabel("state, bytes" if value == "bytes" else "step, seconds")
+        axis.set_xlabel({"width": "d_a"}.get(name, name))
+        axis.set_ylabel({"bytes": "state, bytes", "seconds": "step, seconds"}[value])
         axis.legend()
     save_figure(figure, path)
