@@ -222,7 +222,8 @@ def _real(name: str, result: Any) -> None:
 
 
 def _no_alias(name: str, handed: list[Any], result: Any) -> None:
-    parts = [_memory(part) for part in (result if isinstance(result, tuple) else (result,))]
+    results = result if isinstance(result, tuple) else (result,)
+    parts = [_memory(part) for part in results]
     for index, array in enumerate(map(_memory, handed)):
         for part in parts:
             both = isinstance(part, np.ndarray) and isinstance(array, np.ndarray)
@@ -289,12 +290,13 @@ def _loaded(target: Any, namespace: str | None) -> Implementation:
     )
     options = target.get if isinstance(target, Mapping) else lambda key: getattr(target, key, None)
     precision = _declared(label, options("precision") or options("dtype"))
+    given = None if namespace is None else Namespace(namespace, precision)
     implementation = Implementation(
         names,
         to_native=options("to_native"),
         precision=precision,
         label=label,
-        namespace=None if namespace is None else Namespace(namespace, precision),
+        namespace=given,
     )
     if not implementation.functions:
         raise UnusableImplementation(
