@@ -6,6 +6,7 @@ compares them). A command reports wrong use by ``typer.BadParameter`` (exit code
 by ``typer.Exit(1)``, and writes only into its ``--out`` directory.
 """
 
+import errno
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -55,8 +56,23 @@ COMMANDS = {
 }
 
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
 class LazyGroup(TyperGroup):
     """A group whose commands are stand-ins with a help line until one of them is called."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a disk that has no room is wrong use, said in one sentence."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            what = error.filename or "a file"
+            raise typer.BadParameter(
+                f"{what} cannot be written: {error.strerror}; the files before it are whole"
+            ) from error
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the real command in place of its stand-in, then resolve as usual."""

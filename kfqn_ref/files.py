@@ -8,6 +8,7 @@ arrays; :func:`pack` turns them into that form and :func:`unpack` back.
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,13 +28,21 @@ class CheckpointError(ValueError):
 def write_atomically(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path``: whenever the process dies, the old or the new file is there,
     whole.
+
+    Raises:
+        OSError: the file cannot be written, with its name; the old one is as it was.
     """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()  # a full disk gets back the room that the part takes
+        raise OSError(error.errno, error.strerror, str(path)) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename itself

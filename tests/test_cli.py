@@ -69,3 +69,22 @@ def test_python_m_is_the_same_command_and_help_imports_nothing_heavy():
     assert "Usage: kfqn [OPTIONS] COMMAND" in done.stdout
     for name in COMMANDS:
         assert name in done.stdout
+
+
+def test_a_command_needs_no_home_no_cache_and_no_git(tmp_path):
+    """Nobody can make a folder below /dev/null, not even root."""
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"), "/dev/null/x")
+    code = "from kfqn_ref.__main__ import main; main()"
+    options = ("--epochs", "1", "--train-size", "200", "--out", str(tmp_path / "run"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", *options],
+        cwd=tmp_path,
+        env={**nowhere, "PATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    names = {"checkpoint.pt", "metrics.jsonl", "curves.png"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names

@@ -1,5 +1,6 @@
 """Checkpoints: what is packed comes back, and a file is whole, or is refused by name."""
 
+import errno
 import os
 
 import numpy as np
@@ -94,13 +95,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, failing):
     write_atomically(path, b"old")
 
     def fail(*_: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     target = os if failing == "fsync" else type(path)
     monkeypatch.setattr(target, failing, fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk full: .*file") as caught:
         write_atomically(path, b"new, and longer")
+    assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
     monkeypatch.undo()
     write_atomically(path, b"new, and longer")
     assert path.read_bytes() == b"new, and longer"

@@ -1,6 +1,8 @@
 """``kfqn train`` as a user meets it: files, messages, exit codes, Ctrl-C."""
 
+import errno
 import json
+import os
 import signal
 import threading
 import time
@@ -100,6 +102,33 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
     assert kfqn("train", "--out", tmp_path / "file").exit_code == 2
     assert kfqn("train", "--out", tmp_path / "file" / "below", *SHORT).exit_code == 2
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    """The disk is full when the second epoch is saved; with room, the run goes on."""
+    assert kfqn("train", "--out", tmp_path / "whole", *SHORT, "--epochs", 2).exit_code == 0
+    out = tmp_path / "run"
+    assert kfqn("train", "--out", out, *SHORT, "--epochs", 1).exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    written = []
+
+    def full(number: int) -> None:
+        written.append(number)
+        if len(written) > 4:  # checkpoint, metrics and their folder, when the run begins
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = kfqn("train", "--out", out, "--resume", "--epochs", 2)
+    monkeypatch.undo()
+    assert result.exit_code == 2, result.output
+    assert "checkpoint.pt cannot be written: No space left on device; the files" in words(result)
+    assert {path.name: path.read_bytes() for path in out.iterdir()}.keys() == before.keys()
+    assert kfqn("train", "--out", out, "--resume", "--epochs", 2).exit_code == 0
+    lines = [
+        (place / "metrics.jsonl").read_text().splitlines() for place in (out, tmp_path / "whole")
+    ]
+    losses = [[json.loads(text)["train_loss"] for text in each] for each in lines]
+    assert losses[0] == losses[1]
 
 
 def test_divergence_is_exit_code_1_with_advice(tmp_path):

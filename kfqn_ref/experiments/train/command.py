@@ -115,7 +115,8 @@ def _start(given: dict[str, Any], data_dir: Path | None, out: Path, resume: bool
     except (DataError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     except OSError as error:
-        raise typer.BadParameter(f"{out} cannot be written: {error}") from error
+        where = error.filename or out  # a cache that torch is told to use, perhaps
+        raise typer.BadParameter(f"{where} cannot be written: {error.strerror}") from error
 
 
 def _train(run: Any) -> None:
