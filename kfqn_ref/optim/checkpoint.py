@@ -1,6 +1,7 @@
 """Checkpoints: what is saved beside the tensors, and what must agree before anything is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -62,11 +63,6 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
         raise ValueError(
             f"the checkpoint must be of version {VERSION}, got version {theirs.get('version')!r}"
         )
-    if theirs.get("part_of_rank") is not None:
-        raise ValueError(
-            f"the checkpoint must be the one of rank 0, which has all layers, got that of rank "
-            f"{theirs['part_of_rank']}"
-        )
     for key in MUST_AGREE:
         if theirs[key] != own[key]:
             raise ValueError(
@@ -78,24 +74,75 @@ def check(saved: dict[str, Any], own: dict[str, Any]) -> None:
         raise ValueError(f"the parameter groups must have {mine} parameters, got {sizes}")
 
 
+def with_record(saved: Any) -> Any:
+    """Return a checkpoint with its ``"kfqn"`` entry beside the groups, not in the first of them.
+
+    ``get_optimizer_state_dict`` of ``torch.distributed.checkpoint.state_dict`` keeps nothing but
+    states and groups, so the first group carries the entry, too.
+    """
+    if not isinstance(saved, dict) or not saved.get("param_groups"):
+        return saved
+    first, *groups = saved["param_groups"]
+    rest = {key: value for key, value in first.items() if key != "kfqn"}
+    record = {"kfqn": first["kfqn"]} if "kfqn" in first else {}
+    return {**record, **saved, "param_groups": [rest, *groups]}
+
+
 def numbered(saved: dict[str, Any]) -> dict[int, Any]:
-    """Return the states by the numbers of their parameters.
+    """Return the states by the numbers of their parameters, which are positions in the groups.
 
     ``torch.distributed.checkpoint`` loads tensors where they are, under a number, and puts all
-    other values beside them, under the number as a text; both are one state.
+    other values beside them, under the number as a text; both are one state. Its
+    ``get_optimizer_state_dict`` gives the states and the groups names in place of numbers.
 
     Raises:
-        ValueError: a state has another key, such as a name.
+        ValueError: a state has another key.
     """
+    keys = chain.from_iterable(group["params"] for group in saved["param_groups"])
+    positions = {key: number for number, key in enumerate(keys)}
     states: dict[int, Any] = {}
     try:
         for key, state in saved["state"].items():
-            states[int(key)] = {**states.get(int(key), {}), **state}
+            number = positions[key] if key in positions else int(key)
+            states[number] = {**states.get(number, {}), **state}
         return states
     except ValueError as error:
         raise ValueError(
             f"the states of a checkpoint must be numbered as state_dict() does, got {error}"
         ) from error
+
+
+def refuse_missing(
+    saved: Mapping[str, Any],
+    states: Mapping[int, Mapping[str, Any]],
+    names: Sequence[str],
+    keeps: Callable[[int], bool],
+) -> None:
+    """Refuse a checkpoint that lacks states which the optimizer had when it was saved.
+
+    Args:
+        saved: the ``"kfqn"`` entry.   states: what it has, by the numbers of the parameters.
+        names: those of the parameters.   keeps: whether this rank keeps a layer, by its number.
+
+    Raises:
+        ValueError: there is one; the message names all.
+    """
+    factors = [i for i in saved.get("started", ()) if keeps(i) and "H_a" not in states.get(i, {})]
+    moments = [i for i in saved.get("moments", ()) if "other" not in states.get(i, {})]
+    missing = [names[i] for i in sorted({*factors, *moments})]
+    if not missing:
+        return
+    if "part_of_rank" in saved:
+        raise ValueError(
+            f"the checkpoint must be the one of rank 0, which has all layers, got that of rank "
+            f"{saved['part_of_rank']}, without the states of {missing}"
+        )
+    raise ValueError(
+        f"the checkpoint must have all states that it was saved with, got none for {missing}: "
+        f"torch.distributed.checkpoint.load fills only those that the optimizer has already; "
+        f"convert the checkpoint by torch.distributed.checkpoint.format_utils.dcp_to_torch_save, "
+        f"and load what torch.load returns"
+    )
 
 
 def _first_difference(own: Any, theirs: Any) -> str:

@@ -267,7 +267,10 @@ class KFQN(torch.optim.Optimizer):
         param_group = {**param_group, "params": plain_parameters(param_group["params"])}
         check_group({**self.defaults, **param_group}, self.method.preset)
         super().add_param_group(param_group)
-        self._dtypes |= {p: p.dtype for p in self.param_groups[-1]["params"]}
+        added = self.param_groups[-1]["params"]
+        self._dtypes |= {p: p.dtype for p in added}
+        # a state that is empty yet: torch.distributed.checkpoint would take a step to get one
+        self.state.update({p: {} for p in added})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -306,7 +309,7 @@ class KFQN(torch.optim.Optimizer):
         iteration = Iteration(self._core(), closure, self._k, self._scaled())
         self._refuse_closure(closure, iteration)
         self._refuse(closure)
-        parameters = [p for group in self.param_groups for p in group["params"]]
+        parameters = self._parameters()
         before = Snapshot(iteration.replay, parameters, self.state, iteration.updates)
         started = set(self.started)
         unseen = list(self._unseen)
@@ -510,19 +513,40 @@ class KFQN(torch.optim.Optimizer):
         """Return what a run needs to go on: plain types and tensors, loadable with
         ``weights_only=True``.
 
-        Under factor ownership all ranks must call it; rank 0 returns the whole, the others a part
-        that ``load_state_dict`` refuses. What rank 0 returns loads anywhere, with ownership or
-        without.
+        Under factor ownership all ranks must call it; rank 0 returns the whole, the others what
+        they keep. What rank 0 returns loads anywhere, with ownership or without.
         """
         saved = super().state_dict()
         saved["kfqn"] = {**self._identity(), "k": self._k, "skipped_steps": self._skipped_steps}
+        saved["kfqn"] |= self._kept()
+        for index, p in enumerate(self._parameters()):
+            layer = self._layer_of.get(p)
+            if layer is not None and p is layer.bias and not saved["state"].get(index):
+                # torch.distributed.checkpoint drops a state that is empty, and then misses it
+                saved["state"][index] = {"layer": layer.name}
         if self._ownership.active:
             ordered = dict(sorted(saved["state"].items()))  # the ranks collect in one order
             own = checkpoint.copied(ordered, torch.device("cpu"))
             parts = self._reducer.gathered(own)
-            saved["kfqn"]["part_of_rank"] = self._reducer.rank if parts is None else None
+            if parts is None:
+                saved["kfqn"]["part_of_rank"] = self._reducer.rank
             saved["state"] = checkpoint.merged(parts or [own])
+        saved["param_groups"][0]["kfqn"] = saved["kfqn"]
         return saved
+
+    def _kept(self) -> dict[str, list[int]]:
+        """Return the numbers of the weights whose layers have factors, and of the parameters that
+        have moments; the same on all ranks.
+        """
+        parameters = self._parameters()
+        started = {layer.weight for layer in self.started}
+        return {
+            "started": [i for i, p in enumerate(parameters) if p in started],
+            "moments": [i for i, p in enumerate(parameters) if "other" in self.state.get(p, {})],
+        }
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state, bit for bit; one that does not fit is refused before anything
@@ -530,17 +554,19 @@ class KFQN(torch.optim.Optimizer):
 
         Raises:
             TypeError: not a dictionary.
-            ValueError: of another version, preset or model, not of KFQN, or the part of one rank,
-                or a parameter group lacks an option or has an unknown one.
+            ValueError: of another version, preset or model, not of KFQN, or without states that
+                this rank keeps, or a parameter group lacks an option or has an unknown one.
         """
         if not isinstance(state_dict, dict):
             raise TypeError(f"a checkpoint must be a dictionary, got {type(state_dict).__name__}")
         taken: list[dict[str, Any]] = []
 
         def take(opt: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            checkpoint.check(given, self._identity())  # after the hooks of the user
+            given = checkpoint.with_record(given)  # after the hooks of the user
+            checkpoint.check(given, self._identity())
             self._refuse_loaded_groups(given["param_groups"])
             taken.append({**given, "state": checkpoint.numbered(given)})
+            self._refuse_missing(taken[0])
             return {**given, "state": {}}  # torch would cast it
 
         def put(opt: torch.optim.Optimizer) -> None:  # before the hooks of the user
@@ -567,18 +593,31 @@ class KFQN(torch.optim.Optimizer):
                     f"the groups of a checkpoint must have all options, got no {missing}"
                 )
 
+    def _refuse_missing(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a checkpoint without states that this rank keeps."""
+        parameters = self._parameters()
+        names = {p: name for name, p in self.model.named_parameters()}
+
+        def keeps(number: int) -> bool:
+            return self._ownership.keeps(self._layer_of.get(parameters[number]))
+
+        called = [names.get(p, "a parameter") for p in parameters]
+        checkpoint.refuse_missing(state_dict["kfqn"], state_dict["state"], called, keeps)
+
     def _put(self, state_dict: dict[str, Any]) -> None:
         """Take over the states of a checkpoint that was found to fit."""
         saved = state_dict["kfqn"]
-        parameters = [p for group in self.param_groups for p in group["params"]]
+        elsewhere = saved.get("started", ())  # what other ranks keep may be missing here
         self.started = set()
-        for index, state in state_dict["state"].items():
-            p = parameters[index]
-            layer = self._layer_of.get(parameters[index])
-            if layer is not None and "H_a" in state:
+        for index, p in enumerate(self._parameters()):
+            state = state_dict["state"].get(index, {})
+            layer = self._layer_of.get(p)
+            if layer is not None and ("H_a" in state or index in elsewhere):
                 self.started.add(layer)
             if "H_a" not in state or self._ownership.keeps(layer):
                 self.state[p] = sharded_states(checkpoint.copied(state, p.device), p)
+            else:
+                self.state[p] = {}
         self._k = saved["k"]
         self._skipped_steps = checkpoint.copied(saved["skipped_steps"], self._skipped_steps.device)
         self._expect(self._k)

@@ -23,7 +23,7 @@ from kfqn_ref.experiments.bench.measure import state_bytes
 from kfqn_ref.optim import KFQN
 from kfqn_ref.optim.sharded import collected, cut, is_sharded, local
 
-from . import worlds
+from . import distributed_checkpoints, worlds
 from .ranks import batch, together
 
 WORLDS = (4, 2, 8)
@@ -222,6 +222,8 @@ def one_of(rank: int, world: int, folder: Path) -> None:
     start = torch.load(folder / "1-0.pt", weights_only=True)
     found: dict[str, Any] = {}
     found |= {name: run(name, rank, world, each=world == 2) for name in RUNS[world]}
+    if world in distributed_checkpoints.SAVED:
+        found["distributed"] = distributed_checkpoints.on_ranks(rank, world, folder)
     if world == 2:
         found |= {"memory": memory(world), "warm": warm(rank, world)}
         found["late"] = owned_and_late(rank, world, start["late"]["first"])

@@ -113,8 +113,8 @@ def test_a_checkpoint_goes_from_owners_to_one_process_and_back(
         ValueError, match="must be the one of rank 0, which has all layers, got that of rank 1"
     ):
         ranks.resume(plain, found[1][variant]["half"])
-    assert found[0][variant]["own checkpoint refused"] == ""
-    assert "got that of rank 1" in found[1][variant]["own checkpoint refused"]
+    for rank in found:  # a part has all that its own rank keeps
+        assert rank[variant]["own checkpoint refused"] == ""
 
 
 def test_what_the_updates_read_travels_and_nothing_else() -> None:

@@ -196,7 +196,7 @@ def test_a_wrong_closure_is_refused_and_changes_nothing(
         with pytest.raises(error, match=words):
             opt.step(closure(model))
     assert equal(weights(model), before)
-    assert not opt.state
+    assert not any(opt.state.values())
     assert not any(module._forward_hooks for module in model.modules())
 
 

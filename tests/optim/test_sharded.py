@@ -26,7 +26,7 @@ from kfqn_ref.optim.guards import leaves
 from kfqn_ref.optim.sharded import local
 
 from .. import warm
-from . import elastic, shards, worlds
+from . import distributed_checkpoints, elastic, shards, worlds
 from .models import close, closure_of, data, equal, mlp, run, tensors
 from .patterns import pattern
 
@@ -34,9 +34,15 @@ Trained = Callable[[int], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def trained(made_once: Callable[..., Path]) -> Trained:
+def folder(made_once: Callable[..., Path]) -> Path:
+    """The folder of what the ranks wrote."""
+    return made_once("shards", train_all)
+
+
+@pytest.fixture(scope="session")
+def trained(folder: Path) -> Trained:
     """Return what every rank of a world wrote, by the size of the world."""
-    return worlds.written(made_once("shards", train_all))
+    return worlds.written(folder)
 
 
 def train_all(folder: Path) -> None:
@@ -79,6 +85,25 @@ def test_a_checkpoint_of_four_ranks_goes_on_with_any_number(trained: Trained) ->
         assert close(rank["from 1"], alone["kfqn_adam"]["weights"], 1e-10)
     with pytest.raises(ValueError, match="the one of rank 0, which has all layers, got that of r"):
         shards.resume("kfqn_cnn_l", four[1]["kfqn_cnn_l"]["half"])
+
+
+@pattern(
+    "torch.distributed.checkpoint, with or without its get_ and set_optimizer_state_dict, under "
+    "DistributedDataParallel, owners or FSDP2, and from 4 ranks on 2 or 1",
+    "exact",
+)
+def test_a_distributed_checkpoint_of_ranks_goes_on_as_the_run(
+    trained: Trained, folder: Path
+) -> None:
+    (alone,) = trained(1)
+    wanted = alone[distributed_checkpoints.PRESET]["weights"]
+    for rank in trained(2):
+        found = rank["distributed"]
+        assert len(found) == len(distributed_checkpoints.CASES) + 2
+        for name, weights in found.items():
+            assert close(weights, wanted, 1e-10), name
+    on_one = distributed_checkpoints.resume(folder / "shards-4-names", "one", "names", "file")
+    assert close(on_one, wanted, 1e-10)
 
 
 def test_a_warm_start_on_shards_is_that_of_the_batches(trained: Trained) -> None:
@@ -207,7 +232,7 @@ def test_micro_batches_that_are_not_reduced_are_refused() -> None:
     with pytest.raises(ValueError, match=r"set_requires_gradient_sync\(True\)"):
         opt.step(closure)
     assert equal(shards.weights(model), before)
-    assert not opt.state
+    assert not any(opt.state.values())
     model.set_requires_gradient_sync(True)
     run(opt, model, 2)  # it goes on
     assert opt.started == {*opt.layers}
@@ -224,7 +249,7 @@ def test_a_step_without_a_closure_is_refused_where_the_curvature_is_updated() ->
     backward()
     with pytest.raises(TypeError, match="where parameters are sharded, the inputs of this iterat"):
         opt.step()
-    assert not opt.state
+    assert not any(opt.state.values())
     opt.step(backward)
     for _ in range(2):
         backward()

@@ -16,6 +16,12 @@ import torch
 import torch.distributed.checkpoint as dcp
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
@@ -96,21 +102,84 @@ def test_a_pre_hook_of_loading_is_honoured() -> None:
     assert opt.curvature(model[0]).T == 36
 
 
-@pattern("a checkpoint through torch.distributed.checkpoint", EXACT)
-@pytest.mark.filterwarnings("ignore")  # of torch, that one process saves
-def test_a_distributed_checkpoint_goes_on_as_the_run(tmp_path: Path) -> None:
+def distributed(model: nn.Module, opt: KFQN, keys: str) -> dict[str, Any]:
+    """What ``torch.distributed.checkpoint`` saves, or fills; its own helper gives names."""
+    optim: Any = opt.state_dict()
+    if keys == "names":
+        optim = get_optimizer_state_dict(model, opt)
+    return {"model": model.state_dict(), "opt": optim}
+
+
+def put(model: nn.Module, opt: KFQN, saved: Any, keys: str) -> None:
+    """Load what :func:`distributed` returns into the optimizer."""
+    if keys == "names":
+        set_optimizer_state_dict(model, opt, saved)
+    else:
+        opt.load_state_dict(saved)
+
+
+def saved_distributed(folder: Path, keys: str) -> tuple[nn.Module, KFQN]:
+    """Save what two steps leave."""
     model, opt = started()
     # the usual writer asks the device for streams, which that of another test has not
-    writer = dcp.FileSystemWriter(tmp_path, per_thread_copy_ahead=0)
-    dcp.save({"model": model.state_dict(), "opt": opt.state_dict()}, storage_writer=writer)
+    writer = dcp.FileSystemWriter(folder, per_thread_copy_ahead=0)
+    dcp.save(distributed(model, opt, keys), storage_writer=writer)
+    return model, opt
+
+
+@pattern("a checkpoint through torch.distributed.checkpoint", EXACT)
+@pytest.mark.filterwarnings("ignore")  # of torch, that one process saves
+@pytest.mark.parametrize("keys", ["numbers", "names"])
+def test_a_distributed_checkpoint_goes_on_as_the_run(tmp_path: Path, keys: str) -> None:
+    model, opt = saved_distributed(tmp_path, keys)
     other, twin = started(cnn(seed=2))
-    place = {"model": other.state_dict(), "opt": twin.state_dict()}
+    place = distributed(other, twin, keys)
     dcp.load(place, checkpoint_id=tmp_path)
     other.load_state_dict(place["model"])
-    twin.load_state_dict(place["opt"])
+    put(other, twin, place["opt"], keys)
     run(opt, model, 3, first=2)
     run(twin, other, 3, first=2)
     assert equal(weights(other), weights(model))
+
+
+@pattern("torch.distributed.checkpoint.load into the state_dict() of a new optimizer", REFUSED)
+@pytest.mark.filterwarnings("ignore")  # of torch, that one process saves
+@pytest.mark.parametrize("keys", ["numbers", "names"])
+def test_a_new_optimizer_that_a_distributed_checkpoint_cannot_fill_is_refused(
+    tmp_path: Path, keys: str
+) -> None:
+    model, opt = saved_distributed(tmp_path / "saved", keys)
+    other = cnn(seed=2)
+    twin = KFQN(other, lr=0.1)
+    place = distributed(other, twin, keys)
+    dcp.load(place, checkpoint_id=tmp_path / "saved")  # there is nothing to fill
+    with pytest.raises(ValueError, match=r"none for \['0\.weight'.*dcp_to_torch_save"):
+        put(other, twin, place["opt"], keys)
+    assert not any(twin.state.values())
+    assert twin.state_dict()["kfqn"]["k"] == 0
+
+    dcp_to_torch_save(tmp_path / "saved", tmp_path / "whole.pt")  # as the error says
+    saved = torch.load(tmp_path / "whole.pt", weights_only=True)
+    other.load_state_dict(saved["model"])
+    put(other, twin, saved["opt"], keys)
+    run(opt, model, 3, first=2)
+    run(twin, other, 3, first=2)
+    assert equal(weights(other), weights(model))
+    assert equal(tensors(twin.state_dict()), tensors(opt.state_dict()))
+
+
+@pattern("set_optimizer_state_dict with full_state_dict=True", REFUSED)
+@pytest.mark.filterwarnings("ignore")  # of torch, that one process saves
+def test_set_optimizer_state_dict_refuses_full_states_itself() -> None:
+    model, opt = started()
+    saved = get_optimizer_state_dict(model, opt, options=StateDictOptions(full_state_dict=True))
+    other = cnn(seed=2)
+    twin = KFQN(other, lr=0.1)
+    with pytest.raises(AssertionError, match="Expected device to be set"):
+        set_optimizer_state_dict(other, twin, saved, options=StateDictOptions(full_state_dict=True))
+    assert not any(twin.state.values())
+    set_optimizer_state_dict(other, twin, saved)  # whole states need no option
+    assert equal(tensors(twin.state_dict()), tensors(opt.state_dict()))
 
 
 @pattern("a checkpoint whose states have names in place of numbers", REFUSED)
