@@ -10,11 +10,18 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_saver import save as save_checkpoint
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from kfqn_ref import files
 from kfqn_ref.optim import KFQN
-from kfqn_ref.optim.sharded import cut, is_sharded
 
 from .ranks import together
 from .shards import model_for, optimizer_for, shard_, train, weights
@@ -26,33 +33,41 @@ DEATH = 4
 
 
 def training(folder: Path, name: str, *, dies: bool) -> None:
-    """Train from the latest checkpoint on, with one after every step."""
+    """Train from the latest distributed checkpoint on, with one after every step."""
     torch.set_num_threads(1)
     rank = dist.get_rank()
     model = model_for()
     shard_(model, each=True)
     opt = optimizer_for(model, "kfqn_cnn")
-    path = folder / f"{name}.pt"
-    if path.exists():
-        restore(model, opt, path)
+    latest = folder / f"{name}-latest.pt"
+    if latest.exists():
+        restore(model, opt, files.load(latest)["place"], rank)
     first = opt.state_dict()["kfqn"]["k"]
     for k in range(first, STEPS):
         train(model, opt, "kfqn_cnn", range(k, k + 1), rank, WORLD)
         if dies and first == 0 and k == DEATH and rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        saved = {"model": weights(model), "opt": opt.state_dict(), "first": first}
-        if rank == 0:
-            files.save(path, saved)
+        place = folder / f"{name}-{k}"
+        saved = {"model": get_model_state_dict(model), "optim": opt.state_dict()}
+        save_checkpoint(saved, storage_writer=FileSystemWriter(place, per_thread_copy_ahead=0))
         dist.barrier()
+        if rank == 0:  # the checkpoint is whole: all ranks have written their parts
+            files.save(latest, {"place": str(place)})
+        dist.barrier()
+    left = {"model": weights(model), "opt": opt.state_dict(), "first": first}
+    if rank == 0:
+        files.save(folder / f"{name}.pt", left)
+    dist.barrier()
 
 
-def restore(model: nn.Module, opt: KFQN, path: Path) -> None:
-    """Load a checkpoint on every rank."""
-    saved = files.load(path)
-    with torch.no_grad():
-        for p, value in zip(model.parameters(), saved["model"], strict=True):
-            p.copy_(cut(value, p) if is_sharded(p) else value)
-    opt.load_state_dict(saved["opt"])
+def restore(model: nn.Module, opt: KFQN, place: str, rank: int) -> None:
+    """Load a distributed checkpoint, which every rank converts for itself."""
+    file = f"{place}-{rank}.pt"
+    dcp_to_torch_save(place, file)
+    saved = torch.load(file, weights_only=True)
+    whole = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, saved["model"], options=whole)
+    opt.load_state_dict(saved["optim"])
 
 
 def join(folder: Path, name: str, rank: int) -> None:

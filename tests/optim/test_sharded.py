@@ -320,4 +320,11 @@ def test_a_restart_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert whole["first"] == 0
     assert restarted["first"] == elastic.DEATH  # its second life began from a checkpoint
     assert equal(restarted["model"], whole["model"])
-    assert equal(tensors(restarted["opt"]), tensors(whole["opt"]))
+    assert equal(tensors(ordered(restarted["opt"])), tensors(ordered(whole["opt"])))
+
+
+def ordered(value: Any) -> Any:
+    """A state with its keys in one order: a distributed checkpoint keeps none."""
+    if not isinstance(value, dict):
+        return value
+    return {key: ordered(value[key]) for key in sorted(value, key=str)}
