@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
 
 from kfqn_ref._extras import needs
 from kfqn_ref.testing import checks as _fills_the_registry
@@ -194,10 +195,26 @@ def _remembered(check: Check, precision: Precision, seed: int, many: int) -> "Re
 
 def _drawn(check: Check, precision: Precision, seed: int, many: int) -> Iterator[tuple[Row, Case]]:
     yield from covering(check, precision, seed)
-    forget()
-    for case in islice(cases(check.given(precision), seed), many):
-        yield chosen(), case
+    yield from islice(_at_random(check.given(precision), seed), many)
+
+
+def _at_random(strategy: SearchStrategy[Case], seed: int) -> Iterable[tuple[Row, Case]]:
+    """Random cases, which laws of one strategy share; they are drawn anew if they can change."""
+    shared = _shared(strategy, seed)
+    return shared if shared.lasting else _endless(strategy, seed)
+
+
+@lru_cache(maxsize=8)  # strategies of one chapter
+def _shared(strategy: SearchStrategy[Case], seed: int) -> "Remembered":
+    return Remembered(_endless(strategy, seed))
+
+
+def _endless(strategy: SearchStrategy[Case], seed: int) -> Iterator[tuple[Row, Case]]:
+    drawn = cases(strategy, seed)
+    while True:
         forget()
+        case = next(drawn)
+        yield chosen(), case
 
 
 class Remembered:

@@ -14,7 +14,7 @@ import typer
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from kfqn_ref.testing import thorough
+from kfqn_ref.testing import Effort, coverage, run_check, thorough
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.bulk import Draws, cases
 from kfqn_ref.testing.checks.bfgs import product_form
@@ -22,8 +22,9 @@ from kfqn_ref.testing.checks.damping import powell_theta
 from kfqn_ref.testing.implementation import load
 from kfqn_ref.testing.law import REGISTRY, Violation
 from kfqn_ref.testing.mutants import MUTANTS
+from kfqn_ref.testing.strategies.axes import PRESETS
 from kfqn_ref.testing.strategies.kernels import damping_cases, identity_cases, lbfgs_cases, triples
-from kfqn_ref.testing.strategies.networks import PRESETS, runs
+from kfqn_ref.testing.strategies.networks import runs
 from kfqn_ref.testing.tolerances import FLOAT64
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -155,3 +156,37 @@ def _app() -> Any:
     app = typer.Typer()
     app.command()(thorough.command)
     return app
+
+
+@pytest.mark.parametrize("given", [triples, lbfgs_cases, damping_cases])
+def test_the_short_way_draws_what_hypothesis_draws(
+    given: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = drawn(given(FLOAT64), 20)
+    monkeypatch.setattr(Draws, "draw", lambda self, strategy, *_, **__: strategy.do_draw(self))
+    for one, other in zip(short, drawn(given(FLOAT64), 20), strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_every_run_of_a_law_of_steps_overflows_every_memory() -> None:
+    rows = coverage.rows(REGISTRY["optimizer.output_secant"], FLOAT64)
+    assert {row["preset"] for row in rows if row.get("overflow") == "more steps"} == set(PRESETS)
+    case = coverage.draw_forced(runs(FLOAT64), {"overflow": "more steps"}, np.random.default_rng(0))
+    assert case is not None
+    assert len(case[1]["batches"]) > case[1]["options"]["memory"]
+
+
+def test_laws_of_one_strategy_share_their_random_cases() -> None:
+    efforts = Effort(5, seed=3)
+    seen: dict[str, list[bytes]] = {}
+    for name in ("bfgs.secant", "bfgs.symmetry"):
+        found = seen.setdefault(name, [])
+
+        def record(H: Any, s: Any, y: Any, found: list[bytes] = found) -> Any:
+            found.append(H.tobytes() + s.tobytes() + y.tobytes())
+            return product_form(H, s, y)
+
+        assert (
+            run_check(REGISTRY[name], load({"bfgs_inverse_update": record}), efforts).examples > 5
+        )
+    assert seen["bfgs.secant"][-5:] == seen["bfgs.symmetry"][-5:]

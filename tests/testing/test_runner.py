@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 
 import kfqn_ref as ref
 from kfqn_ref.testing import (
@@ -207,3 +208,26 @@ def test_progress_is_told_of_each_result() -> None:
     )
     assert isinstance(report, Report)
     assert names == [check.name for check in all_checks()]
+
+
+def test_shapes_are_checked_where_the_file_calls_and_not_where_the_law_does() -> None:
+    seen: list[str] = []
+
+    def given(precision: Any) -> Any:
+        return st.just({"s": np.ones(2), "y": np.ones(2)})
+
+    def statement(f: Any, s: np.ndarray, y: np.ndarray) -> None:
+        ref.bfgs_inverse_update(np.eye(2), s[:, None], y)  # refused where shapes are checked
+        f.lm_damp(s, y, lam=1.0)
+
+    def lm_damp(s: Any, y: Any, *, lam: float) -> Any:
+        with pytest.raises(TypeError):
+            ref.bfgs_inverse_update(np.eye(2), s[:, None], y)
+        seen.append("refused")
+        return y + lam * s
+
+    check = Check("x.shapes", "", "", "bfgs", ("lm_damp",), given, statement)
+    assert run_check(check, load({"lm_damp": lm_damp}), Effort(1)).outcome == "passed"
+    assert set(seen) == {"refused"}
+    with pytest.raises(TypeError):
+        ref.bfgs_inverse_update(np.eye(2), np.ones((2, 1)), np.ones(2))

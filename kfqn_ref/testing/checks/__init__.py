@@ -6,6 +6,7 @@
 ``lbfgs``           the three forms of L-BFGS, and its memory
 ``damping``         the damping formulas (2.1) to (2.3)
 ``damping_bounds``  double damping, D_P D_LM, and their bounds (2.4) to (2.8)
+``narrow``          pairs that are almost orthogonal
 ``kronecker``       flattenings, the Kronecker product, patches
 ``factors``         factors, Hessian action, curvature pairs
 ``network``         loss, gradients and records of a pass
@@ -27,6 +28,7 @@ from kfqn_ref.testing.checks import (
     factors,
     kronecker,
     lbfgs,
+    narrow,
     network,
     optimizer,
     protocol,
@@ -42,6 +44,7 @@ __all__ = [
     "factors",
     "kronecker",
     "lbfgs",
+    "narrow",
     "network",
     "optimizer",
     "protocol",

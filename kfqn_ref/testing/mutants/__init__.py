@@ -9,6 +9,7 @@ mistake the suite would let through. ``tests/test_mutants.py`` refuses both.
 ``bfgs``       mistakes in the BFGS updates
 ``lbfgs``      mistakes in L-BFGS
 ``damping``    mistakes in the damping formulas
+``narrow``     pairs that are almost orthogonal, and skipped
 ``factors``    mistakes in flattenings, patches, factors and pairs
 ``optimizer``  mistakes in an iteration
 ``errors``     functions with the wrong class of error, or none
@@ -24,6 +25,7 @@ from kfqn_ref.testing.mutants import (
     factors,
     in_place,
     lbfgs,
+    narrow,
     optimizer,
     protocol,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "factors",
     "in_place",
     "lbfgs",
+    "narrow",
     "optimizer",
     "protocol",
 ]

@@ -24,6 +24,8 @@ class Axis(NamedTuple):
     often: tuple[Any, ...]
 
 
+LINEAR_ONLY = ("kbfgs_2020", "kbfgs_l_2020")
+PRESETS = ("kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022", *LINEAR_ONLY)
 _NEAR = ("1 ulp", "1e-12", "1e-6", "1e-2")
 TIES = ("tie", *(f"{sign}{width}" for width in _NEAR for sign in "-+"))
 _SCALES = ("1", "1e-10", "1e+10", "1e-4", "1e+4")
@@ -117,6 +119,14 @@ AXES = {
         ),
         ("1 2 3 4", "4 3 2 1", "3 1 4 2", "2 4 1 3", "1 3 2 4", "3 4 1 2", "4 1 3 2", "2 3 4 1"),
     ),
+    "preset": Axis("preset of a run", PRESETS, PRESETS),
+    "overflow": Axis("steps of a run against its memory", ("any", "more steps"), ("any",)),
+    "cosine": Axis(
+        "cosine of pairs that are almost orthogonal",
+        ("1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9"),
+        ("1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9"),
+    ),
+    "side": Axis("sign of that cosine", ("+", "-"), ("+", "-")),
     "decay": Axis(
         "weight of the old pair",
         ("0.9", "0.0", "0.5", "0.99", "0.05", "1e-3", "1e-8"),

@@ -158,14 +158,14 @@ def pairs_at(draw: DrawFn, n: int, angle: str) -> tuple[np.ndarray, np.ndarray]:
     if angle == "close":
         return s, frozen(s * 2.0 ** np.sign(z))
     if angle.startswith("cosine"):
-        return s, _at_cosine(s, z, float(angle.split()[1]))
+        return s, at_cosine(s, z, float(angle.split()[1]))
     sz = float(s @ z)
     towards = s + z if sz == 0 else s * np.sign(sz)
     return frozen(towards), z
 
 
-def _at_cosine(s: np.ndarray, z: np.ndarray, cosine: float) -> np.ndarray:
-    """y almost orthogonal to s."""
+def at_cosine(s: np.ndarray, z: np.ndarray, cosine: float) -> np.ndarray:
+    """A vector at this cosine to s (to first order), in the plane of s and z; negative ones too."""
     across = z - s * (s @ z) / (s @ s)
     if np.linalg.norm(across) < 1e-6 * np.linalg.norm(z):  # z was parallel to s
         unit = np.eye(len(s))[np.argmin(np.abs(s))]

@@ -13,12 +13,10 @@ from hypothesis.strategies import DrawFn
 
 import kfqn_ref as ref
 from kfqn_ref.testing.law import Case
+from kfqn_ref.testing.strategies.axes import LINEAR_ONLY, choose
 from kfqn_ref.testing.strategies.kernels import frozen
 from kfqn_ref.testing.strategies.layers import geometries
 from kfqn_ref.testing.tolerances import Precision
-
-LINEAR_ONLY = ("kbfgs_2020", "kbfgs_l_2020")
-PRESETS = ("kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022", *LINEAR_ONLY)
 
 
 class BlockView(NamedTuple):
@@ -141,14 +139,20 @@ def options(draw: DrawFn, preset: str) -> dict[str, Any]:
 @cache
 @st.composite
 def runs(draw: DrawFn, precision: Precision) -> Case:
-    """(network, params, batches, options): three to four steps on two mini-batches that take
-    turns.
+    """(network, params, batches, options): one to four steps on two mini-batches that take turns.
+
+    One class of runs has more steps than the memory has pairs, so that a memory drops some.
     """
-    preset = draw(st.sampled_from(PRESETS))
+    preset = choose(draw, "preset")
     case = dict(draw(problems(precision, preset in LINEAR_ONLY, smooth=False)))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     x = case.pop("x")
     target = case.pop("target")
     other = frozen(rng.normal(size=x.shape)), target[::-1]
-    batches = ((x, target), other, (x, target), other)[: draw(st.integers(1, 4))]
-    return case | {"batches": batches, "options": draw(options(preset))}
+    steps = draw(st.integers(1, 4))
+    chosen = draw(options(preset))
+    if choose(draw, "overflow") == "more steps":
+        steps = 4
+        chosen |= {"memory": min(chosen["memory"], 2), "curvature_interval": 1}
+    batches = ((x, target), other, (x, target), other)[:steps]
+    return case | {"batches": batches, "options": chosen}
