@@ -46,6 +46,7 @@ def test_what_is_missing_is_not_provided() -> None:
         "arguments.lm_damp",
         "calls.lm_damp",
         "damping.lm_formula",
+        "damping.lm_narrow",
         "layout.lm_damp",
         "state.lm_damp",
     }
@@ -146,8 +147,8 @@ def test_two_checks_of_one_name_are_refused() -> None:
 
 def test_writing_into_an_argument_is_its_own_violation() -> None:
     def lm_damp(s: Any, y: Any, *, lam: float) -> Any:
-        y += lam * s
-        return y
+        y += 1
+        return y - 1 + lam * s
 
     for native in (None, torch.tensor):
         result = run_check(
@@ -217,12 +218,12 @@ def test_shapes_are_checked_where_the_file_calls_and_not_where_the_law_does() ->
         return st.just({"s": np.ones(2), "y": np.ones(2)})
 
     def statement(f: Any, s: np.ndarray, y: np.ndarray) -> None:
-        ref.bfgs_inverse_update(np.eye(2), s[:, None], y)  # refused where shapes are checked
+        ref.bfgs_inverse_update(np.eye(2), s.astype(int), y)  # refused where kinds are checked
         f.lm_damp(s, y, lam=1.0)
 
     def lm_damp(s: Any, y: Any, *, lam: float) -> Any:
         with pytest.raises(TypeError):
-            ref.bfgs_inverse_update(np.eye(2), s[:, None], y)
+            ref.bfgs_inverse_update(np.eye(2), s.astype(int), y)
         seen.append("refused")
         return y + lam * s
 
@@ -230,4 +231,4 @@ def test_shapes_are_checked_where_the_file_calls_and_not_where_the_law_does() ->
     assert run_check(check, load({"lm_damp": lm_damp}), Effort(1)).outcome == "passed"
     assert set(seen) == {"refused"}
     with pytest.raises(TypeError):
-        ref.bfgs_inverse_update(np.eye(2), np.ones((2, 1)), np.ones(2))
+        ref.bfgs_inverse_update(np.eye(2), np.ones(2, dtype=int), np.ones(2))
