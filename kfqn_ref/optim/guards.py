@@ -72,14 +72,18 @@ def _change(model: nn.Module, layer: Layer) -> str:
     return "" if module is layer.module else "was replaced by another module"
 
 
-def refuse_gradients(named: Iterable[tuple[str, nn.Parameter]]) -> None:
+def refuse_gradients(model: nn.Module, grads: Iterable[Tensor]) -> None:
     """Refuse gradients that the step cannot take.
+
+    Args:
+        model: what knows the names of the parameters.   grads: the gradients.
 
     Raises:
         ValueError: a gradient is sparse.
     """
-    sparse = [name for name, p in named if p.grad is not None and p.grad.layout != torch.strided]
-    if sparse:
+    if any(grad.layout != torch.strided for grad in grads):
+        named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+        sparse = [name for name, grad in named if grad.layout != torch.strided]
         raise ValueError(
             f"gradients must be dense, got sparse ones for {sparse}: make the embedding with "
             f"sparse=False"
@@ -167,16 +171,44 @@ IN_PLACE_UPDATES = ("H_a", "H_g", "A")
 """What a curvature update changes in place."""
 
 
+class Room:
+    """Memory for copies that one step makes and the next one needs again.
+
+    New memory for large factors in every step would cost as much as copying them.
+    """
+
+    def __init__(self) -> None:
+        self.copies: list[Tensor] = []
+
+    def like(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return a tensor of the shape, dtype and device of each, with any values: the same ones
+        as before if these fit.
+        """
+        if len(self.copies) != len(tensors) or not all(map(_alike, self.copies, tensors)):
+            self.copies = [torch.empty_like(x) for x in tensors]
+        return self.copies
+
+
+def _alike(x: Tensor, y: Tensor) -> bool:
+    return x.shape == y.shape and x.dtype == y.dtype and x.device == y.device
+
+
 class Snapshot:
     """What a step may change, as it was before it: an error brings it back bit for bit.
 
     Args:
         replay: the random state.   parameters: all that the optimizer moves.
         state: what it keeps of each.   updates: whether the curvature is updated.
+        room: memory for the copies.
     """
 
     def __init__(
-        self, replay: Replay, parameters: Sequence[nn.Parameter], state: Any, updates: bool
+        self,
+        replay: Replay,
+        parameters: Sequence[nn.Parameter],
+        state: Any,
+        updates: bool,
+        room: "Room",
     ) -> None:
         self.replay = replay
         self.state = state
@@ -193,7 +225,7 @@ class Snapshot:
             for _, grad in self.grads
             if grad is not None and grad.layout == torch.strided
         ]
-        self.copies: list[Tensor] = [torch.empty_like(x) for x in self.live]
+        self.copies: list[Tensor] = room.like(self.live)
         copy_(self.copies, self.live)
 
     @torch.no_grad()

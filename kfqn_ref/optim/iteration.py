@@ -164,7 +164,7 @@ class Iteration:
         for record in self.first.usable:
             record.refuse_changed_inputs()
         refuse_reduction(loss, reduction, self.first.sizes())
-        refuse_gradients(core.model.named_parameters())
+        refuse_gradients(core.model, [grad for _, grad in self._moving()])
         self.scale: float | Tensor = self._scale()
         with plain_arithmetic(core.layers):
             self._begin(loss)

@@ -24,6 +24,7 @@ from kfqn_ref.optim.diagnostics import Curvature, curvature_of
 from kfqn_ref.optim.distributed import Reducer, without_wrapper
 from kfqn_ref.optim.guards import (
     OWNERS,
+    Room,
     Snapshot,
     refuse_changed_damping,
     refuse_changed_layers,
@@ -220,6 +221,7 @@ class KFQN(torch.optim.Optimizer):
         self._unseen: list[Layer] = []
         self._rows = Rows()
         self._standing = self._stand()
+        self._room = Room()
         self._other_step = "momentum" if chosen.convergent else "AdamW"
         warn_of_others(self._found, self._other_step)
         self._latest: dict[Layer, Seen] = {}
@@ -236,8 +238,8 @@ class KFQN(torch.optim.Optimizer):
     _step_supports_amp_scaling = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything but hooks and compiled code: copies and pickles go on as this one."""
-        left_out = ("_update_", "_zero_grad_profile_name", "_standing")
+        """Return all but hooks, spare memory and compiled code: a copy goes on as this one."""
+        left_out = ("_update_", "_zero_grad_profile_name", "_standing", "_room")
         return {
             key: value
             for key, value in self.__dict__.items()
@@ -249,6 +251,7 @@ class KFQN(torch.optim.Optimizer):
         if "_compile" in state:  # a copy, not a state that load_state_dict brings
             self._update_ = updating(self._compile)
             self._number = next(_numbers)
+            self._room = Room()
             self._standing = self._stand()
             self._expect(self._k)
             self._claim()
@@ -310,7 +313,7 @@ class KFQN(torch.optim.Optimizer):
         self._refuse_closure(closure, iteration)
         self._refuse(closure)
         parameters = self._parameters()
-        before = Snapshot(iteration.replay, parameters, self.state, iteration.updates)
+        before = Snapshot(iteration.replay, parameters, self.state, iteration.updates, self._room)
         started = set(self.started)
         unseen = list(self._unseen)
         try:

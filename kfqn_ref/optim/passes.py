@@ -82,6 +82,23 @@ class Observed:
         return next(iter(seen), 0)
 
 
+class CaptureHook:
+    """Hands the calls of one layer to a :class:`Capture`.
+
+    Args:
+        capture: what takes note of them.   layer: the layer.
+    """
+
+    _torchdynamo_disable = True  # a compiled model calls it uncompiled
+
+    def __init__(self, capture: "Capture", layer: Layer) -> None:
+        self.capture = capture
+        self.layer = layer
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict, h: Tensor) -> Tensor | None:
+        return self.capture.called(self.layer, args, kwargs, h)
+
+
 class Capture(Observed):
     """A pass whose forward hooks stand only while it is watched.
 
@@ -115,10 +132,8 @@ class Capture(Observed):
         handles = []
         wanted = self.layers if watched else ()
         for layer in wanted:
-            called: Any = partial(self._called, layer)
-            if "torch._dynamo" in sys.modules:  # a compiled model calls its hooks uncompiled
-                called = torch.compiler.disable(called)
-            handles.append(layer.module.register_forward_hook(called, with_kwargs=True))
+            hook = CaptureHook(self, layer)
+            handles.append(layer.module.register_forward_hook(hook, with_kwargs=True))
             if layer.weight.requires_grad:
                 reached = partial(self._reached, layer)
                 handles.append(layer.weight.register_post_accumulate_grad_hook(reached))
@@ -128,9 +143,7 @@ class Capture(Observed):
             for handle in handles:
                 handle.remove()
 
-    def _called(
-        self, layer: Layer, module: Any, args: tuple, kwargs: dict, h: Tensor
-    ) -> Tensor | None:
+    def called(self, layer: Layer, args: tuple, kwargs: dict, h: Tensor) -> Tensor | None:
         """Record a call, unless it is without gradients or recomputes a part of the backward
         pass.
         """
