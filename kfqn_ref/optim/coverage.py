@@ -47,9 +47,12 @@ def survey(model: nn.Module, exclude: Collection[str]) -> list[Owned]:
     """Return every module that owns parameters, covered or not, in the order of the model.
 
     Raises:
+        TypeError: ``exclude`` is one text.
         ValueError: a name in ``exclude`` is unknown, or a parameter is not initialised yet, or is
             complex.
     """
+    if isinstance(exclude, str):
+        raise TypeError(f"exclude must be a list of names, got a text: write [{exclude!r}]")
     unknown = sorted(set(exclude) - {name for name, _ in model.named_modules()})
     if unknown:
         raise ValueError(f"exclude must name modules of the model, got {unknown}")
@@ -158,9 +161,12 @@ def set_sample_axes(model: nn.Module, layers: Sequence[Layer], axes: Mapping[str
     torch's Transformer layers, which know it themselves.
 
     Raises:
+        TypeError: ``axes`` is no mapping.
         ValueError: a name is unknown, an axis is negative or not an integer, or a module has no
             linear layer.
     """
+    if not isinstance(axes, Mapping):
+        raise TypeError(f"sample_axis must be {{name: axis}} with names of modules, got {axes!r}")
     for name, axis in axes.items():
         if name not in dict(model.named_modules()):
             raise ValueError(f"sample_axis must name modules of the model, got {name!r}")

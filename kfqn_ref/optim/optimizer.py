@@ -44,6 +44,7 @@ from kfqn_ref.optim.options import (
     factor_bytes,
     other_group,
     plain_parameters,
+    refuse_betas,
     refuse_group,
     refuse_keys,
 )
@@ -185,6 +186,7 @@ class KFQN(torch.optim.Optimizer):
             gamma,
             lean_above,
         )
+        refuse_betas(other_betas)
         self._reducer = Reducer(model)
         self.model: nn.Module = without_wrapper(model)
         self._found = survey(self.model, exclude)
@@ -396,6 +398,10 @@ class KFQN(torch.optim.Optimizer):
 
     def _refuse(self, closure: Any) -> None:
         """Refuse what a step cannot be exact with, before anything moves."""
+        if torch.is_inference_mode_enabled():
+            raise ValueError(
+                "a step must run outside of torch.inference_mode(), as it changes weights"
+            )
         if closure is not None:
             self._refuse_in_closure()
         preset = self.method.preset

@@ -106,6 +106,17 @@ def _refuse_kinds(group: dict[str, Any]) -> None:
             raise TypeError(f"{key} must be a number or a tensor of one number, got {value!r}")
 
 
+def refuse_betas(betas: Any) -> None:
+    """Refuse decays that are not two numbers.
+
+    Raises:
+        TypeError: they are not.
+    """
+    two = isinstance(betas, Sequence) and len(betas) == 2
+    if not two or not all(isinstance(beta, Real) for beta in betas):
+        raise TypeError(f"other_betas must be two numbers, got {betas!r}")
+
+
 def _are_decays(betas: Any) -> bool:
     return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
 
@@ -210,6 +221,7 @@ def other_group(
         mixed: whether ``lr``, ``momentum`` and ``weight_decay`` are those of covered parameters.
     """
     full = {**defaults, **group}
+    refuse_betas(full["other_betas"])
     beta1, beta2 = full["other_betas"]
     adamw = {
         "lr": full["other_lr"],

@@ -84,7 +84,12 @@ def _reduction(node: Any, samples: Collection[int]) -> str | None:
         return None
     how = type(node).__name__.removesuffix("0").removesuffix("1")
     found = {"MeanBackward": "mean", "SumBackward": "sum"}.get(how)
-    return None if found is None or _is_of_one_weight(node) else found
+    if found is None or _is_of_one_weight(node):
+        return None
+    below = node.next_functions[0][0]
+    # x.mean(0).sum() adds up outputs, though they may be as many as the samples
+    inner = _reduction(below, samples) if hasattr(below, "_saved_dim") else None
+    return inner or found
 
 
 def _is_of_one_weight(node: Any) -> bool:

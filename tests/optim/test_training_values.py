@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kfqn_ref.optim import KFQN
+from kfqn_ref.optim.reduction import reductions
 
 from . import ranks, worlds
 from .models import close, closure_of, cnn, data, equal, mlp, weights
@@ -91,6 +92,10 @@ def test_keys_that_schedulers_and_users_write_are_taken() -> None:
         ({"lr": "0.1"}, "lr must be a number"),
         ({"lr": torch.tensor([0.1, 0.2])}, "lr must be a number"),
         ({"memory": 2.5}, "memory must be an integer"),
+        ({"other_betas": 0.9}, "other_betas must be two numbers, got 0.9"),
+        ({"other_betas": (0.9, 0.99, 0.999)}, "other_betas must be two numbers"),
+        ({"exclude": "5"}, r"exclude must be a list of names, got a text: write \['5'\]"),
+        ({"sample_axis": 1}, "sample_axis must be {name: axis}"),
         ({"curvature_interval": 1.5}, "curvature_interval must be an integer"),
     ],
 )
@@ -123,6 +128,27 @@ def reduced(model: nn.Module, how: Callable[[Tensor], Tensor]) -> Callable[[], T
         return loss
 
     return closure
+
+
+def test_as_many_outputs_as_samples_hide_no_reduction() -> None:
+    """The sum over outputs of means over samples is a mean, whatever the numbers of both."""
+    outputs = torch.randn(16, 16) @ torch.randn(16, 16, requires_grad=True)
+    assert reductions(outputs.square().mean(0).sum(), {16}) == {"mean"}
+    assert reductions(outputs.square().sum(0).mean(), {16}) == {"sum"}
+    assert reductions(outputs.square().sum(1).mean(), {16}) == {"mean"}
+    assert reductions(outputs.square().mean(1).sum(), {16}) == {"sum"}
+
+
+@pattern("a step inside torch.inference_mode()", REFUSED)
+def test_a_step_in_inference_mode_is_refused() -> None:
+    model, opt = started()
+    before = weights(model)
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match=r"outside of torch\.inference_mode"),
+    ):
+        opt.step(closure_of(model, X, Y))
+    assert equal(weights(model), before)
 
 
 def mean_over_samples(each: Tensor) -> Tensor:
