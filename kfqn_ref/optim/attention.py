@@ -143,10 +143,13 @@ def split_attention(model: nn.Module) -> nn.Module:
         model: the model. One that is an attention module itself is not changed.
 
     Raises:
+        TypeError: ``model`` is not a module.
         ValueError: the model has no such module, is wrapped or sharded already, or one of the
             modules cannot be split: it has ``bias_k`` or ``add_zero_attn``, hooks, weights that are
             shared, pruned or parametrised, or a forward pass of its own. Nothing is changed then.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {model!r}")
     found = {
         name: module
         for name, module in model.named_modules()

@@ -222,6 +222,12 @@ class Iteration:
                 "since the last step and since the optimizer was made, but no input was seen: run "
                 "the model, call loss.backward(), then step()"
             )
+        if moving:
+            raise ValueError(
+                "the closure must call backward on the outputs of the covered layers, but none "
+                "was seen: it called no backward and the gradients are old, or it ran another "
+                "model (a copy, or one that torch.jit traced)"
+            )
         raise ValueError(
             "the closure must call backward, but no gradient was left by it; without a "
             "closure, call loss.backward() before step()"

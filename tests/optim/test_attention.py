@@ -339,6 +339,11 @@ def test_wrong_calls_are_refused() -> None:
             split(*given, **options)
 
 
+def test_a_class_is_no_model() -> None:
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got <class"):
+        split_attention(nn.MultiheadAttention)  # type: ignore[arg-type]  # the wrong kind
+
+
 def test_a_module_used_at_two_places_is_split_once() -> None:
     shared = attention()
     model = split_attention(nn.ModuleDict({"one": shared, "other": nn.Sequential(shared)}))

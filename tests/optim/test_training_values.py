@@ -139,6 +139,15 @@ def test_as_many_outputs_as_samples_hide_no_reduction() -> None:
     assert reductions(outputs.square().mean(1).sum(), {16}) == {"sum"}
 
 
+@pattern("another model than the optimizer's in the closure: traced by torch.jit", REFUSED)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
+def test_a_traced_model_in_the_closure_is_refused() -> None:
+    model, opt = started()
+    traced = torch.jit.trace(model, X)
+    words = "on the outputs of the covered layers, but none was seen"
+    refused(opt, closure_of(traced, X, Y), ValueError, words)
+
+
 @pattern("a step inside torch.inference_mode()", REFUSED)
 def test_a_step_in_inference_mode_is_refused() -> None:
     model, opt = started()
