@@ -18,6 +18,7 @@ from kfqn_ref.experiments.bench import measure as bench_measure
 from kfqn_ref.experiments.scale import measure as scale_measure
 from kfqn_ref.experiments.scale import model
 from kfqn_ref.experiments.scale import rank as scale_rank
+from kfqn_ref.experiments.scale import show as scale_show
 from kfqn_ref.experiments.scale.command import Assumptions, _launched
 from kfqn_ref.experiments.scale.networks import (
     Network,
@@ -128,6 +129,19 @@ def test_two_ranks_send_and_keep_what_the_model_says() -> None:
         assert work.state == max(rank["methods"][method]["state"] for rank in (first, second))
     sgd = model.work(network, "SGD", batch=4, ranks=2)
     assert (sgd.sent, sgd.state) == (4 * network.parameters, first["methods"]["SGD"]["state"])
+
+
+def test_ranks_with_shards_keep_what_the_model_says() -> None:
+    """Real processes."""
+    rows = scale_measure.check_shards(steps=1, batch=4)
+    assert [(row["ranks"], row["method"]) for row in rows] == [
+        (1, "SGD"), (1, "dense"), (2, "SGD"), (2, "dense"),
+    ]  # fmt: skip
+    for row in rows:
+        for part in ("weights", "gradients", "state"):
+            assert row[part] == row[f"{part}_predicted"] > 0
+    assert rows[2]["weights"] == rows[0]["weights"] / 2  # all layers have an even number of rows
+    assert scale_show.shards_table(rows).row_count == len(rows)
 
 
 def test_kfac_keeps_and_sends_matrices() -> None:

@@ -121,6 +121,9 @@ def command(
     measure: Annotated[
         bool, typer.Option(help="Check the model on 1, 2 and 4 local ranks.")
     ] = True,
+    shards: Annotated[
+        bool, typer.Option(help="Also check memory and steps under FSDP2, on 1 and 2 local ranks.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Steps of each method in the check.", min=1)] = 30,
     peak: Annotated[float, typer.Option(help="Passes: peak, TFLOP/s.")] = Assumptions.peak,
     product_peak: Annotated[
@@ -172,6 +175,10 @@ def command(
         with console.status("measuring on 1, 2 and 4 local ranks"):
             found["check"] = scale_measure.check(steps=steps, batch=128)
         console.print(scale_show.check_table(found["check"]))
+    if shards:
+        with console.status("measuring shards on 1 and 2 local ranks"):
+            found["shards"] = scale_measure.check_shards(steps=steps, batch=128)
+        console.print(scale_show.shards_table(found["shards"]))
     scale_show.show(console, found)
     (out / "scale.json").write_text(json.dumps(found, indent=1) + "\n")
     scale_show.plot(found, out / "scale.png")

@@ -88,8 +88,12 @@ def _inverted(square: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(square))
 
 
-def on_ranks(world: int, steps: int, batch: int) -> list[dict[str, Any]]:
+def on_ranks(world: int, steps: int, batch: int, what: str = "copies") -> list[dict[str, Any]]:
     """Return what every rank of a world of local processes wrote.
+
+    Args:
+        world: the ranks.   steps: of every method.   batch: samples of a rank.
+        what: ``copies`` of the model on every rank, or ``shards``.
 
     Raises:
         RuntimeError: a rank failed.
@@ -99,7 +103,7 @@ def on_ranks(world: int, steps: int, batch: int) -> list[dict[str, Any]]:
         port = s.getsockname()[1]
     with TemporaryDirectory() as folder:
         outs = [Path(folder) / f"{rank}.json" for rank in range(world)]
-        given = [str(port)], [str(steps), str(batch)]
+        given = [str(port)], [str(steps), str(batch), what]
         commands = [
             [
                 sys.executable,
@@ -165,6 +169,27 @@ def check(*, steps: int, batch: int) -> dict[str, Any]:
         "load": load,
         "rows": rows,
     }
+
+
+def check_shards(*, steps: int, batch: int) -> list[dict[str, Any]]:
+    """Return predicted beside measured bytes of a rank under FSDP2, on 1 and 2 local ranks, and the
+    seconds of a step.
+
+    Bytes are exact: no time enters them. Of several ranks the one that keeps most counts.
+    """
+    rows = []
+    for world in WORLDS[:2]:
+        ranks = on_ranks(world, steps, batch, "shards")
+        for method in scale_rank.SHARDED:
+            found = [rank["methods"][method] for rank in ranks]
+            predicted = model.shards(reference_cnn(), method, world)
+            row: dict[str, Any] = {"ranks": world, "method": method}
+            for part, size in predicted.items():
+                row[f"{part}_predicted"] = size
+                row[part] = max(rank[part] for rank in found)
+            row["wall"] = max(rank["wall"] for rank in found)
+            rows.append(row)
+    return rows
 
 
 def _compared(clock: str, predicted: float, measured: float) -> dict[str, float]:

@@ -154,6 +154,20 @@ def work(
     return _kfqn(network, batch, owners, interval, lean, momentum, gradient)
 
 
+def shards(network: Network, method: str, ranks: int) -> dict[str, float]:
+    """Return the bytes of weights, gradients and state on the rank under FSDP2 that has most of
+    each.
+
+    Each weight is cut by rows. SGD's momentum is cut as the weights are; the method's state is on
+    the owner of a layer. Parameters that no layer has are left out.
+    """
+    cut = FLOAT * sum(-(-layer.d_g // ranks) * layer.d_a for layer in network.layers)
+    state = cut
+    if method != "SGD":
+        state = work(network, "owned", batch=1, ranks=ranks).state
+    return {"weights": cut, "gradients": cut, "state": state}
+
+
 def _input_side(
     network: Network, batch: int, interval: int, momentum: float, gradient: tuple[float, float]
 ) -> Work:

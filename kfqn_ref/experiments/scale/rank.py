@@ -1,7 +1,8 @@
-"""One local rank of ``kfqn scale``: arguments ``RANK WORLD PORT OUT STEPS BATCH``; writes JSON.
+"""One local rank of ``kfqn scale``: arguments ``RANK WORLD PORT OUT STEPS BATCH WHAT``; writes
+JSON.
 
-Every rank trains the reference CNN on images of its own by every method, whose steps take turns,
-and times collectives; one thread a rank.
+Every rank trains the reference CNN on images of its own by every method, whose steps take turns;
+one thread a rank. ``WHAT`` is ``copies``, which also times collectives, or ``shards`` (FSDP2).
 """
 
 import json
@@ -17,11 +18,15 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from kfqn_ref.experiments.bench import measure as bench
 from kfqn_ref.experiments.race.kfac import KFAC
 from kfqn_ref.optim import KFQN
+from kfqn_ref.optim.guards import leaves
+from kfqn_ref.optim.sharded import local
 
 SIZES = (16, 1 << 20)  # floats of the messages that latency and bandwidth come from
 WARMUP = 3
@@ -104,6 +109,48 @@ def measured(world: int, steps: int, batch: int) -> dict[str, Any]:
     return found
 
 
+SHARDED = ("SGD", "dense")
+
+
+def measured_shards(world: int, steps: int, batch: int) -> dict[str, Any]:
+    """Return the fastest step of SGD and of the method by wall time, and the bytes that this rank
+    keeps, with the model in shards where there are several ranks.
+    """
+    runners = {method: _sharded(method, world, batch) for method in SHARDED}
+    times: dict[str, list[float]] = {method: [] for method in SHARDED}
+    for k in range(WARMUP + steps):
+        for method, training in runners.items():
+            if world > 1:
+                dist.barrier()
+            start = time.perf_counter()
+            training.step(time.process_time)
+            if k >= WARMUP:
+                times[method].append(time.perf_counter() - start)
+    return {
+        method: {"wall": min(times[method]), **_kept(training)}
+        for method, training in runners.items()
+    }
+
+
+def _sharded(method: str, world: int, batch: int) -> bench.Runner:
+    model = bench.reference_cnn()
+    if world > 1:
+        fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+    x = torch.randn(batch, 1, 28, 28)
+    target = torch.randint(0, 10, (batch,))
+    return bench.Runner(model, maker(method)(model), x, target, batch)
+
+
+def _kept(training: bench.Runner) -> dict[str, int]:
+    """Return the bytes of weights, gradients and state on this rank."""
+    training.closure()  # a second pass has left no gradients
+    parameters = [*training.model.parameters()]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    states = leaves([dict(state) for state in training.opt.state.values()])
+    kept = {"weights": parameters, "gradients": gradients, "state": states}
+    return {name: sum(local(x).nbytes for x in tensors) for name, tensors in kept.items()}
+
+
 def main() -> None:
     """Run as one rank."""
     rank = int(sys.argv[1])
@@ -112,13 +159,16 @@ def main() -> None:
     out = Path(sys.argv[4])
     steps = int(sys.argv[5])
     batch = int(sys.argv[6])
+    what = sys.argv[7]
     torch.set_num_threads(1)
     torch.manual_seed(rank)
     if world > 1:
         dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    found: dict[str, Any] = {"steps": WARMUP + steps, "methods": measured(world, steps, batch)}
-    if world > 1:
+    measure = measured_shards if what == "shards" else measured
+    found: dict[str, Any] = {"steps": WARMUP + steps, "methods": measure(world, steps, batch)}
+    if world > 1 and what == "copies":
         found["collectives"] = collectives(4 * steps)
+    if world > 1:
         dist.destroy_process_group()
     out.write_text(json.dumps(found))
     os._exit(

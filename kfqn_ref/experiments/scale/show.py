@@ -63,6 +63,24 @@ def check_table(check: dict[str, Any]) -> Table:
     return table
 
 
+def shards_table(rows: list[dict[str, Any]]) -> Table:
+    """Bytes of a rank under FSDP2, and a step beside that of one process and of SGD."""
+    wall = {(row["method"], row["ranks"]): row["wall"] for row in rows}
+    table = Table("ranks", "method", title="FSDP2 on local ranks, gloo", title_justify="left")
+    for column in ("kB, model", "kB", "ratio", "step ms", "/ 1 rank", "/ SGD"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        parts = ("weights", "gradients", "state")
+        predicted = sum(row[f"{part}_predicted"] for part in parts)
+        kept = sum(row[part] for part in parts)
+        sizes = f"{predicted / 1e3:.1f}", f"{kept / 1e3:.1f}", f"{predicted / kept:.2f}"
+        over_alone = row["wall"] / wall[row["method"], 1]
+        over_sgd = row["wall"] / wall["SGD", row["ranks"]]
+        times = f"{1e3 * row['wall']:.1f}", f"{over_alone:.2f}", f"{over_sgd:.2f}"
+        table.add_row(str(row["ranks"]), row["method"], *sizes, *times)
+    return table
+
+
 def plot(found: dict[str, Any], path: Path) -> None:
     """Draw seconds of a step by GPUs, one panel a network."""
     figure, axes = new_figure(len(found["networks"]), width=4.0)
