@@ -30,6 +30,7 @@ from typing import Annotated, Any
 
 import typer
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 import kfqn_ref
 
@@ -194,7 +195,7 @@ def add_row(file: Path) -> None:
     same = ("python", "torch", "numpy")
     rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     rows = [old for old in rows if any(old[name] != row[name] for name in same)]
-    rows = sorted([*rows, row], key=lambda each: [each[name] for name in same])
+    rows = sorted([*rows, row], key=lambda each: [Version(each[name]) for name in same])
     file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(row, indent=1))
     if row["outcome"] != "all of these" or "failed" in row["tests"] or "error" in row["tests"]:
