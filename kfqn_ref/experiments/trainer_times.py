@@ -1,10 +1,11 @@
 """The time of a step in other people's loops, beside a plain loop.
 
 Run ``python -m kfqn_ref.experiments.trainer_times book/data/trainer_times.json`` in the folder of
-the repository, where Lightning, Accelerate and skorch are installed. Each loop trains the reference
-CNN by ``KFQN`` on the same mini-batches. The processor time of few steps is taken from that of
-many, so that what a trainer does before and after its loop does not enter. The loops take turns,
-and the fastest of several turns counts.
+the repository, where Lightning, Accelerate, skorch and transformers are installed. Each loop trains
+the reference CNN by ``KFQN`` on the same mini-batches. ``transformers.Trainer`` has no closure: it
+takes ``kfqn_input``, and is compared with a plain loop that does. The processor time of few steps
+is taken from that of many, so that what a trainer does before and after its loop does not enter.
+The loops take turns, and the fastest of several turns counts.
 """
 
 import importlib
@@ -32,8 +33,13 @@ LOOPS = {
     "Lightning": ("lightning_trainer", "lightning"),
     "Accelerate": ("accelerate_loop", "accelerate"),
     "skorch": ("skorch_net", "skorch"),
+    "transformers": ("transformers_trainer", "transformers"),
 }
 """The example and the library of each trainer."""
+PLAIN = "plain loop"
+WITHOUT_CLOSURE = "plain loop without a closure"
+COMPARED = {WITHOUT_CLOSURE: WITHOUT_CLOSURE, "transformers": WITHOUT_CLOSURE}
+"""The plain loop that a loop is compared with, where it is not the one with a closure."""
 BATCH = 128
 FEW = 5
 LR = 0.01
@@ -49,8 +55,17 @@ def plain(net: nn.Module, batches: Batches, lr: float) -> None:
         opt.step(closure(net, F.cross_entropy, batch))
 
 
+def plain_without_closure(net: nn.Module, batches: Batches, lr: float) -> None:
+    """Train one epoch without a trainer, by the preset that needs no closure."""
+    opt = KFQN(net, "kfqn_input", lr=lr)
+    for x, target in batches:
+        opt.zero_grad()
+        F.cross_entropy(net(x), target).backward()
+        opt.step()
+
+
 def loops() -> dict[str, Train]:
-    """Return the plain loop, and that of every trainer.
+    """Return the plain loops, and that of every trainer.
 
     Raises:
         ImportError: a library is missing.
@@ -60,7 +75,8 @@ def loops() -> dict[str, Train]:
         found = {name: importlib.import_module(module) for name, (module, _) in LOOPS.items()}
     finally:
         sys.path.remove(str(EXAMPLES))
-    return {"plain loop": plain, **{name: module.train for name, module in found.items()}}
+    trains = {name: module.train for name, module in found.items()}
+    return {PLAIN: plain, WITHOUT_CLOSURE: plain_without_closure, **trains}
 
 
 def drawn(steps: int) -> Batches:
@@ -85,10 +101,11 @@ def seconds(train: Train, steps: int) -> float:
 
 
 def measured(trains: dict[str, Train], *, steps: int, turns: int) -> list[dict[str, Any]]:
-    """Return the milliseconds of a step of each loop, and how many times those of the plain one.
+    """Return the milliseconds of a step of each loop, and how many times those of its plain loop.
 
     Args:
-        trains: the loops by name, the plain one first.   steps: of the long training, more than 5.
+        trains: the loops by name, the plain ones among them.
+        steps: of the long training, more than 5.
         turns: how often each loop is run.
     """
     few: dict[str, list[float]] = {name: [] for name in trains}
@@ -98,11 +115,11 @@ def measured(trains: dict[str, Train], *, steps: int, turns: int) -> list[dict[s
             few[name].append(seconds(train, FEW))
             many[name].append(seconds(train, steps))
     each = {name: (min(many[name]) - min(few[name])) / (steps - FEW) for name in trains}
-    base = each["plain loop"]
-    return [
-        {"loop": name, "milliseconds": 1e3 * value, "over_plain": value / base}
-        for name, value in each.items()
-    ]
+    rows: list[dict[str, Any]] = []
+    for name, value in each.items():
+        base = each[COMPARED.get(name, PLAIN)]
+        rows.append({"loop": name, "milliseconds": 1e3 * value, "over_plain": value / base})
+    return rows
 
 
 def main(path: Path, *, steps: int = 35, turns: int = 5) -> None:
