@@ -132,7 +132,7 @@ def options(draw: DrawFn, preset: str) -> dict[str, Any]:
     found["weight_decay"] = draw(st.sampled_from([0.0, 0.1]))
     found["pair_decay"] = draw(st.sampled_from([0.9, 0.0, 0.5]))
     found["memory"] = draw(st.integers(1, 4))
-    found["curvature_interval"] = draw(st.sampled_from([1, 2]))
+    found["curvature_interval"] = choose(draw, "interval")
     return found
 
 
@@ -152,7 +152,7 @@ def runs(draw: DrawFn, precision: Precision) -> Case:
     steps = draw(st.integers(1, 4))
     chosen = draw(options(preset))
     if choose(draw, "overflow") == "more steps":
-        steps = 4
-        chosen |= {"memory": min(chosen["memory"], 2), "curvature_interval": 1}
+        steps = 4  # and as many pairs, or half as many
+        chosen["memory"] = min(chosen["memory"], 2 // chosen["curvature_interval"])
     batches = ((x, target), other, (x, target), other)[:steps]
     return case | {"batches": batches, "options": chosen}
