@@ -14,7 +14,7 @@ import typer
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from kfqn_ref.testing import Effort, coverage, run_check, thorough
+from kfqn_ref.testing import Effort, run_check, thorough
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.bulk import Draws, cases
 from kfqn_ref.testing.checks.bfgs import product_form
@@ -166,14 +166,6 @@ def test_the_short_way_draws_what_hypothesis_draws(
     monkeypatch.setattr(Draws, "draw", lambda self, strategy, *_, **__: strategy.do_draw(self))
     for one, other in zip(short, drawn(given(FLOAT64), 20), strict=True):
         assert all(np.array_equal(one[name], other[name]) for name in one)
-
-
-def test_every_run_of_a_law_of_steps_overflows_every_memory() -> None:
-    rows = coverage.rows(REGISTRY["optimizer.output_secant"], FLOAT64)
-    assert {row["preset"] for row in rows if row.get("overflow") == "more steps"} == set(PRESETS)
-    case = coverage.draw_forced(runs(FLOAT64), {"overflow": "more steps"}, np.random.default_rng(0))
-    assert case is not None
-    assert len(case[1]["batches"]) > case[1]["options"]["memory"]
 
 
 def test_laws_of_one_strategy_share_their_random_cases() -> None:

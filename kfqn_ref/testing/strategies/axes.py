@@ -119,9 +119,6 @@ AXES = {
         ),
         ("1 2 3 4", "4 3 2 1", "3 1 4 2", "2 4 1 3", "1 3 2 4", "3 4 1 2", "4 1 3 2", "2 3 4 1"),
     ),
-    "preset": Axis("preset of a run", PRESETS, PRESETS),
-    "interval": Axis("iterations between updates of the curvature", (1, 2), (1, 2)),
-    "overflow": Axis("steps of a run against its memory", ("any", "more steps"), ("any",)),
     "cosine": Axis(
         "cosine of pairs that are almost orthogonal",
         ("1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9"),
