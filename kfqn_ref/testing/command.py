@@ -67,6 +67,7 @@ def command(
     """
     console = Console(highlight=False)
     checks = _chosen(errors, exact, only)
+    _folders_exist([json, html, junit])
     effort = Effort(2_000, seed, rounds=20) if thorough else Effort(examples, seed)
     try:
         report, printed = _run(console, (target, namespace), checks, effort, limit, workers)
@@ -79,6 +80,13 @@ def command(
     _write(report, {json: Report.to_json, html: to_html, junit: to_junit})
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _folders_exist(paths: list[Path | None]) -> None:
+    """Refuse a report into a folder that is not there before anything is checked."""
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise typer.BadParameter(f"the folder of {path} must exist, got {path.parent}")
 
 
 def _chosen(errors: bool, exact: bool, only: str) -> list[Check]:

@@ -167,6 +167,8 @@ def test_the_command_says_what_it_cannot_use(tmp_path: Any) -> None:
     assert _check(tmp_path, "x = 1").exit_code == 2
     assert CliRunner().invoke(app, ["check", str(tmp_path / "none.py")]).exit_code == 2
     assert _check(tmp_path, RIGHT, "--only", "nothing").exit_code == 2
+    for option in ("--json", "--html", "--junit"):
+        assert _check(tmp_path, RIGHT, option, str(tmp_path / "none" / "r")).exit_code == 2
 
 
 def test_the_command_checks_errors_when_asked(tmp_path: Any) -> None:
