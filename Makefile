@@ -52,7 +52,7 @@ constraints: $(READY)  ## is constraints.txt stale? ARGS=--write writes the newe
 lint: $(READY)  ## ruff (rules and format), pyright, how complete the public types are, and files for code hosts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python tests/complete_types.py 0.95
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
