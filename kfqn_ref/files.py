@@ -16,7 +16,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import torch
 
 VERSION = 1
 
@@ -52,6 +51,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
+    import torch  # here: plain files need none, and it takes seconds
+
     buffer = io.BytesIO()
     torch.save({"version": VERSION, **content}, buffer)
     write_atomically(path, buffer.getvalue())
@@ -63,6 +64,8 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, it is damaged, or another version wrote it.
     """
+    import torch
+
     try:
         content = torch.load(path, weights_only=True)
     except FileNotFoundError as error:
@@ -82,6 +85,8 @@ def pack(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.ndarray):
+        import torch
+
         # the order of axes in memory is kept, since it decides how sums are rounded
         return torch.from_numpy(value.copy(order="K"))
     if is_dataclass(value) or hasattr(value, "_fields"):
@@ -102,6 +107,8 @@ def unpack(value: Any) -> Any:
     Raises:
         CheckpointError: a type is named that is not a dataclass or named tuple of this package.
     """
+    import torch
+
     if isinstance(value, torch.Tensor):
         return value.numpy().copy(order="K")
     if not isinstance(value, dict):

@@ -208,7 +208,7 @@ class Snapshot:
         parameters: Sequence[nn.Parameter],
         state: Any,
         updates: bool,
-        room: "Room",
+        room: Room,
     ) -> None:
         self.replay = replay
         self.state = state

@@ -113,7 +113,7 @@ class Preconditioned:
 
 @dataclass(frozen=True)
 class Orthogonal:
-    r"""The step goes about along the orthogonal factor (12.3) of ``H_g M H_a``.
+    r"""The step goes nearly along the orthogonal factor (12.3) of ``H_g M H_a``.
 
     ``M`` is taken with Nesterov's momentum, ``β M + (1 − β) g``. The factor is multiplied by
     :math:`\sqrt{\max(1, d_g / d_a)}`.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.linalg import LinAlgError
 
-from kfqn_ref.course.diagnosis import Finding, diagnose, missed_refusal, models
+from kfqn_ref.course.diagnosis import Finding, diagnose, engine, missed_refusal, models
 from kfqn_ref.course.diagnosis.compare import answer, close
 from kfqn_ref.course.diagnosis.edits import variants
 from kfqn_ref.course.diagnosis.inputs import DRAWN, calls
@@ -46,6 +46,19 @@ def test_a_mistake_gets_the_right_reason_or_the_right_region(wrong):
     found = told(wrong)
     text = found.reason or found.region
     assert re.search(wrong.told, text), text
+
+
+def test_a_search_ends_by_what_it_computed_and_then_the_region_is_said(monkeypatch):
+    """Room for one place is enough for the first variant, and for no other."""
+    (wrong,) = (wrong for wrong in WRONG if wrong.id == "kfqn_step-lambda-not-root-on-both-sides")
+    monkeypatch.setattr(engine, "_FOUND", {})
+    assert told(wrong).reason
+    monkeypatch.setattr(engine, "_FOUND", {})
+    search = engine.Search
+    monkeypatch.setattr(engine, "Search", lambda trial, order: search(trial, order, left=1))
+    found = told(wrong)
+    assert not found.reason
+    assert found.region
 
 
 def test_the_table_of_what_is_said_has_every_submission():

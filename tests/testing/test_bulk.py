@@ -22,9 +22,8 @@ from kfqn_ref.testing.checks.damping import powell_theta
 from kfqn_ref.testing.implementation import load
 from kfqn_ref.testing.law import REGISTRY, Violation
 from kfqn_ref.testing.mutants import MUTANTS
-from kfqn_ref.testing.strategies.axes import PRESETS
 from kfqn_ref.testing.strategies.kernels import damping_cases, identity_cases, lbfgs_cases, triples
-from kfqn_ref.testing.strategies.networks import runs
+from kfqn_ref.testing.strategies.networks import PRESETS, runs
 from kfqn_ref.testing.tolerances import FLOAT64
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,7 +15,6 @@ from kfqn_ref.testing import all_checks
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.bulk import Rejected, draw_case
 from kfqn_ref.testing.checks.damping import powell_theta
-from kfqn_ref.testing.strategies.axes import LINEAR_ONLY, PRESETS
 from kfqn_ref.testing.strategies.kernels import (
     damping_cases,
     identity_cases,
@@ -25,7 +24,7 @@ from kfqn_ref.testing.strategies.kernels import (
     unimodular,
 )
 from kfqn_ref.testing.strategies.layers import images, inputs, second_derivatives
-from kfqn_ref.testing.strategies.networks import problems, runs
+from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, PRESETS, problems, runs
 from kfqn_ref.testing.tolerances import FLOAT32, FLOAT64, Precision
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -90,7 +90,7 @@ class Trial:
 class Search:
     """A search among the edits of a function: it ends by what it computed, not by a clock.
 
-    So the same submission gets the same words on every machine, under any load.
+    So a slow or busy machine gives the same words.
     """
 
     trial: Trial

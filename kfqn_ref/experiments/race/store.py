@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from kfqn_ref.files import write_atomically
+
 
 class Store:
     """The lines of a file, by their key. A line that a killed process left incomplete is dropped.
@@ -30,7 +32,7 @@ class Store:
             self.records[record["key"]] = record
         if rest:
             complete = whole + "\n" if whole else ""
-            path.write_text(complete, "utf-8")
+            write_atomically(path, complete.encode())
 
     def add(self, record: dict[str, Any]) -> None:
         """Append a record: one write and one fsync, after which it is there whatever happens."""

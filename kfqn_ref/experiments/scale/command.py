@@ -12,6 +12,7 @@ import typer
 
 from kfqn_ref.experiments.scale import model
 from kfqn_ref.experiments.scale.networks import Network, large, reference_cnn
+from kfqn_ref.files import write_atomically
 
 GPUS = (8, 64, 1024)
 
@@ -180,7 +181,7 @@ def command(
             found["shards"] = scale_measure.check_shards(steps=steps, batch=128)
         console.print(scale_show.shards_table(found["shards"]))
     scale_show.show(console, found)
-    (out / "scale.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_atomically(out / "scale.json", (json.dumps(found, indent=1) + "\n").encode())
     scale_show.plot(found, out / "scale.png")
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
 

@@ -15,8 +15,7 @@ from kfqn_ref.testing import oracles
 from kfqn_ref.testing import tolerances as tol
 from kfqn_ref.testing.checks.damping import powell_theta
 from kfqn_ref.testing.checks.network import pass_error
-from kfqn_ref.testing.strategies.axes import LINEAR_ONLY
-from kfqn_ref.testing.strategies.networks import BlockView
+from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, BlockView
 
 
 class Seen(NamedTuple):

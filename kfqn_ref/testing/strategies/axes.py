@@ -24,8 +24,6 @@ class Axis(NamedTuple):
     often: tuple[Any, ...]
 
 
-LINEAR_ONLY = ("kbfgs_2020", "kbfgs_l_2020")
-PRESETS = ("kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022", *LINEAR_ONLY)
 _NEAR = ("1 ulp", "1e-12", "1e-6", "1e-2")
 TIES = ("tie", *(f"{sign}{width}" for width in _NEAR for sign in "-+"))
 _SCALES = ("1", "1e-10", "1e+10", "1e-4", "1e+4")

@@ -13,10 +13,12 @@ from hypothesis.strategies import DrawFn
 
 import kfqn_ref as ref
 from kfqn_ref.testing.law import Case
-from kfqn_ref.testing.strategies.axes import LINEAR_ONLY, PRESETS
 from kfqn_ref.testing.strategies.kernels import frozen
 from kfqn_ref.testing.strategies.layers import geometries
 from kfqn_ref.testing.tolerances import Precision
+
+LINEAR_ONLY = ("kbfgs_2020", "kbfgs_l_2020")
+PRESETS = ("kfqn_cnn", "kfqn_cnn_l", "kbfgs_2022", *LINEAR_ONLY)
 
 
 class BlockView(NamedTuple):
