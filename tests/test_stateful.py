@@ -20,7 +20,7 @@ from kfqn_ref.method.state import State
 from kfqn_ref.method.step import KFQN as Reference
 from kfqn_ref.optim import KFQN
 from kfqn_ref.testing import tolerances as tol
-from kfqn_ref.testing.strategies.axes import LINEAR_ONLY, PRESETS
+from kfqn_ref.testing.strategies.networks import LINEAR_ONLY, PRESETS
 
 AGREE = (
     1e-9  # relative, as over the trajectories: a step rounds to about 1e-15, no run has 30 steps
